@@ -1,0 +1,84 @@
+//! Where the content of a snapshot is restored to.
+
+use std::fmt;
+
+use super::{Result, Work, Xattr};
+use crate::base::RawString;
+use crate::format::entry::Entry;
+
+/// One thing to restore.
+#[derive(Debug)]
+pub struct Item<'a> {
+    /// The path below the destination's root: `a/b`, no leading slash, empty for the root itself. Clean (no empty,
+    /// `.` or `..` segment, no NUL), but otherwise whatever the snapshot says.
+    pub path: &'a RawString,
+    /// Its entry, custom metadata included.
+    pub entry: &'a Entry,
+    /// Its extended attributes.
+    pub xattrs: &'a [Xattr],
+}
+
+/// What became of an item.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It stands at the destination now.
+    Restored,
+    /// It stood there already, equal as far as that can be known.
+    Equal,
+    /// It was left out on request (an existing target).
+    Skipped,
+    /// It was restored, but not all of it: each string says what is missing ("owner", "tags").
+    Partly(Vec<String>),
+    /// The destination cannot hold such a thing; the string says why.
+    Unsupported(String),
+}
+
+/// The verified content of one file, at random access: what a retry reads again is regenerated, not kept.
+pub trait ContentSource: fmt::Debug + Sync {
+    /// Returns the length in bytes.
+    fn size(&self) -> u64;
+
+    /// Fills `buffer` from `offset` on. Every byte delivered was verified against its MAC. Fails when `offset` plus
+    /// the buffer's length is past the end, or when the content is damaged or unreachable.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// Returns good places to cut the content: ascending offsets, the first being 0, none at or past the end.
+    fn boundaries(&self) -> Vec<u64>;
+}
+
+/// A destination of a restore. Calls come from several threads, a folder's before those of what it holds.
+pub trait Exporter: fmt::Debug + Send + Sync {
+    /// Returns the location for people and errors, without secrets.
+    fn location(&self) -> String;
+
+    /// Creates a folder, or takes an existing one.
+    fn folder(&self, item: &Item<'_>) -> Result<Outcome>;
+
+    /// Restores a regular file: complete under its name, or not at all.
+    fn file(&self, item: &Item<'_>, content: &dyn ContentSource) -> Result<Outcome>;
+
+    /// Restores a regular file as a hard link to one already restored at `first` (a path like the item's).
+    fn hard_link(&self, item: &Item<'_>, first: &RawString) -> Result<Outcome> {
+        let _ = (item, first);
+        Ok(Outcome::Unsupported("hard links".into()))
+    }
+
+    /// Restores anything else: symbolic links, pipes, sockets, devices.
+    fn special(&self, item: &Item<'_>) -> Result<Outcome>;
+
+    /// Sets what a folder's content would disturb (times, modes). Called once per folder, children first.
+    fn finish_folder(&self, item: &Item<'_>) -> Result<Outcome>;
+
+    /// Ends the restore.
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns whether hard links can be made here.
+    fn links(&self) -> bool {
+        false
+    }
+
+    /// Says where writing spends its time.
+    fn work(&self) -> Work;
+}

@@ -1,0 +1,115 @@
+//! Where the content of a snapshot comes from.
+
+use std::fmt;
+use std::io::Read;
+use std::ops::ControlFlow;
+
+use super::{Error, Result};
+use crate::base::RawString;
+pub use crate::format::entry::CustomMetadata as Metadata;
+use crate::format::entry::{Entry, FileInfo};
+
+/// What a source is called in a snapshot's header.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SourceInfo {
+    /// The importer's type: `fs`, `s3`.
+    pub kind: String,
+    /// The host name, or `host/bucket`.
+    pub origin: String,
+    /// The absolute path of the backed-up root in the snapshot's tree: `/srv/data`, `/` for a bucket.
+    pub root: RawString,
+}
+
+/// One extended attribute.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Xattr {
+    /// The attribute's full name, `user.colour`.
+    pub name: RawString,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// One thing found by a scan.
+#[derive(Debug)]
+pub struct Record {
+    /// The absolute path in the snapshot's tree (names already escaped; never `.`/`..`/empty segments or NUL).
+    pub path: RawString,
+    /// Its metadata, or why it could not be read.
+    pub info: Result<FileInfo>,
+    /// The raw text of a symbolic link.
+    pub symlink_target: Option<RawString>,
+    /// Metadata known from the listing; what `open` learns is added to it.
+    pub metadata: Vec<Metadata>,
+    /// What the importer needs to find the content again (a raw key); empty when the path says it all.
+    pub locator: Vec<u8>,
+}
+
+/// How a record compares with the entry of the same path in the previous snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Nothing changed: the previous entry is used as it is, nothing is read.
+    Same,
+    /// Only metadata changed: the previous content is used under the new metadata, content is not read.
+    MetadataOnly,
+    /// Content has to be read.
+    Content,
+}
+
+/// What is known of a content once it was opened (a GET's headers) or read to its end.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ContentInfo {
+    /// Metadata that came with the content.
+    pub metadata: Vec<Metadata>,
+    /// The content type told by the source.
+    pub content_type: Option<String>,
+}
+
+/// An opened content: bytes to read, then `finish`.
+pub trait Content: Read + Send {
+    /// Returns the length in bytes where it is known beforehand.
+    fn size_hint(&self) -> Option<u64>;
+
+    /// Ends the reading: returns the metadata, or an error of kind `Changed` when what was read is not one
+    /// version of the source. Called only after the end was reached.
+    fn finish(self: Box<Self>) -> Result<ContentInfo>;
+}
+
+/// Where reading a content spends its time; decides which threads do it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// Local: reading is copying, so the computing threads do it.
+    Local,
+    /// Remote: reading is waiting, so this many threads of their own do it.
+    Waiting(usize),
+}
+
+/// A source of records and their contents.
+pub trait Importer: fmt::Debug + Send + Sync {
+    /// Names the source.
+    fn source(&self) -> SourceInfo;
+
+    /// Calls `emit` for every record below the root and for the root and its ancestors, folder by folder, until
+    /// it breaks. A record's parent folder need not be reported. What fails for one path is a record whose
+    /// `info` is an error; an error returned here ends the scan and makes the run fail.
+    fn scan(&self, emit: &mut dyn FnMut(Record) -> ControlFlow<()>) -> Result<()>;
+
+    /// Compares a record with the previous snapshot's entry of the same path.
+    fn compare(&self, record: &Record, previous: &Entry) -> Change;
+
+    /// Opens the content of a regular file.
+    fn open(&self, record: &Record) -> Result<Box<dyn Content>>;
+
+    /// Reads the extended attributes of a record, sorted by name; an error is reported beside the entry.
+    fn xattrs(&self, record: &Record) -> Result<Vec<Xattr>, Error> {
+        let _ = record;
+        Ok(Vec::new())
+    }
+
+    /// Says where reading spends its time.
+    fn work(&self) -> Work;
+
+    /// Returns facts about the source as a whole (bucket, region, owner), for the header's source context.
+    fn context(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}

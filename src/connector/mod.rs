@@ -1,0 +1,12 @@
+//! Floor 1: the three contracts between the engine and the outside world, their records and errors.
+//! No concrete backend is named here.
+
+mod error;
+mod exporter;
+mod importer;
+mod storage;
+
+pub use error::{Error, ErrorKind, Result};
+pub use exporter::{ContentSource, Exporter, Item, Outcome};
+pub use importer::{Change, Content, ContentInfo, Importer, Metadata, Record, SourceInfo, Work, Xattr};
+pub use storage::{Body, Kind, Listed, Storage};

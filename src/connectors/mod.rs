@@ -1,0 +1,1 @@
+//! Floor 3: the concrete connectors and their registry.

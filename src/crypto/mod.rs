@@ -1,0 +1,1 @@
+//! Floor 0: MACs, key derivation, ciphers, key slots.

@@ -1,0 +1,2 @@
+//! The `plakar` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Floor 2: what is done with snapshots: backup, restore, check, sync, archives.

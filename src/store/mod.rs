@@ -1,0 +1,1 @@
+//! Floor 1: repositories: configuration, packing, reading, the catalogue, locks, the local cache.
