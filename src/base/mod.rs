@@ -1,9 +1,13 @@
 //! Floor 0: identifiers, raw strings, times, paths, error context, the one mmap door, memory budgets,
 //! external sorting. Nothing here knows what a store or a snapshot is.
 
+pub mod budget;
 mod context;
 mod id;
 mod raw;
+pub mod sort;
+pub mod spill;
+pub mod table;
 mod time;
 
 pub use context::{At, PathError};
