@@ -140,7 +140,10 @@ mod tests {
         assert_eq!(shown(b"caf\xe9"), "caf\\xe9");
         assert_eq!(shown("\u{9b}31m".as_bytes()), "\\u{9b}31m");
         assert_eq!(shown("cod\u{202e}gpj.exe".as_bytes()), "cod\\u{202e}gpj.exe");
-        assert_eq!(shown("a\u{200b}b\u{feff}\u{2028}\u{7f}".as_bytes()), "a\\u{200b}b\\u{feff}\\u{2028}\\x7f");
+        assert_eq!(
+            shown("a\u{200b}b\u{feff}\u{2028}\u{7f}".as_bytes()),
+            "a\\u{200b}b\\u{feff}\\u{2028}\\x7f"
+        );
         assert_eq!(shown(b"C:\\x41"), "C:\\\\x41");
     }
 
