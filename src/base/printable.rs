@@ -17,17 +17,26 @@ use super::RawString;
 /// shown: C1 controls, bidirectional and zero-width characters, line separators, tags (`\u{202e}`). The spelling is
 /// reversible: [`Printable::parse`] gives the bytes back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Printable<'a>(&'a [u8]);
+pub struct Printable<'a> {
+    text: &'a [u8],
+    backslash: &'static str,
+}
 
 impl<'a> Printable<'a> {
     /// Wraps a string.
     pub fn new<T: AsRef<[u8]> + ?Sized>(text: &'a T) -> Self {
-        Self(text.as_ref())
+        Self { text: text.as_ref(), backslash: "\\\\" }
     }
 
     /// Wraps an operating-system string, such as a path.
     pub fn os(text: &'a (impl AsRef<std::ffi::OsStr> + ?Sized)) -> Self {
-        Self(text.as_ref().as_encoded_bytes())
+        Self::new(text.as_ref().as_encoded_bytes())
+    }
+
+    /// Wraps a finished message whose foreign parts may be spelt out already: its backslashes stand, so nothing is
+    /// escaped twice, and the result need not be reversible.
+    pub fn message(text: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        Self { text: text.as_ref(), backslash: "\\" }
     }
 
     /// Returns the number of terminal columns that the printed form takes.
@@ -71,10 +80,10 @@ impl<'a> Printable<'a> {
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
+        for chunk in self.text.utf8_chunks() {
             for c in chunk.valid().chars() {
                 match c {
-                    '\\' => f.write_str("\\\\")?,
+                    '\\' => f.write_str(self.backslash)?,
                     '\n' => f.write_str("\\n")?,
                     '\r' => f.write_str("\\r")?,
                     '\t' => f.write_str("\\t")?,
@@ -145,6 +154,7 @@ mod tests {
             "a\\u{200b}b\\u{feff}\\u{2028}\\x7f"
         );
         assert_eq!(shown(b"C:\\x41"), "C:\\\\x41");
+        assert_eq!(Printable::message("a\\x1b\x1b").to_string(), "a\\x1b\\x1b");
     }
 
     #[test]

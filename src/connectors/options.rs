@@ -198,7 +198,7 @@ pub fn known(kind: Option<Kind>, role: Role) -> Vec<Spec> {
 #[non_exhaustive]
 pub enum OptionError {
     /// No connector of this kind knows it.
-    #[error("unknown option {} for a {}{}", Printable::new(name), kind.map_or(String::new(), |kind| format!("{} ", kind.scheme())), role.noun())]
+    #[error("a {}{} has no option {}", role.noun(), kind.map_or(String::new(), |kind| format!(" of type {}", kind.scheme())), Printable::new(name))]
     Unknown {
         /// The option's name as given.
         name: String,
@@ -304,7 +304,7 @@ mod tests {
     fn unknown_options_name_the_known_ones() {
         let wrong = options(&[("acces_key", "x")]);
         let error = validate(&wrong, Some(Kind::S3), Role::Store).unwrap_err();
-        assert_eq!(error.to_string(), "unknown option acces_key for a s3 store");
+        assert_eq!(error.to_string(), "a store of type s3 has no option acces_key");
         let OptionError::Unknown { known, .. } = error else { panic!("{error:?}") };
         assert!(known.contains(&"access_key") && known.contains(&"location") && !known.contains(&"versions"));
         assert!(validate(&options(&[("versions", "all")]), Some(Kind::S3), Role::Source).is_ok());
