@@ -4,12 +4,12 @@ use std::fmt;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use crate::base::{Id, PathError};
+use crate::base::Id;
 use crate::codec::chunker::Chunker;
-use crate::connector;
 use crate::crypto::{MacHasher, MacKey};
-use crate::format;
 use crate::format::blob::BlobType;
+
+pub use super::error::Error;
 
 /// Where a blob is kept. The lane follows purpose, not type: the same type may go different ways.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,60 +22,8 @@ pub enum Lane {
     Tree,
 }
 
-/// Why a blob could not be read or stored.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// No packfile is known to hold it.
-    #[error("the store has no {kind} {id}")]
-    Missing {
-        /// Its type.
-        kind: BlobType,
-        /// Its id.
-        id: Id,
-    },
-    /// It is there, but it is not what it should be. Never a fault of the transport.
-    #[error("{what} is damaged: expected {expected}, found {found}")]
-    Corrupt {
-        /// What is damaged.
-        what: String,
-        /// What should be there.
-        expected: String,
-        /// What is there.
-        found: String,
-    },
-    /// The storage failed.
-    #[error("the storage failed")]
-    Connector(#[from] connector::Error),
-    /// A local file failed.
-    #[error("a local file failed")]
-    Io(#[from] PathError),
-    /// The bytes are authentic, but they do not decode.
-    #[error("a record cannot be decoded")]
-    Format(#[from] format::error::Error),
-    /// The run was cancelled.
-    #[error("cancelled")]
-    Cancelled,
-}
-
 /// The result of reading or storing blobs.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-impl Error {
-    /// Creates a [`Error::Corrupt`].
-    pub fn corrupt(what: impl fmt::Display, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
-        Self::Corrupt { what: what.to_string(), expected: expected.to_string(), found: found.to_string() }
-    }
-
-    /// Returns whether the store's content is at fault rather than the way to it: what `check` reports as damage.
-    pub fn is_damage(&self) -> bool {
-        match self {
-            Self::Missing { .. } | Self::Corrupt { .. } => true,
-            Self::Format(error) => !matches!(error, format::error::Error::Io { .. }),
-            Self::Connector(_) | Self::Io(_) | Self::Cancelled => false,
-        }
-    }
-}
 
 /// Takes blobs and stores those it does not have yet.
 pub trait BlobSink: Sync {
