@@ -3,10 +3,12 @@
 
 mod context;
 mod id;
+mod mmap;
 mod raw;
 mod time;
 
 pub use context::{At, PathError};
 pub use id::Id;
+pub use mmap::{MappedFile, PreadFile, RangeFile};
 pub use raw::RawString;
 pub use time::Timestamp;
