@@ -40,7 +40,7 @@ impl<'a, S: BlobSource + ?Sized> Tree<'a, S> {
     /// Opens the tree whose root blob has this id.
     pub fn open(source: &'a S, kind: TreeKind, root: &Id) -> Result<Self> {
         let root = Root::decode(&source.get(kind.root, root)?)?;
-        Ok(Self { source, kind, top: root.node, cache: Mutex::new(LruCache::new(CACHED_NODES)) })
+        Ok(Self { source, kind, top: root.root, cache: Mutex::new(LruCache::new(CACHED_NODES)) })
     }
 
     /// Returns the value of a key.
