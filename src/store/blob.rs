@@ -207,6 +207,11 @@ pub(crate) mod memory {
         }
     }
 
+    /// A store whose chunks have at most 4 KiB, so that dirpacks of a hundred entries have several.
+    pub(crate) fn store() -> MemoryStore {
+        MemoryStore::new(Chunker::fixed(4096))
+    }
+
     impl BlobSink for MemoryStore {
         fn mac_key(&self) -> &MacKey {
             &self.key

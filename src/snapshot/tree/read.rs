@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
-use crate::base::{Id, RawString};
 use crate::base::sort::KeyOrder;
+use crate::base::{Id, RawString};
 use crate::format::tree::{Node, Root};
 use crate::store::blob::{BlobSource, Error, Result};
 
@@ -17,6 +17,9 @@ use super::kind::TreeKind;
 const MAX_DEPTH: usize = 64;
 /// Nodes kept for the next look-up: a few levels of a large tree, about 2 MiB.
 const CACHED_NODES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+
+/// Nodes of more keys are never kept; none of ours and of upstream's has that many.
+const CACHED_KEYS: usize = 64;
 
 /// A tree of a snapshot.
 ///
@@ -40,7 +43,7 @@ impl<'a, S: BlobSource + ?Sized> Tree<'a, S> {
     /// Opens the tree whose root blob has this id.
     pub fn open(source: &'a S, kind: TreeKind, root: &Id) -> Result<Self> {
         let root = Root::decode(&source.get(kind.root, root)?)?;
-        Ok(Self { source, kind, top: root.node, cache: Mutex::new(LruCache::new(CACHED_NODES)) })
+        Ok(Self { source, kind, top: root.root, cache: Mutex::new(LruCache::new(CACHED_NODES)) })
     }
 
     /// Returns the value of a key.
@@ -94,18 +97,11 @@ impl<'a, S: BlobSource + ?Sized> Tree<'a, S> {
         }
         drop(cache);
         let node = Arc::new(Node::decode(&self.source.get(self.kind.node, &id)?)?);
-        let (keys, want) = match node.pointers.len() {
-            0 => (node.keys.len(), node.values.len()),
-            children => (node.keys.len() + 1, children),
-        };
-        if keys != want {
-            return Err(self.corrupt(id, "as many values as keys, or one child more", format!("{keys} for {want}")));
-        }
         let ascends = |pair: &[RawString]| self.kind.order.compare(&pair[0], &pair[1]).is_lt();
         if !node.keys.windows(2).all(ascends) {
             return Err(self.corrupt(id, "ascending keys", "others"));
         }
-        if keep_leaves || !node.pointers.is_empty() {
+        if (keep_leaves || !node.is_leaf()) && node.keys.len() <= CACHED_KEYS {
             cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             cache.put(id, node.clone());
         }
