@@ -4,12 +4,12 @@ use std::fmt;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use crate::base::{Id, PathError};
+use crate::base::Id;
 use crate::codec::chunker::Chunker;
-use crate::connector;
 use crate::crypto::{MacHasher, MacKey};
-use crate::format;
 use crate::format::blob::BlobType;
+
+pub use super::error::Error;
 
 /// Where a blob is kept. The lane follows purpose, not type: the same type may go different ways.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,60 +22,8 @@ pub enum Lane {
     Tree,
 }
 
-/// Why a blob could not be read or stored.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// No packfile is known to hold it.
-    #[error("the store has no {kind} {id}")]
-    Missing {
-        /// Its type.
-        kind: BlobType,
-        /// Its id.
-        id: Id,
-    },
-    /// It is there, but it is not what it should be. Never a fault of the transport.
-    #[error("{what} is damaged: expected {expected}, found {found}")]
-    Corrupt {
-        /// What is damaged.
-        what: String,
-        /// What should be there.
-        expected: String,
-        /// What is there.
-        found: String,
-    },
-    /// The storage failed.
-    #[error("the storage failed")]
-    Connector(#[from] connector::Error),
-    /// A local file failed.
-    #[error("a local file failed")]
-    Io(#[from] PathError),
-    /// The bytes are authentic, but they do not decode.
-    #[error("a record cannot be decoded")]
-    Format(#[from] format::error::Error),
-    /// The run was cancelled.
-    #[error("cancelled")]
-    Cancelled,
-}
-
 /// The result of reading or storing blobs.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-impl Error {
-    /// Creates a [`Error::Corrupt`].
-    pub fn corrupt(what: impl fmt::Display, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
-        Self::Corrupt { what: what.to_string(), expected: expected.to_string(), found: found.to_string() }
-    }
-
-    /// Returns whether the store's content is at fault rather than the way to it: what `check` reports as damage.
-    pub fn is_damage(&self) -> bool {
-        match self {
-            Self::Missing { .. } | Self::Corrupt { .. } => true,
-            Self::Format(error) => !matches!(error, format::error::Error::Io { .. }),
-            Self::Connector(_) | Self::Io(_) | Self::Cancelled => false,
-        }
-    }
-}
 
 /// Takes blobs and stores those it does not have yet.
 pub trait BlobSink: Sync {
@@ -108,19 +56,14 @@ pub trait BlobSink: Sync {
 
 /// Gives blobs.
 pub trait BlobSource: Sync {
-    /// Returns the key that names blobs.
-    fn mac_key(&self) -> &MacKey;
+    /// Returns the id of some bytes.
+    fn mac(&self, plain: &[u8]) -> Id;
 
     /// Reads a blob, decoded and, where its id is a MAC, verified against it.
     fn get(&self, kind: BlobType, id: &Id) -> Result<Vec<u8>>;
 
     /// Returns whether the catalogue lists the blob; nothing is read.
     fn has(&self, kind: BlobType, id: &Id) -> Result<bool>;
-
-    /// Returns the id of some bytes.
-    fn mac(&self, plain: &[u8]) -> Id {
-        self.mac_key().mac(plain)
-    }
 }
 
 /// Bytes that are collected before they are stored together.
@@ -186,17 +129,19 @@ impl<'a, S: BlobSink + ?Sized> Batch<'a, S> {
 #[cfg(test)]
 pub(crate) mod memory {
     use super::{BlobSink, BlobSource, BlobType, Error, Id, Lane, MacKey, Result};
-    use crate::codec::chunker::Chunker;
+    use crate::codec::chunker::{Chunker, ChunkerAlgorithm, ChunkerParams};
     use crate::crypto::HashAlgorithm;
     use std::collections::HashMap;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    type Blobs = HashMap<(BlobType, Id), (Vec<u8>, Lane)>;
+
     #[derive(Debug)]
     pub(crate) struct MemoryStore {
         key: MacKey,
         chunker: Chunker,
-        pub(crate) blobs: Mutex<HashMap<(BlobType, Id), (Vec<u8>, Lane)>>,
+        pub(crate) blobs: Mutex<Blobs>,
         pub(crate) reads: AtomicUsize,
     }
 
@@ -207,9 +152,11 @@ pub(crate) mod memory {
         }
     }
 
-    /// A store whose chunks have at most 4 KiB, so that dirpacks of a hundred entries have several.
+    /// A store of chunks of about 1 KiB, so that dirpacks of ten entries have several.
     pub(crate) fn store() -> MemoryStore {
-        MemoryStore::new(Chunker::fixed(4096))
+        let algorithm = ChunkerAlgorithm::FastCdcV1;
+        let params = ChunkerParams { algorithm, min: 256, normal: 1024, max: 4096 };
+        MemoryStore::new(Chunker::new(params).unwrap())
     }
 
     impl BlobSink for MemoryStore {
@@ -225,8 +172,8 @@ pub(crate) mod memory {
     }
 
     impl BlobSource for MemoryStore {
-        fn mac_key(&self) -> &MacKey {
-            &self.key
+        fn mac(&self, plain: &[u8]) -> Id {
+            self.key.mac(plain)
         }
         fn get(&self, kind: BlobType, id: &Id) -> Result<Vec<u8>> {
             self.reads.fetch_add(1, Ordering::Relaxed);

@@ -72,7 +72,7 @@ impl<'a, S: BlobSink + ?Sized> TreeBuilder<'a, S> {
             && self.kind.order.compare(key, last).is_ge()
         {
             let found = format!("\"{}\" before \"{}\"", last.escape_ascii(), key.escape_ascii());
-            return Err(Error::corrupt("the order of a tree being written", "descending keys", found));
+            return Err(Error::malformed("the order of a tree being written", &found));
         }
         self.leaf.push((key.to_vec(), id));
         self.keys += 1;

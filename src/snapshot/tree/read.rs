@@ -85,8 +85,8 @@ impl<'a, S: BlobSource + ?Sized> Tree<'a, S> {
         Ok(())
     }
 
-    fn corrupt(&self, node: Id, expected: impl fmt::Display, found: impl fmt::Display) -> Error {
-        Error::corrupt(format!("{} {node}", self.kind.node), expected, found)
+    fn malformed(&self, node: Id, detail: &str) -> Error {
+        Error::malformed(&format!("{} {node}", self.kind.node), detail)
     }
 
     /// Reads a node, checks its shape and the order of its keys.
@@ -99,7 +99,7 @@ impl<'a, S: BlobSource + ?Sized> Tree<'a, S> {
         let node = Arc::new(Node::decode(&self.source.get(self.kind.node, &id)?)?);
         let ascends = |pair: &[RawString]| self.kind.order.compare(&pair[0], &pair[1]).is_lt();
         if !node.keys.windows(2).all(ascends) {
-            return Err(self.corrupt(id, "ascending keys", "others"));
+            return Err(self.malformed(id, "its keys do not ascend"));
         }
         if (keep_leaves || !node.is_leaf()) && node.keys.len() <= CACHED_KEYS {
             cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,7 +140,7 @@ impl<'t, 'a, S: BlobSource + ?Sized> Path<'t, 'a, S> {
     fn enter(&mut self, id: Id, keep_leaves: bool) -> Result<()> {
         let tree = self.tree;
         if self.steps.len() == MAX_DEPTH {
-            return Err(tree.corrupt(id, format!("at most {MAX_DEPTH} levels"), "more"));
+            return Err(tree.malformed(id, "too many levels above it"));
         }
         let node = tree.load(id, keep_leaves)?;
         let order = tree.kind.order;
@@ -154,7 +154,7 @@ impl<'t, 'a, S: BlobSource + ?Sized> Path<'t, 'a, S> {
             _ => node.pointers.is_empty() && !self.steps.is_empty(),
         };
         if outside {
-            return Err(tree.corrupt(id, "keys between those of the nodes above", "others, or none"));
+            return Err(tree.malformed(id, "its keys do not lie between those of the nodes above"));
         }
         self.steps.push((node, 0));
         Ok(())

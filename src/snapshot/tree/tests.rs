@@ -185,7 +185,7 @@ fn keys_must_descend() {
         let mut tree = TreeBuilder::new(&store, TreeKind::VFS, TreeShape::Chained);
         tree.push(first.as_bytes(), id(0)).unwrap();
         assert!(
-            matches!(tree.push(second.as_bytes(), id(1)), Err(Error::Corrupt { .. })),
+            matches!(tree.push(second.as_bytes(), id(1)), Err(Error::Malformed { .. })),
             "{first} {second}"
         );
     }
@@ -237,7 +237,7 @@ fn hostile_trees_end_in_errors() {
     ];
     for node in bad {
         let top = put(&store, &node);
-        assert!(matches!(scan_hostile(&store, top), Err(Error::Corrupt { .. })), "{node:?}");
+        assert!(matches!(scan_hostile(&store, top), Err(Error::Malformed { .. })), "{node:?}");
     }
     // Deeper than any honest tree, and wide: 2^64 ways down if nobody held the keys against the separators.
     let mut top = a;
