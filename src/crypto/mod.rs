@@ -20,6 +20,7 @@ pub mod random;
 pub mod seal;
 mod secret;
 pub mod slots;
+pub mod spill;
 
 pub use mac::{HashAlgorithm, MacHasher, MacKey, hash};
 pub use native::{NativeKeys, derive};

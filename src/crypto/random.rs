@@ -66,6 +66,24 @@ pub fn array<const N: usize>() -> [u8; N] {
     out
 }
 
+/// Returns `len` random bytes, for padding.
+pub fn bytes(len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    fill(&mut out);
+    out
+}
+
+/// Returns a random identifier.
+pub fn id() -> crate::base::Id {
+    crate::base::Id(array())
+}
+
+/// Returns a number below `bound` (which is at least 1), every one as likely up to one part in 2^64.
+pub fn below(bound: u64) -> u64 {
+    let wide = u128::from(u64::from_le_bytes(array())) * u128::from(bound.max(1));
+    u64::try_from(wide >> 64).expect("the high half of a product")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

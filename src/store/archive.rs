@@ -122,6 +122,7 @@ impl ArchiveWriter {
             }
         };
         let unlocked = unlock_with_master(&config, master)?;
+        unlocked.chunker.as_ref().map_err(|error| Error::ReadOnly(error.to_string()))?;
         let cipher = unlocked.config.encryption.is_some().then(crate::crypto::spill::RunCipher::shared);
         let spills = SpillDir::new(spill_dir, cipher);
         sink.write_all(&ptar::head()).and_then(|()| sink.write_all(&config)).map_err(Error::sink)?;
@@ -362,7 +363,7 @@ impl BlobSink for ArchiveWriter {
     }
 
     fn chunker(&self) -> &Chunker {
-        &self.unlocked.chunker
+        self.unlocked.chunker.as_ref().expect("checked when the archive was begun")
     }
 
     fn put_as(&self, kind: BlobType, id: Id, plain: &[u8], lane: Lane) -> Result<bool, Error> {

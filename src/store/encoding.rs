@@ -22,8 +22,8 @@ impl Encoding {
     }
 
     /// Returns the compression of every item.
-    pub fn compression(&self) -> &Compression {
-        &self.compression
+    pub fn compression(&self) -> Compression {
+        self.compression
     }
 
     /// Returns the cipher of an encrypted store.
@@ -37,7 +37,7 @@ impl Encoding {
             None => self.compression.compress(plain, out),
             Some(cipher) => with_scratch(|frame| {
                 self.compression.compress(plain, frame);
-                cipher.seal(item, frame, out).map_err(|source| Error::corrupt("an item to seal", source))?;
+                cipher.seal(item, frame, out).map_err(|source| Error::undecodable("an item to seal", source))?;
             }),
         }
     }
@@ -56,7 +56,7 @@ impl Encoding {
         match &self.cipher {
             None => self.decompress(stored, limit, &mut plain, what)?,
             Some(cipher) => with_scratch(|frame| {
-                cipher.open(item, stored, frame).map_err(|source| Error::corrupt(what, source))?;
+                cipher.open(item, stored, frame).map_err(|source| Error::undecodable(what, source))?;
                 self.decompress(frame, limit, &mut plain, what)
             })?,
         }
@@ -67,14 +67,14 @@ impl Encoding {
     pub fn open_frame(&self, item: Item, stored: &[u8], out: &mut Vec<u8>, what: &str) -> Result<(), Error> {
         match &self.cipher {
             None => out.extend_from_slice(stored),
-            Some(cipher) => cipher.open(item, stored, out).map_err(|source| Error::corrupt(what, source))?,
+            Some(cipher) => cipher.open(item, stored, out).map_err(|source| Error::undecodable(what, source))?,
         }
         Ok(())
     }
 
     /// Decompresses one frame of this store's compression.
     pub fn decompress(&self, frame: &[u8], limit: usize, plain: &mut Vec<u8>, what: &str) -> Result<(), Error> {
-        self.compression.decompress(frame, limit, plain).map_err(|source| Error::corrupt(what, source))
+        self.compression.decompress(frame, limit, plain).map_err(|source| Error::undecodable(what, source))
     }
 
     /// Passes a writer to `fill` whose output is encoded into `out` as one item, as a stream.
@@ -86,13 +86,13 @@ impl Encoding {
     ) -> io::Result<W> {
         match &self.cipher {
             None => {
-                let mut frame = FrameWriter::new(&self.compression, out)?;
+                let mut frame = FrameWriter::new(self.compression, out);
                 fill(&mut frame)?;
                 frame.finish()
             }
             Some(cipher) => {
-                let sealed = SealWriter::new(cipher, item, out)?;
-                let mut frame = FrameWriter::new(&self.compression, sealed)?;
+                let sealed = SealWriter::new(cipher, item, out);
+                let mut frame = FrameWriter::new(self.compression, sealed);
                 fill(&mut frame)?;
                 frame.finish()?.finish()
             }
@@ -100,13 +100,13 @@ impl Encoding {
     }
 
     /// Returns a reader of decode(`stored`), as a stream.
-    pub fn read_stream<'a, R: Read + 'a>(&'a self, item: Item, stored: R) -> io::Result<Box<dyn Read + 'a>> {
-        Ok(match &self.cipher {
-            None => Box::new(FrameReader::new(&self.compression, stored)?),
+    pub fn read_stream<'a, R: Read + 'a>(&'a self, item: Item, stored: R) -> Box<dyn Read + 'a> {
+        match &self.cipher {
+            None => Box::new(FrameReader::new(self.compression, stored)),
             Some(cipher) => {
-                Box::new(FrameReader::new(&self.compression, OpenReader::new(cipher, item, stored)?)?)
+                Box::new(FrameReader::new(self.compression, OpenReader::new(cipher, item, stored)))
             }
-        })
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The error of the store floor.
 
+use std::fmt;
 use std::io;
 
 use crate::base::{Id, PathError};
@@ -18,14 +19,14 @@ pub enum Error {
         /// Its id.
         id: Id,
     },
-    /// Bytes are not what their MAC says.
-    #[error("{what} is damaged: its MAC is {found}, expected {expected}")]
+    /// Bytes are not what they should be: what their MAC says, for one.
+    #[error("{what} is damaged: expected {expected}, found {found}")]
     Corrupt {
         /// What was read.
         what: String,
-        /// The MAC it should have.
+        /// What should be there.
         expected: String,
-        /// The MAC it has.
+        /// What is there.
         found: String,
     },
     /// Bytes cannot be opened, decompressed or understood.
@@ -105,8 +106,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Creates a [`Error::Corrupt`].
+    pub fn corrupt(what: impl fmt::Display, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+        Self::Corrupt { what: what.to_string(), expected: expected.to_string(), found: found.to_string() }
+    }
+
     /// Creates a [`Error::Malformed`] from what a decoder said.
-    pub(crate) fn corrupt(what: &str, source: impl std::fmt::Display) -> Self {
+    pub(crate) fn undecodable(what: &str, source: impl fmt::Display) -> Self {
         Self::Malformed { what: what.to_owned(), detail: source.to_string() }
     }
 
@@ -135,9 +141,14 @@ impl Error {
 
     /// Returns whether this is damage of what is stored, rather than a failure to reach or to write it.
     pub fn is_damage(&self) -> bool {
-        matches!(
-            self,
-            Self::Missing { .. } | Self::Corrupt { .. } | Self::Malformed { .. } | Self::Format(_)
-        ) || matches!(self, Self::Connector(error) if error.kind == connector::ErrorKind::Protocol)
+        match self {
+            Self::Missing { .. } | Self::Corrupt { .. } | Self::Malformed { .. } => true,
+            Self::Format(error) => !matches!(error, format::Error::Io { .. }),
+            // A packfile that is gone, or shorter than the states say.
+            Self::Connector(error) => {
+                matches!(error.kind, connector::ErrorKind::Protocol | connector::ErrorKind::NotFound)
+            }
+            _ => false,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::base::Id;
 use crate::crypto::mac::{HashAlgorithm, MacKey, hash};
-use crate::crypto::native::NativeKeys;
+use crate::crypto::NativeKeys;
 
 /// What names, authenticates and caches the resources of one store.
 #[derive(Debug)]
@@ -29,10 +29,10 @@ impl Keys {
     /// Keys of a native store.
     pub fn native(algorithm: HashAlgorithm, keys: &NativeKeys) -> Self {
         Self {
-            ids: MacKey::new(algorithm, *keys.id()),
-            trailers: MacKey::new(algorithm, *keys.trailer()),
-            cache: MacKey::new(HashAlgorithm::Blake3, *keys.cache()),
-            key_check: Some(*keys.key_check()),
+            ids: MacKey::new(algorithm, *keys.id.as_bytes()),
+            trailers: MacKey::new(algorithm, *keys.trailer.as_bytes()),
+            cache: MacKey::new(HashAlgorithm::Blake3, *keys.cache.as_bytes()),
+            key_check: Some(keys.key_check),
         }
     }
 

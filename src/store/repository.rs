@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::base::spill::SpillDir;
 use crate::base::{Id, PathError};
-use crate::codec::chunker::Chunker;
+use crate::codec::chunker::{Chunker, ChunkerError};
 use crate::connector::{ErrorKind, Storage};
 use crate::crypto::Key;
+use crate::crypto::mac::MacKey;
 use crate::crypto::spill::RunCipher;
 use crate::format::blob::BlobType;
 use crate::format::config::Config;
@@ -23,7 +24,7 @@ use super::keys::Keys;
 use super::locks::LockGuard;
 use super::packer::Padding;
 use super::pins::{Pin, PinError};
-use super::unlock::{NATIVE_CIPHER, Unlock, UnlockError, Unlocked, unlock};
+use super::unlock::{Unlock, UnlockError, Unlocked, unlock};
 
 use crate::crypto::seal::Item;
 
@@ -87,7 +88,7 @@ pub struct Repository {
     config_bytes: Vec<u8>,
     keys: Arc<Keys>,
     encoding: Arc<Encoding>,
-    chunker: Chunker,
+    chunker: Result<Chunker, ChunkerError>,
     master: Option<Key>,
     catalogue: RwLock<Arc<Catalogue>>,
     spills: SpillDir,
@@ -230,9 +231,9 @@ impl Repository {
         &self.encoding
     }
 
-    /// Returns the chunker.
-    pub fn chunker(&self) -> &Chunker {
-        &self.chunker
+    /// Returns the chunker, or why this store can be read but not extended.
+    pub fn chunker(&self) -> Result<&Chunker, &ChunkerError> {
+        self.chunker.as_ref()
     }
 
     /// Returns the master key of an encrypted store.
@@ -247,7 +248,7 @@ impl Repository {
 
     /// Returns whether only we can read this store, so that liberties upstream would not understand are free.
     pub fn is_ours_alone(&self) -> bool {
-        self.config.encryption.as_ref().is_some_and(|encryption| encryption.data_algorithm == NATIVE_CIPHER)
+        self.config.encryption.as_ref().is_some_and(crate::format::config::Encryption::is_native)
     }
 
     /// Returns the profile the store follows.
@@ -265,7 +266,7 @@ impl Repository {
         match self.profile() {
             Profile::Native if self.is_encrypted() => Padding::Rounded { last: false },
             Profile::Native => Padding::Tail,
-            Profile::Plakar => Padding::Upstream { limit: self.config.chunking.min_size },
+            Profile::Plakar => Padding::Upstream { limit: self.config.chunking.min },
         }
     }
 
@@ -361,8 +362,8 @@ impl Repository {
 pub(crate) const METADATA_LIMIT: usize = 256 << 20;
 
 impl BlobSource for Repository {
-    fn mac(&self, plain: &[u8]) -> Id {
-        self.keys.id(plain)
+    fn mac_key(&self) -> &MacKey {
+        self.keys.ids()
     }
 
     fn get(&self, kind: BlobType, id: &Id) -> Result<Vec<u8>, Error> {

@@ -38,6 +38,17 @@ pub trait Session: BlobSink {
         Ok(())
     }
 
+    /// Returns whether the target held a blob, in a packfile that is really there, before this session.
+    fn holds(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        let _ = (kind, id);
+        Ok(false)
+    }
+
+    /// Returns whether packfiles are missing, so that what an earlier snapshot refers to need not be there.
+    fn lost_packfiles(&self) -> bool {
+        false
+    }
+
     /// Returns the encoding of the target.
     fn encoding(&self) -> &Encoding;
 

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read, Write};
 use crate::base::Id;
 use crate::connector::{Body, Kind, Storage};
 use crate::crypto::seal::Item;
-use crate::format::state::{self, StateEntry, StateReader};
+use crate::format::state::{Metadata, StateEntry, StateReader, encode_metadata};
 use crate::format::version::Version;
 use crate::format::wrapper::{self, Resource};
 
@@ -39,8 +39,8 @@ impl StateHead {
         }
         entries(out)?;
         let mut end = Vec::new();
-        state::Metadata { version: self.version, timestamp: self.timestamp, serial: self.serial }
-            .encode(&mut end);
+        let metadata = Metadata { version: self.version, timestamp: self.timestamp, serial: self.serial };
+        encode_metadata(&metadata, &mut end);
         out.write_all(&end)
     }
 
@@ -120,17 +120,12 @@ pub(super) fn read_state(
     }
     let mut limited = (&mut resource).take(payload);
     let facts = {
-        let plain = encoding
-            .read_stream(Item::state(id), &mut limited)
-            .map_err(|error| unwrap_io(&what, error))?;
+        let plain = encoding.read_stream(Item::state(id), &mut limited);
         let mut reader = StateReader::new(BufReader::with_capacity(1 << 16, plain), version)
             .map_err(|error| from_format(&what, error))?;
         let parent = reader.parent();
-        loop {
-            match reader.next_entry().map_err(|error| from_format(&what, error))? {
-                Some(entry) => each(entry)?,
-                None => break,
-            }
+        for entry in &mut reader {
+            each(entry.map_err(|error| from_format(&what, error))?)?;
         }
         let metadata = reader.metadata().expect("the stream ended with its metadata");
         (parent, metadata.timestamp)
@@ -215,7 +210,7 @@ fn unwrap_io(what: &str, error: io::Error) -> Error {
 
 fn from_format(what: &str, error: crate::format::Error) -> Error {
     match error {
-        crate::format::Error::Io(error) => unwrap_io(what, error),
+        crate::format::Error::Io { source, .. } => unwrap_io(what, source),
         other => Error::malformed(what, &other.to_string()),
     }
 }

@@ -4,27 +4,22 @@
 //! computed, and nothing of CONFIG is acted on before it is authenticated (FORMAT.md, native profile, "Slots").
 
 use crate::base::Id;
-use crate::codec::chunker::{Chunker, ChunkerParams};
-use crate::codec::{Compression, compress};
+use crate::codec::Compression;
+use crate::codec::chunker::{Chunker, ChunkerAlgorithm, ChunkerError, ChunkerParams};
 use crate::crypto::kdf::{Argon2id, Kdf, Pbkdf2, Scrypt};
 use crate::crypto::mac::{HashAlgorithm, MacKey, hash};
-use crate::crypto::native::NativeKeys;
 use crate::crypto::seal::{Cipher, Item, SubkeyAlgorithm};
 use crate::crypto::slots::{RecoveryKey, Slot, SlotError, SlotKind, SlotSecret, unlock as unlock_slots};
-use crate::crypto::{Key, Secret};
-use crate::format::config::{Config, Encryption, KdfParams, Native};
+use crate::crypto::{Key, NativeKeys, Secret};
+use crate::format::config::{self, Config, Encryption, KdfParams, NATIVE_CIPHER, NATIVE_KDF, NATIVE_VERSION, Native};
 use crate::format::version::Version;
 use crate::format::wrapper::{self, Resource};
 
 use super::encoding::Encoding;
 use super::keys::Keys;
 
-/// Name of the native data encryption.
-pub(super) const NATIVE_CIPHER: &str = "XCHACHA20-POLY1305";
 /// Name of upstream's data encryption.
 pub(super) const UPSTREAM_CIPHER: &str = "AES256-GCM-SIV";
-/// Name of the native KDF: it makes upstream say so at once instead of blaming the passphrase.
-pub(super) const KEY_SLOTS: &str = "KEYSLOTS";
 
 /// Why a store cannot be unlocked.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +101,7 @@ pub(super) struct Unlocked {
     pub(super) config: Config,
     pub(super) keys: Keys,
     pub(super) encoding: Encoding,
-    pub(super) chunker: Chunker,
+    pub(super) chunker: Result<Chunker, ChunkerError>,
     /// The master key, for what must hand it on (`-same-key`, key slots). `None` in plaintext stores.
     pub(super) master: Option<Key>,
 }
@@ -139,7 +134,7 @@ fn unlock_by(bytes: &[u8], way: &mut Way<'_>) -> Result<Unlocked, UnlockError> {
     if parts.version != Version::V1_0_0 {
         return Err(UnlockError::Version(parts.version));
     }
-    let config = Config::decode(parts.payload).map_err(damaged)?;
+    let config = Config::decode_payload(parts.payload).map_err(damaged)?;
     let algorithm = HashAlgorithm::from_name(&config.hashing.algorithm)
         .ok_or_else(|| unsupported("the hashing algorithm", &config.hashing.algorithm))?;
     let trailer = Trailer { signed: parts.signed, found: parts.trailer };
@@ -169,7 +164,7 @@ fn unlock_by(bytes: &[u8], way: &mut Way<'_>) -> Result<Unlocked, UnlockError> {
         }
     };
     let encoding = Encoding::new(compression(&config)?, cipher);
-    let chunker = chunker(&config, gear.as_deref().map(|table| &**table))?;
+    let chunker = chunker(&config, gear.as_deref().map(|table| &**table));
     Ok(Unlocked { config, keys, encoding, chunker, master })
 }
 
@@ -207,7 +202,7 @@ fn open_canary(cipher: &Cipher, canary: &[u8]) -> Result<(), ()> {
 fn native_part<'a>(encryption: &'a Encryption, signed: &[u8]) -> Result<&'a Native, UnlockError> {
     let damaged = |what: &str| UnlockError::Damaged(what.to_owned());
     let native = encryption.native.as_ref().ok_or_else(|| damaged("it has no key slots"))?;
-    if native.version > 1 {
+    if native.version > NATIVE_VERSION {
         return Err(UnlockError::Unsupported {
             what: "version of the native profile",
             name: native.version.to_string(),
@@ -217,7 +212,7 @@ fn native_part<'a>(encryption: &'a Encryption, signed: &[u8]) -> Result<&'a Nati
     if hash(HashAlgorithm::Blake3, &signed[..covered]).0 != native.sum {
         return Err(damaged("its checksum does not fit"));
     }
-    if encryption.kdf.kdf != KEY_SLOTS {
+    if encryption.kdf.kdf != NATIVE_KDF {
         return Err(unsupported("the key derivation", &encryption.kdf.kdf));
     }
     Ok(native)
@@ -253,17 +248,19 @@ fn open_slots(native: &Native, unlock: &mut dyn Unlock) -> Result<Key, UnlockErr
     })
 }
 
-fn to_crypto_slot(slot: &crate::format::config::Slot) -> Result<Slot, UnlockError> {
-    let kind = match (slot.kind.as_str(), &slot.kdf.argon2id) {
-        ("PASSPHRASE", Some(argon2)) if slot.kdf.kdf == "ARGON2ID" => SlotKind::Passphrase(argon2id(argon2)),
-        ("RECOVERY", _) if slot.kdf.kdf == "BLAKE3" => SlotKind::Recovery,
-        _ => return Err(unsupported("the key slot kind", &format!("{}/{}", slot.kind, slot.kdf.kdf))),
+fn to_crypto_slot(slot: &config::Slot) -> Result<Slot, UnlockError> {
+    let kind = match (slot.kind, &slot.kdf.argon2id, slot.kdf.kdf.as_str()) {
+        (config::SlotKind::Passphrase, Some(argon2), "ARGON2ID") => SlotKind::Passphrase(argon2id(argon2)),
+        (config::SlotKind::Recovery, _, "BLAKE3") => SlotKind::Recovery,
+        (kind, _, kdf) => {
+            return Err(unsupported("the key slot kind", &format!("{}/{kdf}", kind.name())));
+        }
     };
     let (id, salt) = (slot.id, slot.kdf.salt.clone());
     Ok(Slot { id, kind, salt, commit: slot.commit, nonce: slot.nonce, sealed: slot.sealed })
 }
 
-fn argon2id(params: &crate::format::config::Argon2id) -> Argon2id {
+fn argon2id(params: &config::Argon2id) -> Argon2id {
     Argon2id {
         time: params.time,
         memory_kib: params.memory,
@@ -337,28 +334,25 @@ fn upstream_kdf(params: &KdfParams) -> Result<Kdf, UnlockError> {
     }
 }
 
-/// Returns the compression a CONFIG names; levels are ours to choose, the format ignores them.
-pub(super) fn compression(config: &Config) -> Result<Compression, UnlockError> {
+/// Returns the compression a CONFIG names.
+fn compression(config: &Config) -> Result<Compression, UnlockError> {
     let Some(compression) = &config.compression else { return Ok(Compression::None) };
-    match compression.algorithm.as_str() {
-        "LZ4" => Ok(Compression::Lz4),
-        "GZIP" => Ok(Compression::Gzip),
-        "ZSTD" => Ok(Compression::Zstd { level: zstd_level(compression.level) }),
-        other => Err(unsupported("the compression", other)),
-    }
+    Compression::from_name(&compression.algorithm, compression.level)
+        .map_err(|_| unsupported("the compression", &compression.algorithm))
 }
 
-fn zstd_level(level: i64) -> i32 {
-    i32::try_from(level).ok().filter(|level| (1..=19).contains(level)).unwrap_or(compress::DEFAULT_ZSTD_LEVEL)
-}
-
-fn chunker(config: &Config, gear: Option<&[u64; 256]>) -> Result<Chunker, UnlockError> {
+/// Returns the chunker a CONFIG names. One that is not known keeps a store from being written, not from being
+/// read.
+fn chunker(config: &Config, gear: Option<&[u64; 256]>) -> Result<Chunker, ChunkerError> {
     let chunking = &config.chunking;
     let params = ChunkerParams {
-        algorithm: chunking.algorithm.clone(),
-        min: chunking.min_size,
-        normal: chunking.normal_size,
-        max: chunking.max_size,
+        algorithm: ChunkerAlgorithm::from_name(&chunking.algorithm)?,
+        min: chunking.min,
+        normal: chunking.normal,
+        max: chunking.max,
     };
-    Chunker::new(&params, gear).map_err(unacceptable)
+    match gear {
+        Some(table) if params.algorithm == ChunkerAlgorithm::FastCdc2020Keyed => Chunker::keyed(params, table),
+        _ => Chunker::new(params),
+    }
 }

@@ -104,6 +104,8 @@ pub struct Writer {
     base: Arc<Catalogue>,
     /// Whether a packfile of the catalogue may be deduplicated against, by its ordinal.
     usable: Vec<bool>,
+    /// Whether some packfile that should be live is not listed.
+    lost: bool,
     known: KnownSet,
     gate: RwLock<()>,
     data: Vec<LaneSlot>,
@@ -146,6 +148,7 @@ impl Writer {
         if storage.is_read_only() {
             return Err(Error::ReadOnly(storage.location()));
         }
+        repository.chunker().map_err(|error| Error::ReadOnly(error.to_string()))?;
         let lock = repository.lock(snapshot, false)?;
         let base = repository.catalogue();
         let usable = usable_packs(storage.as_ref(), &base)?;
@@ -171,6 +174,7 @@ impl Writer {
         let lanes = if repository.is_encrypted() { 2 } else { 1 };
         Ok(Self {
             shared,
+            lost: (0..usable.len()).any(|pack| !usable[pack] && base.is_live_pack(base.pack_id(pack))),
             usable,
             known: KnownSet::new(repository.spills()),
             gate: RwLock::new(()),
@@ -200,10 +204,7 @@ impl Writer {
 
     /// Marks a blob as known; returns whether it has to be stored.
     fn claim(&self, kind: BlobType, id: Id) -> Result<bool, Error> {
-        if self.base.find(kind, &id)?.iter().any(|place| self.usable[place.pack as usize]) {
-            return Ok(false);
-        }
-        self.known.insert(kind, id)
+        if self.holds(kind, &id)? { Ok(false) } else { self.known.insert(kind, id) }
     }
 
     fn append(&self, kind: BlobType, id: Id, lane: Lane, encoded: &[u8], plain: usize) -> Result<(), Error> {
@@ -233,7 +234,7 @@ impl Writer {
             None => OpenPack::new(self.repository().storage().as_ref(), self.shared.padding)?,
         };
         pack.append(kind, id, encoded)?;
-        if pack.area() > self.repository().config().packfile.max_size {
+        if pack.area() > self.repository().config().packfile.max {
             return Ok(Some(pack));
         }
         *open = Some(pack);
@@ -411,7 +412,7 @@ impl BlobSink for Writer {
     }
 
     fn chunker(&self) -> &Chunker {
-        self.repository().chunker()
+        self.repository().chunker().expect("checked when the session was opened")
     }
 
     fn put_as(&self, kind: BlobType, id: Id, plain: &[u8], lane: Lane) -> Result<bool, Error> {
@@ -443,6 +444,14 @@ impl Session for Writer {
             Some(journal) => journal.add(path, entry),
             None => Ok(()),
         }
+    }
+
+    fn holds(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        Ok(self.base.find(kind, id)?.iter().any(|place| self.usable[place.pack as usize]))
+    }
+
+    fn lost_packfiles(&self) -> bool {
+        self.lost
     }
 
     fn encoding(&self) -> &Encoding {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use crate::base::{At, Id, PathError};
 use crate::crypto::mac::MacKey;
 use crate::crypto::random;
-use crate::format::state::{Metadata, StateEntry, StateReader};
+use crate::format::state::{Metadata, StateReader, encode_metadata};
 use crate::format::version::Version;
 
 use super::super::pins::{create_private, hex};
@@ -91,8 +91,8 @@ impl CacheDir {
             let stream = input.bytes()?;
             let mut reader = StateReader::new(stream, Version::V1_1_0).ok()?;
             let parent = reader.parent();
-            while let Some(entry) = reader.next_entry().ok()? {
-                cached.kept.push(Kept { state, entry });
+            for entry in &mut reader {
+                cached.kept.push(Kept { state, entry: entry.ok()? });
             }
             let facts = StateFacts { version, parent, timestamp: reader.metadata()?.timestamp, trailer };
             cached.states.push(Merged { id, size, facts });
@@ -122,7 +122,8 @@ impl CacheDir {
                 entry.entry.encode(&mut stream);
             }
             let timestamp = state.facts.timestamp;
-            Metadata { version: Version::V1_1_0, timestamp, serial: [0; 16] }.encode(&mut stream);
+            let metadata = Metadata { version: Version::V1_1_0, timestamp, serial: [0; 16] };
+            encode_metadata(&metadata, &mut stream);
             body.extend_from_slice(state.id.as_bytes());
             body.extend_from_slice(&state.size.to_le_bytes());
             body.extend_from_slice(state.facts.trailer.as_bytes());

@@ -13,7 +13,7 @@ use std::fs::File;
 
 use crate::base::table::{self, PreadFile, Table, TableDigest, TableWriter};
 use crate::base::{At, Id, PathError};
-use crate::crypto::mac::{MacHasher, MacKey};
+use crate::crypto::{MacHasher, MacKey};
 use crate::format::blob::BlobType;
 use crate::format::state::Location;
 
@@ -186,7 +186,7 @@ impl Tier {
     }
 }
 
-pub(super) fn table_error(error: table::Error) -> Error {
+pub(in super::super) fn table_error(error: table::Error) -> Error {
     match error {
         table::Error::Io { op, source } => Error::spool(op, source),
         other => Error::malformed("the local catalogue", &other.to_string()),
