@@ -56,14 +56,19 @@ pub trait BlobSink: Sync {
 
 /// Gives blobs.
 pub trait BlobSource: Sync {
-    /// Returns the id of some bytes.
-    fn mac(&self, plain: &[u8]) -> Id;
+    /// Returns the key that names blobs.
+    fn mac_key(&self) -> &MacKey;
 
     /// Reads a blob, decoded and, where its id is a MAC, verified against it.
     fn get(&self, kind: BlobType, id: &Id) -> Result<Vec<u8>>;
 
     /// Returns whether the catalogue lists the blob; nothing is read.
     fn has(&self, kind: BlobType, id: &Id) -> Result<bool>;
+
+    /// Returns the id of some bytes.
+    fn mac(&self, plain: &[u8]) -> Id {
+        self.mac_key().mac(plain)
+    }
 }
 
 /// Bytes that are collected before they are stored together.
@@ -172,8 +177,8 @@ pub(crate) mod memory {
     }
 
     impl BlobSource for MemoryStore {
-        fn mac(&self, plain: &[u8]) -> Id {
-            self.key.mac(plain)
+        fn mac_key(&self) -> &MacKey {
+            &self.key
         }
         fn get(&self, kind: BlobType, id: &Id) -> Result<Vec<u8>> {
             self.reads.fetch_add(1, Ordering::Relaxed);
