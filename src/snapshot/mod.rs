@@ -9,5 +9,5 @@ pub mod vfs;
 
 pub use backup::{BackupOptions, BackupReport, HeaderOptions, backup, backup_into};
 pub use catalogue::{SnapshotInfo, find, header, list};
-pub use restore::{ObjectContent, RestoreOptions, RestoreReport, restore};
 pub use monitor::{Counter, Event, Monitor, Problem, Severity, Tally, message_of};
+pub use restore::{ObjectContent, RestoreOptions, RestoreReport, restore};

@@ -134,17 +134,19 @@ impl<'a, S: BlobSink + ?Sized> Batch<'a, S> {
 #[cfg(test)]
 pub(crate) mod memory {
     use super::{BlobSink, BlobSource, BlobType, Error, Id, Lane, MacKey, Result};
-    use crate::codec::chunker::Chunker;
+    use crate::codec::chunker::{Chunker, ChunkerAlgorithm, ChunkerParams};
     use crate::crypto::HashAlgorithm;
     use std::collections::HashMap;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    type Blobs = HashMap<(BlobType, Id), (Vec<u8>, Lane)>;
+
     #[derive(Debug)]
     pub(crate) struct MemoryStore {
         key: MacKey,
         chunker: Chunker,
-        pub(crate) blobs: Mutex<HashMap<(BlobType, Id), (Vec<u8>, Lane)>>,
+        pub(crate) blobs: Mutex<Blobs>,
         pub(crate) reads: AtomicUsize,
     }
 
@@ -153,6 +155,13 @@ pub(crate) mod memory {
             let key = MacKey::new(HashAlgorithm::Blake3, [7; 32]);
             Self { key, chunker, blobs: Mutex::default(), reads: AtomicUsize::new(0) }
         }
+    }
+
+    /// A store of chunks of about 1 KiB, so that dirpacks of ten entries have several.
+    pub(crate) fn store() -> MemoryStore {
+        let algorithm = ChunkerAlgorithm::FastCdcV1;
+        let params = ChunkerParams { algorithm, min: 256, normal: 1024, max: 4096 };
+        MemoryStore::new(Chunker::new(params).unwrap())
     }
 
     impl BlobSink for MemoryStore {

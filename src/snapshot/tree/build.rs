@@ -54,7 +54,15 @@ struct Level {
 impl<'a, S: BlobSink + ?Sized> TreeBuilder<'a, S> {
     /// Starts a tree.
     pub fn new(sink: &'a S, kind: TreeKind, shape: TreeShape) -> Self {
-        Self { batch: Batch::new(sink), kind, shape, leaf: Vec::new(), next: None, levels: Vec::new(), keys: 0 }
+        Self {
+            batch: Batch::new(sink),
+            kind,
+            shape,
+            leaf: Vec::new(),
+            next: None,
+            levels: Vec::new(),
+            keys: 0,
+        }
     }
 
     /// Takes the next smaller key. Fails when it is not smaller.
@@ -64,7 +72,7 @@ impl<'a, S: BlobSink + ?Sized> TreeBuilder<'a, S> {
             && self.kind.order.compare(key, last).is_ge()
         {
             let found = format!("\"{}\" before \"{}\"", last.escape_ascii(), key.escape_ascii());
-            return Err(Error::corrupt("the order of a tree being written", "descending keys", found));
+            return Err(Error::malformed("the order of a tree being written", &found));
         }
         self.leaf.push((key.to_vec(), id));
         self.keys += 1;
@@ -106,7 +114,8 @@ impl<'a, S: BlobSink + ?Sized> TreeBuilder<'a, S> {
 
     fn write_leaf(&mut self) -> Result<()> {
         let first = self.leaf.last().map(|(key, _)| key.clone()).unwrap_or_default();
-        let (keys, values) = std::mem::take(&mut self.leaf).into_iter().rev().map(|(k, v)| (k.into(), v)).unzip();
+        let (keys, values) =
+            std::mem::take(&mut self.leaf).into_iter().rev().map(|(k, v)| (k.into(), v)).unzip();
         let id = self.write(&Node { keys, values, next: self.next, ..Node::default() })?;
         if self.shape == TreeShape::Chained {
             self.next = Some(id);

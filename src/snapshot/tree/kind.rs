@@ -59,8 +59,7 @@ pub struct TreeKind {
 
 impl TreeKind {
     /// Paths to entries.
-    pub const VFS: Self =
-        Self { root: BlobType::VFS_ROOT, node: BlobType::VFS_NODE, order: Order::Path };
+    pub const VFS: Self = Self { root: BlobType::VFS_ROOT, node: BlobType::VFS_NODE, order: Order::Path };
     /// Paths to error items.
     pub const ERRORS: Self =
         Self { root: BlobType::ERROR_ROOT, node: BlobType::ERROR_NODE, order: Order::Bytes };

@@ -11,6 +11,9 @@ mod build;
 mod kind;
 mod read;
 
+#[cfg(test)]
+mod tests;
+
 pub use build::{TreeBuilder, TreeShape};
 pub use kind::{Order, TreeKind};
 pub use read::{Cursor, Tree};

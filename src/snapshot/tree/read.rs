@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
-use crate::base::{Id, RawString};
 use crate::base::sort::KeyOrder;
+use crate::base::{Id, RawString};
 use crate::format::tree::{Node, Root};
 use crate::store::blob::{BlobSource, Error, Result};
 
@@ -17,6 +17,9 @@ use super::kind::TreeKind;
 const MAX_DEPTH: usize = 64;
 /// Nodes kept for the next look-up: a few levels of a large tree, about 2 MiB.
 const CACHED_NODES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+
+/// Nodes of more keys are never kept; none of ours and of upstream's has that many.
+const CACHED_KEYS: usize = 64;
 
 /// A tree of a snapshot.
 ///
@@ -82,8 +85,8 @@ impl<'a, S: BlobSource + ?Sized> Tree<'a, S> {
         Ok(())
     }
 
-    fn corrupt(&self, node: Id, expected: impl fmt::Display, found: impl fmt::Display) -> Error {
-        Error::corrupt(format!("{} {node}", self.kind.node), expected, found)
+    fn malformed(&self, node: Id, detail: &str) -> Error {
+        Error::malformed(&format!("{} {node}", self.kind.node), detail)
     }
 
     /// Reads a node, checks its shape and the order of its keys.
@@ -94,18 +97,11 @@ impl<'a, S: BlobSource + ?Sized> Tree<'a, S> {
         }
         drop(cache);
         let node = Arc::new(Node::decode(&self.source.get(self.kind.node, &id)?)?);
-        let (keys, want) = match node.pointers.len() {
-            0 => (node.keys.len(), node.values.len()),
-            children => (node.keys.len() + 1, children),
-        };
-        if keys != want {
-            return Err(self.corrupt(id, "as many values as keys, or one child more", format!("{keys} for {want}")));
-        }
         let ascends = |pair: &[RawString]| self.kind.order.compare(&pair[0], &pair[1]).is_lt();
         if !node.keys.windows(2).all(ascends) {
-            return Err(self.corrupt(id, "ascending keys", "others"));
+            return Err(self.malformed(id, "its keys do not ascend"));
         }
-        if keep_leaves || !node.pointers.is_empty() {
+        if (keep_leaves || !node.is_leaf()) && node.keys.len() <= CACHED_KEYS {
             cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             cache.put(id, node.clone());
         }
@@ -144,7 +140,7 @@ impl<'t, 'a, S: BlobSource + ?Sized> Path<'t, 'a, S> {
     fn enter(&mut self, id: Id, keep_leaves: bool) -> Result<()> {
         let tree = self.tree;
         if self.steps.len() == MAX_DEPTH {
-            return Err(tree.corrupt(id, format!("at most {MAX_DEPTH} levels"), "more"));
+            return Err(tree.malformed(id, "too many levels above it"));
         }
         let node = tree.load(id, keep_leaves)?;
         let order = tree.kind.order;
@@ -158,7 +154,7 @@ impl<'t, 'a, S: BlobSource + ?Sized> Path<'t, 'a, S> {
             _ => node.pointers.is_empty() && !self.steps.is_empty(),
         };
         if outside {
-            return Err(tree.corrupt(id, "keys between those of the nodes above", "others, or none"));
+            return Err(tree.malformed(id, "its keys do not lie between those of the nodes above"));
         }
         self.steps.push((node, 0));
         Ok(())

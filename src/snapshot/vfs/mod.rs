@@ -2,3 +2,6 @@
 
 pub mod build;
 pub mod read;
+
+#[cfg(test)]
+mod tests;

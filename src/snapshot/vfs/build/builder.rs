@@ -13,6 +13,7 @@ use crate::format::entry::{Entry, FileInfo};
 use crate::format::error::Error as FormatError;
 use crate::format::error_item::ErrorItem;
 use crate::format::path::{is_clean, parent};
+use crate::format::snapshot::{INDEX_CONTENT_TYPE, INDEX_DIRPACK, INDEX_SUMMARY, Index, Roots};
 use crate::format::summary::Summary;
 use crate::format::xattr::XattrItem;
 use crate::snapshot::tree::{Order, TreeBuilder, TreeKind, TreeShape};
@@ -45,14 +46,10 @@ pub struct BuildOptions {
 /// What a snapshot's header says about its view, and some counts.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Built {
-    /// The root of the file system tree (type 10).
-    pub root: Id,
-    /// The root of the tree of extended attributes (type 16).
-    pub xattrs: Id,
-    /// The root of the error tree (type 13).
-    pub errors: Id,
-    /// The indexes by name, in the order of the header.
-    pub indexes: Vec<(&'static str, Id)>,
+    /// The roots of the trees.
+    pub roots: Roots,
+    /// The indexes, in the order of the header.
+    pub indexes: Vec<Index>,
     /// The summary of `/`.
     pub summary: Summary,
     /// The number of entries, synthesized folders included.
@@ -158,8 +155,13 @@ impl VfsBuilder {
         let dirpack = build_index(sink, shape, dirpacks)?;
         let summary_index = build_index(sink, shape, summaries)?;
         let xattrs = build_xattrs(sink, shape, xattrs)?;
-        let indexes = vec![("content-type", content_type), ("dirpack", dirpack), ("summary", summary_index)];
-        Ok(Built { root, xattrs, errors, indexes, summary, entries, renamed, error_items })
+        let indexes = vec![
+            Index::btree(INDEX_CONTENT_TYPE, content_type),
+            Index::btree(INDEX_DIRPACK, dirpack),
+            Index::btree(INDEX_SUMMARY, summary_index),
+        ];
+        let roots = Roots { root, xattrs, errors };
+        Ok(Built { roots, indexes, summary, entries, renamed, error_items })
     }
 }
 

@@ -58,7 +58,12 @@ impl FolderSorter {
     }
 
     /// Notes the dirpack of a folder and what was counted of its direct children.
-    pub(super) fn add_children(&mut self, path: &[u8], object: Id, summary: &Summary) -> Result<(), PathError> {
+    pub(super) fn add_children(
+        &mut self,
+        path: &[u8],
+        object: Id,
+        summary: &Summary,
+    ) -> Result<(), PathError> {
         self.0.push_parts(path, &[&[CHILDREN], object.as_bytes(), &summary.encode()])
     }
 

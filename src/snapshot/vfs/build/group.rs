@@ -20,7 +20,7 @@ pub(super) struct Group {
     pub(super) path: Vec<u8>,
     /// The record; one that is only implied stands for a folder that has to be synthesized.
     pub(super) record: Vec<u8>,
-    /// Whether different records of the same kind came for the path.
+    /// Whether something that came for the path is lost.
     pub(super) conflict: bool,
     folder: bool,
 }
@@ -37,15 +37,19 @@ impl Group {
     }
 
     /// Takes another record of the path: a folder wins over a file, an entry over an implied folder, and the
-    /// later entry over the earlier one.
-    fn add(&mut self, record: &[u8]) {
+    /// later entry over the earlier one. A file beside a folder was renamed, unless `renamed` says that this is
+    /// the renamed one.
+    fn add(&mut self, record: &[u8], renamed: bool) {
         let implied = decode(record).is_none();
         match (self.folder, is_folder(record)) {
-            (true, false) => return,
+            (true, false) => {
+                self.conflict |= renamed;
+                return;
+            }
             (true, true) if implied => return,
             (true, true) => self.conflict |= decode(&self.record).is_some() && self.record != record,
             (false, false) => self.conflict |= self.record != record,
-            (false, true) => self.conflict = false,
+            (false, true) => {}
         }
         self.folder = is_folder(record);
         self.record.clear();
@@ -115,7 +119,7 @@ impl Groups {
                 group.start(path, record);
                 started = true;
             } else if path == group.path {
-                group.add(record);
+                group.add(record, !from_main);
             } else {
                 return Ok(true);
             }

@@ -71,7 +71,7 @@ impl<'a, S: BlobSink + ?Sized> EntryPass<'a, S> {
         let mut group = Group::default();
         while groups.next(&mut group)? {
             if group.conflict {
-                errors.push(&group.path, b"found more than once with different metadata; the last one was kept")?;
+                errors.push(&group.path, b"found more than once; only one of them was kept")?;
             }
             if decode(&group.record).is_none() {
                 self.synthesize(&mut group);
