@@ -58,6 +58,9 @@ pub enum Error {
     /// The store cannot be written in the way asked for.
     #[error("the store cannot be written: {0}")]
     ReadOnly(String),
+    /// What was asked for needs states of version 1.1.0 in a store that holds only older ones.
+    #[error("the store holds only states of version 1.0.0, which upstream 1.0.x reads; this needs newer ones")]
+    OldStates,
     /// The state of the store moved under a writer that was suspended.
     #[error("maintenance removed data this run relied on while it was suspended; nothing was committed")]
     Overtaken,
@@ -65,6 +68,12 @@ pub enum Error {
     #[error("snapshot {id} exists already with another header")]
     Collision {
         /// The id that stands for two snapshots.
+        id: Id,
+    },
+    /// A snapshot that had been removed was brought back, but the store does not show it.
+    #[error("snapshot {id} was brought back, but another state keeps it removed")]
+    NotRevived {
+        /// The snapshot.
         id: Id,
     },
     /// No snapshot has this id or prefix.

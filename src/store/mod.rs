@@ -31,6 +31,7 @@ pub use error::Error;
 pub use fetch::Window;
 pub use journal::{Journal, JournalWriter};
 pub use keys::Keys;
+pub use known::{IdMap, KnownSet};
 pub use locks::LockGuard;
 pub use pins::PinError;
 pub(crate) use repository::METADATA_LIMIT;

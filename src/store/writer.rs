@@ -23,7 +23,7 @@ use crate::crypto::mac::MacKey;
 use crate::crypto::random;
 use crate::crypto::seal::Item;
 use crate::format::blob::BlobType;
-use crate::format::state::{Location, PackEntry, StateEntry};
+use crate::format::state::{Delete, Location, PackEntry, StateEntry};
 use crate::format::version::Version;
 
 use super::blob::{BlobSink, Lane};
@@ -114,6 +114,7 @@ pub struct Writer {
     threads: Vec<JoinHandle<()>>,
     lock: LockGuard,
     snapshot: Id,
+    deletes: Vec<Delete>,
     checkpoint: Mutex<CheckpointState>,
     policy: CheckpointPolicy,
     journal: Mutex<Option<JournalWriter>>,
@@ -184,6 +185,7 @@ impl Writer {
             threads,
             lock,
             snapshot,
+            deletes: Vec::new(),
             checkpoint: Mutex::new(CheckpointState { parent: base.newest(), last: Instant::now() }),
             base,
             policy,
@@ -302,7 +304,7 @@ impl Writer {
         }
         self.shared.wait_for_packs()?;
         let id = random::id();
-        self.put_state(id, &mut state.parent)?;
+        self.put_state(id, &mut state.parent, &[])?;
         state.last = Instant::now();
         Ok(())
     }
@@ -320,17 +322,20 @@ impl Writer {
     }
 
     /// Puts a state with all pending entries; its id becomes the parent of the next one.
-    fn put_state(&self, id: Id, parent: &mut Id) -> Result<(), Error> {
+    fn put_state(&self, id: Id, parent: &mut Id, deletes: &[Delete]) -> Result<(), Error> {
         let repository = self.repository();
         let fresh = repository.spills().create()?;
         let pending = std::mem::replace(
             &mut *lock(&self.shared.pending),
             Pending { locations: fresh, packs: Vec::new() },
         );
-        if pending.packs.is_empty() {
+        if pending.packs.is_empty() && deletes.is_empty() {
             return Ok(());
         }
         let version = repository.state_version();
+        if version < Version::V1_1_0 && !deletes.is_empty() {
+            return Err(Error::OldStates);
+        }
         let head = StateHead {
             id,
             version,
@@ -340,11 +345,13 @@ impl Writer {
         };
         let locations = pending.locations.finish()?;
         let mut entries = |out: &mut dyn std::io::Write| {
+            let mut bytes = Vec::new();
+            deletes.iter().for_each(|delete| StateEntry::Delete(*delete).encode(&mut bytes));
+            out.write_all(&bytes)?;
             let mut records = locations.forward();
             while let Some(bytes) = records.next().map_err(std::io::Error::other)? {
                 out.write_all(bytes)?;
             }
-            let mut bytes = Vec::new();
             for (packfile, when) in &pending.packs {
                 bytes.clear();
                 StateEntry::Packfile(PackEntry { packfile: *packfile, state: id, when: *when })
@@ -364,6 +371,24 @@ impl Writer {
         Ok(())
     }
 
+    /// Adds entries to the state that the commit will put, which take something out of the catalogue; that state
+    /// then descends from `after`, so that they are applied behind what they take back.
+    pub fn take_back(&mut self, deletes: Vec<Delete>, after: Option<Id>) {
+        self.deletes.extend(deletes);
+        if let Some(after) = after {
+            lock(&self.checkpoint).parent = after;
+        }
+    }
+
+    /// Stores a snapshot's header even where the store holds another one of this id.
+    pub fn put_header_anew(&self, plain: &[u8]) -> Result<(), Error> {
+        let (kind, id) = (BlobType::SNAPSHOT, self.snapshot);
+        let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let mut encoded = Vec::new();
+        self.repository().encoding().encode(Item::blob(kind.0, id), plain, &mut encoded)?;
+        self.append(kind, id, Lane::Tree, &encoded, plain.len())
+    }
+
     /// Commits: closes and waits for every packfile, then puts the state named after the snapshot.
     ///
     /// The caller has put the snapshot's header. Nothing is visible until this returns `Ok`.
@@ -381,7 +406,8 @@ impl Writer {
             self.look_again()?;
         }
         let mut parent = lock(&self.checkpoint).parent;
-        self.put_state(self.snapshot, &mut parent)?;
+        let deletes = std::mem::take(&mut self.deletes);
+        self.put_state(self.snapshot, &mut parent, &deletes)?;
         Ok(self.stats())
     }
 

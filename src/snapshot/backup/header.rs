@@ -2,7 +2,7 @@
 
 use crate::base::{Id, RawString, Timestamp};
 use crate::connector::SourceInfo;
-use crate::format::snapshot::{Header, Importer, Index, KeyValue, Roots, Source};
+use crate::format::snapshot::{Header, Importer, KeyValue, Source};
 
 use super::super::vfs::build::Built;
 
@@ -65,8 +65,8 @@ pub(in super::super) fn source_of(importer: Importer, context: Vec<KeyValue>, bu
     Source {
         importer,
         context: Some(context),
-        root: Roots { root: built.root, xattrs: built.xattrs, errors: built.errors },
-        indexes: Some(built.indexes.iter().map(|(name, id)| Index::btree(name, *id)).collect()),
+        root: built.roots,
+        indexes: Some(built.indexes.clone()),
         summary: built.summary.clone(),
     }
 }

@@ -17,4 +17,6 @@ mod run;
 mod worker;
 
 pub use header::HeaderOptions;
+pub(super) use header::source_of;
+pub(super) use worker::{MARKED_DEVICE, put_header};
 pub use run::{BackupOptions, BackupReport, backup, backup_into};

@@ -20,7 +20,7 @@ use super::previous::Joined;
 
 /// The device of entries that carry metadata of ours, in stores that upstream writes too: its importer never
 /// reports it, so it never takes such an entry for its own (FORMAT.md, "Metadata of objects").
-pub(super) const MARKED_DEVICE: u64 = 0x504c_414b_0000_0000;
+pub(in super::super) const MARKED_DEVICE: u64 = 0x504c_414b_0000_0000;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -275,6 +275,6 @@ impl std::io::Read for Reader<'_> {
 }
 
 /// Stores a header.
-pub(super) fn put_header(session: &dyn Session, id: Id, bytes: &[u8]) -> Result<(), Error> {
+pub(in super::super) fn put_header(session: &dyn Session, id: Id, bytes: &[u8]) -> Result<(), Error> {
     session.put_as(BlobType::SNAPSHOT, id, bytes, Lane::Tree).map(drop)
 }

@@ -16,12 +16,12 @@ use super::content::ObjectContent;
 
 /// One file, link or special thing.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(in super::super) struct Job {
     /// Below the destination's root.
-    pub(super) path: RawString,
-    pub(super) entry: Entry,
+    pub(in super::super) path: RawString,
+    pub(in super::super) entry: Entry,
     /// Its object where a window has read it already.
-    pub(super) object: Option<Object>,
+    pub(in super::super) object: Option<Object>,
 }
 
 /// Counts of a restore.
@@ -135,7 +135,9 @@ impl Shared<'_> {
     /// Counts an outcome and reports what is not as it should be.
     pub(super) fn note(&self, entry: &Entry, done: &AtomicU64, outcome: connector::Result<Outcome>) {
         let counts = &self.counts;
-        let add = |counter: &AtomicU64| drop(counter.fetch_add(1, Ordering::Relaxed));
+        let add = |counter: &AtomicU64| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
         match outcome {
             Ok(Outcome::Restored) => {
                 add(done);

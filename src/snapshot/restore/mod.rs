@@ -8,7 +8,10 @@
 mod content;
 mod job;
 mod run;
-mod window;
+pub(super) mod window;
 
 pub use content::ObjectContent;
+pub(super) use content::read_chunk;
+pub(super) use job::Job;
+pub(super) use run::{join, side_by_side};
 pub use run::{RestoreOptions, RestoreReport, restore};

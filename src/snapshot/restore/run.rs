@@ -320,13 +320,22 @@ fn work(shared: &Shared<'_>, jobs: &Receiver<Vec<Job>>) -> Result<(), Error> {
 }
 
 fn restore_batch(shared: &Shared<'_>, batch: &window::Batch, workers: usize) -> Result<(), Error> {
+    side_by_side(&batch.jobs, workers, &|job| shared.restore(job, Some(&batch.window)))
+}
+
+/// Does jobs on several threads.
+pub(in super::super) fn side_by_side(
+    jobs: &[Job],
+    workers: usize,
+    each: &(dyn Fn(&Job) -> Result<(), Error> + Sync),
+) -> Result<(), Error> {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers.min(batch.jobs.len()))
+        let threads: Vec<_> = (0..workers.min(jobs.len()))
             .map(|_| {
                 scope.spawn(|| -> Result<(), Error> {
-                    while let Some(job) = batch.jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        shared.restore(job, Some(&batch.window))?;
+                    while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        each(job)?;
                     }
                     Ok(())
                 })
@@ -336,7 +345,8 @@ fn restore_batch(shared: &Shared<'_>, batch: &window::Batch, workers: usize) -> 
     })
 }
 
-fn join(threads: Vec<std::thread::ScopedJoinHandle<'_, Result<(), Error>>>) -> Result<(), Error> {
+/// Waits for threads; the first error counts.
+pub(in super::super) fn join(threads: Vec<std::thread::ScopedJoinHandle<'_, Result<(), Error>>>) -> Result<(), Error> {
     let mut result = Ok(());
     for thread in threads {
         let ended = thread.join().unwrap_or(Err(Error::Aborted));

@@ -10,16 +10,16 @@ use super::job::Job;
 
 /// Jobs with what was fetched for them.
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) jobs: Vec<Job>,
-    pub(super) window: Window,
+pub(in super::super) struct Batch {
+    pub(in super::super) jobs: Vec<Job>,
+    pub(in super::super) window: Window,
 }
 
 /// The most jobs in a window: bounds what the jobs themselves take.
 const JOBS: usize = 4096;
 
 /// Returns the key that sorts a file by the place of its object, which lies near its first chunk in time.
-pub(super) fn sort_key(repository: &Repository, entry: &Entry) -> Result<[u8; 12], Error> {
+pub(in super::super) fn sort_key(repository: &Repository, entry: &Entry) -> Result<[u8; 12], Error> {
     let places = repository.catalogue().find_any(BlobType::OBJECT, &entry.object)?;
     let place = places.first().map_or((u32::MAX, 0), |place| (place.pack, place.offset));
     let mut key = [0; 12];
@@ -30,7 +30,7 @@ pub(super) fn sort_key(repository: &Repository, entry: &Entry) -> Result<[u8; 12
 }
 
 /// Encodes a job for the sorter.
-pub(super) fn encode(path: &[u8], entry: &Entry) -> Vec<u8> {
+pub(in super::super) fn encode(path: &[u8], entry: &Entry) -> Vec<u8> {
     let mut bytes = u32::try_from(path.len()).expect("a path is below 4 GiB").to_le_bytes().to_vec();
     bytes.extend_from_slice(path);
     entry.encode_into(&mut bytes);
@@ -38,7 +38,7 @@ pub(super) fn encode(path: &[u8], entry: &Entry) -> Vec<u8> {
 }
 
 /// Decodes a job from the sorter.
-pub(super) fn decode(bytes: &[u8]) -> Result<Job, Error> {
+pub(in super::super) fn decode(bytes: &[u8]) -> Result<Job, Error> {
     let broken = || Error::malformed("a temporary file", "a record that was not written so");
     let (length, rest) = bytes.split_first_chunk().ok_or_else(broken)?;
     let length = u32::from_le_bytes(*length) as usize;
@@ -47,7 +47,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Job, Error> {
 }
 
 /// Takes the next jobs whose chunks fit `memory` bytes, and fetches for them. `None` at the end.
-pub(super) fn next(
+pub(in super::super) fn next(
     repository: &Repository,
     sorted: &mut Sorted<ByteOrder>,
     memory: u64,

@@ -87,7 +87,6 @@ impl Aggregate {
                 }
             }
             StateEntry::Delete(delete) => self.delete(state, delete, ordinals, gone),
-            _ => {}
         }
     }
 
