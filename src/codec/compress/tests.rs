@@ -355,7 +355,7 @@ fn the_first_unit_of_a_stream_is_large() {
         writer.flush().unwrap();
     }
     let frame = writer.finish().unwrap();
-    assert_eq!(frame[7..11], (100_u32 | 1 << 31).to_le_bytes());
+    assert_eq!(frame[7..11], (0x64_u32 | 1 << 31).to_le_bytes());
 }
 
 struct Breaks<'a>(&'a [u8]);
