@@ -131,13 +131,11 @@ impl AesOperation {
         out.extend_from_slice(&nonce);
         out.extend_from_slice(plaintext);
         let body = (&mut out[at + 12..]).into();
-        match self.0.encrypt_inout_detached(&Nonce::from(nonce), b"", body) {
-            Ok(tag) => out.extend_from_slice(&tag),
-            Err(_) => {
-                out.truncate(at);
-                return Err(SealError::TooLong);
-            }
-        }
+        let Ok(tag) = self.0.encrypt_inout_detached(&Nonce::from(nonce), b"", body) else {
+            out.truncate(at);
+            return Err(SealError::TooLong);
+        };
+        out.extend_from_slice(&tag);
         Ok(())
     }
 

@@ -90,13 +90,11 @@ impl XChaChaOperation {
         let at = out.len();
         out.extend_from_slice(plaintext);
         let body = (&mut out[at..]).into();
-        match self.cipher.encrypt_inout_detached(&nonce, &self.associated_data, body) {
-            Ok(tag) => out.extend_from_slice(&tag),
-            Err(_) => {
-                out.truncate(at);
-                return Err(SealError::TooLong);
-            }
-        }
+        let Ok(tag) = self.cipher.encrypt_inout_detached(&nonce, &self.associated_data, body) else {
+            out.truncate(at);
+            return Err(SealError::TooLong);
+        };
+        out.extend_from_slice(&tag);
         Ok(())
     }
 

@@ -28,9 +28,8 @@ fn recovery() -> RecoveryKey {
 fn passphrase_slot_of_the_vectors() {
     let slot = slot();
     assert_eq!(Id(slot.commit).to_hex(), "79c9c2d358ecb4a72ca5bb00d8a5bf22b75dd7449c15692d69651ed9874e18a9");
-    let sealed: String = slot.sealed.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
-        sealed,
+        hex(&slot.sealed),
         "d37585d96d0b70e820f5cf0d60fc1ca2ba8ca33598edd03551e2fd1cf4f6ec78e7ab834e1121d961ad44cde4081b57eb"
     );
 }
