@@ -1,7 +1,7 @@
 //! Deduplicated, encrypted backups and single-file archives of object storage and file systems.
 
 pub mod base;
-pub mod cli;
+//pub mod cli;
 pub mod codec;
 pub mod connector;
 pub mod connectors;
@@ -9,4 +9,4 @@ pub mod crypto;
 pub mod format;
 pub mod snapshot;
 pub mod store;
-pub mod ui;
+//pub mod ui;

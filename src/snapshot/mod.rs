@@ -1,3 +1,13 @@
 //! Floor 2: what is done with snapshots: backup, restore, check, sync, archives.
+
+mod backup;
+mod catalogue;
+mod monitor;
+mod restore;
 pub mod tree;
 pub mod vfs;
+
+pub use backup::{BackupOptions, BackupReport, HeaderOptions, backup, backup_into};
+pub use catalogue::{SnapshotInfo, find, header, list};
+pub use monitor::{Counter, Event, Monitor, Problem, Severity, Tally, message_of};
+pub use restore::{ObjectContent, RestoreOptions, RestoreReport, restore};

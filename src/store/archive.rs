@@ -147,6 +147,11 @@ impl ArchiveWriter {
         })
     }
 
+    /// Returns the profile the archive follows.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
     /// Appends an encoded blob to its region; returns its offset there.
     fn append(&self, region: Region, encoded: &[u8]) -> Result<u64, Error> {
         match region {

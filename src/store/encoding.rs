@@ -2,7 +2,6 @@
 
 use std::io::{self, Read, Write};
 
-use crate::base::Id;
 use crate::codec::{Compression, FrameReader, FrameWriter};
 use crate::crypto::seal::{Cipher, Item, OpenReader, SealWriter};
 
@@ -35,19 +34,23 @@ impl Encoding {
     pub fn encode(&self, item: Item, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         match &self.cipher {
             None => self.compression.compress(plain, out),
-            Some(cipher) => with_scratch(|frame| {
+            Some(_) => with_scratch(|frame| {
                 self.compression.compress(plain, frame);
-                cipher.seal(item, frame, out).map_err(|source| Error::undecodable("an item to seal", source))?;
-            }),
+                self.encode_frame(item, frame, out)
+            })?,
         }
+        Ok(())
     }
 
     /// Appends seal(`frame`) to `out`: for bytes that are a canonical frame of this compression already.
-    pub fn encode_frame(&self, item: Item, frame: &[u8], out: &mut Vec<u8>) {
+    pub fn encode_frame(&self, item: Item, frame: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         match &self.cipher {
             None => out.extend_from_slice(frame),
-            Some(cipher) => cipher.seal(item, frame, out),
+            Some(cipher) => cipher
+                .seal(item, frame, out)
+                .map_err(|source| Error::undecodable("an item to be sealed", source))?,
         }
+        Ok(())
     }
 
     /// Returns decode(`stored`), at most `limit` bytes. `what` names the item in errors.

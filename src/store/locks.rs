@@ -103,7 +103,7 @@ impl Held {
     fn write(&self, timestamp: Timestamp) -> Result<(), Error> {
         let before = Instant::now();
         let lock = Lock { version: Version::V1_0_0, timestamp, hostname: hostname(), exclusive: self.exclusive };
-        let bytes = seal_lock(&self.keys, &self.encoding, self.id, &lock);
+        let bytes = seal_lock(&self.keys, &self.encoding, self.id, &lock)?;
         self.storage.put(Kind::Lock, self.id, Body::Bytes(&bytes))?;
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = before;
         Ok(())
@@ -163,12 +163,12 @@ fn is_stale(listed: &Listed, lock: &Lock) -> bool {
 }
 
 /// Encodes a lock resource.
-fn seal_lock(keys: &Keys, encoding: &Encoding, id: Id, lock: &Lock) -> Vec<u8> {
+fn seal_lock(keys: &Keys, encoding: &Encoding, id: Id, lock: &Lock) -> Result<Vec<u8>, Error> {
     let mut bytes = wrapper::header(Resource::Lock, Version::V1_0_0).to_vec();
-    encoding.encode(Item::lock(id), &lock.encode(), &mut bytes);
+    encoding.encode(Item::lock(id), &lock.encode(), &mut bytes)?;
     let trailer = keys.trailers().mac(&bytes);
     bytes.extend_from_slice(trailer.as_bytes());
-    bytes
+    Ok(bytes)
 }
 
 /// Decodes a lock resource, trailer verified.

@@ -27,7 +27,7 @@ pub struct WriterStats {
 pub type Encode<'a> = dyn FnMut(&mut Vec<u8>) -> Result<usize, Error> + 'a;
 
 /// A session that adds blobs to a store or an archive.
-pub trait Session: BlobSink {
+pub trait Session: BlobSink + std::fmt::Debug {
     /// Stores a blob under an id computed by the caller unless it is known; `encode` makes its encoded bytes.
     /// Returns whether it was new.
     fn put_encoded(&self, kind: BlobType, id: Id, lane: Lane, encode: &mut Encode<'_>) -> Result<bool, Error>;

@@ -164,7 +164,7 @@ fn unlock_by(bytes: &[u8], way: &mut Way<'_>) -> Result<Unlocked, UnlockError> {
         }
     };
     let encoding = Encoding::new(compression(&config)?, cipher);
-    let chunker = chunker(&config, gear.as_deref().map(|table| &**table));
+    let chunker = chunker(&config, gear.as_deref());
     Ok(Unlocked { config, keys, encoding, chunker, master })
 }
 

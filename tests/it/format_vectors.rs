@@ -1,5 +1,6 @@
 //! The test vectors of the format: serializations made by upstream's encoder, a CONFIG of each profile, and two
 //! complete archives.
+#![allow(clippy::unwrap_used, reason = "a test may panic anywhere, helpers included")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -331,6 +332,9 @@ fn a_native_config_is_bounded() {
     assert!(Config::decode_payload(&vec![0xc0; config::MAX_CONFIG_LEN]).is_err());
 }
 
+/// Decoded blobs by type and id.
+type Blobs<'a> = BTreeMap<(BlobType, Id), &'a [u8]>;
+
 /// An archive taken apart by the format floor alone; nothing in it is compressed or encrypted.
 struct Archive {
     bytes: Vec<u8>,
@@ -366,7 +370,7 @@ impl Archive {
     }
 
     /// Reads the packfile: its footer and its blobs by type and id.
-    fn blobs(&self) -> (Footer, Vec<IndexRecord>, BTreeMap<(BlobType, Id), &[u8]>) {
+    fn blobs(&self) -> (Footer, Vec<IndexRecord>, Blobs<'_>) {
         let parts = self.section(self.layout.packfile, Resource::Packfile);
         assert_eq!(self.mac(parts.signed), parts.trailer);
         let payload = parts.payload;
@@ -462,7 +466,7 @@ fn the_state_of_the_plain_archive_survives() {
 }
 
 /// Returns the keys and values of a tree, following `next` from its leftmost leaf.
-fn tree(blobs: &BTreeMap<(BlobType, Id), &[u8]>, kind: BlobType, root: Id) -> Vec<(RawString, Id)> {
+fn tree(blobs: &Blobs<'_>, kind: BlobType, root: Id) -> Vec<(RawString, Id)> {
     let node_kind = kind.node_of_root().unwrap();
     let mut at = Some(Root::decode(blobs[&(kind, root)]).unwrap().root);
     let mut pairs = Vec::new();

@@ -7,7 +7,7 @@ use crate::format::entry::Entry;
 use crate::format::snapshot::Header;
 use crate::store::{Error, Journal, Repository};
 
-use super::super::vfs::read::{ParentCursor, Vfs};
+use super::super::vfs::read::{Child, ParentCursor, Vfs};
 use super::worker::MARKED_DEVICE;
 
 /// A record with what is known of it.
@@ -59,14 +59,18 @@ impl Previous {
         self.journal.as_ref().map_or(0, Journal::len)
     }
 
+    /// Opens the view of the previous snapshot. One that does not open is as good as none: everything is read.
+    pub(super) fn view(&self) -> Option<Vfs<'_, Repository>> {
+        Vfs::open(self.repository.as_ref(), self.header.as_ref()?.source()?).ok()
+    }
+
     /// Starts the join.
-    pub(super) fn joiner<'a>(&'a self, importer: &'a dyn Importer) -> Result<Joiner<'a>, Error> {
-        let vfs = match &self.header {
-            // A view that does not open is as good as none: everything is read.
-            Some(header) => Vfs::open(self.repository.as_ref(), header).ok(),
-            None => None,
-        };
-        Ok(Joiner { cursor: vfs.map(ParentCursor::new), journal: self.journal.as_ref(), importer })
+    pub(super) fn joiner<'a>(
+        &'a self,
+        view: Option<&'a Vfs<'a, Repository>>,
+        importer: &'a dyn Importer,
+    ) -> Joiner<'a> {
+        Joiner { cursor: view.map(ParentCursor::new), journal: self.journal.as_ref(), importer }
     }
 }
 
@@ -80,7 +84,7 @@ fn is_of(header: &Header, source: &SourceInfo) -> bool {
 
 /// Looks up the previous entry of every record, in the order they come.
 pub(super) struct Joiner<'a> {
-    cursor: Option<ParentCursor<'a>>,
+    cursor: Option<ParentCursor<'a, 'a, Repository>>,
     journal: Option<&'a Journal>,
     importer: &'a dyn Importer,
 }
@@ -88,8 +92,7 @@ pub(super) struct Joiner<'a> {
 impl Joiner<'_> {
     /// Joins one record. A previous snapshot that cannot be read costs time, never the backup.
     pub(super) fn join(&mut self, record: Record) -> Joined {
-        let Ok(info) = &record.info else { return Joined::Fresh(record) };
-        if !info.mode.is_regular() {
+        if !record.info.as_ref().is_ok_and(|info| info.mode.is_regular()) {
             return Joined::Fresh(record);
         }
         if let Some(journal) = self.journal
@@ -102,9 +105,9 @@ impl Joiner<'_> {
                 Change::MetadataOnly => return Joined::SameContent(record, entry),
             }
         }
-        let found = self.cursor.as_mut().and_then(|cursor| cursor.find(&record.path).ok().flatten());
+        let found = self.cursor.as_mut().and_then(|cursor| cursor.entry(&record.path).ok().flatten());
         match found {
-            Some(entry) => match self.compare(&record, &entry) {
+            Some(Child { entry, .. }) => match self.compare(&record, &entry) {
                 Change::Same => Joined::Same(record, entry),
                 Change::MetadataOnly => Joined::SameContent(record, entry),
                 Change::Content => Joined::Fresh(record),

@@ -183,10 +183,10 @@ impl Run<'_> {
     }
 
     fn build_options(&self) -> BuildOptions {
-        let shape = if self.session.is_ours_alone() { TreeShape::unchained() } else { TreeShape::chained() };
+        let shape = if self.session.is_ours_alone() { TreeShape::ByContent } else { TreeShape::Chained };
         let folder = match self.importer.source().kind.as_str() {
-            "s3" => FileInfo { device: MARKED_DEVICE, ..FileInfo::new(RawString::new(), Mode::folder(0o700)) },
-            _ => FileInfo::new(RawString::new(), Mode::folder(0o750)),
+            "s3" => FileInfo { device: MARKED_DEVICE, ..FileInfo::new(RawString::new(), Mode::dir(0o700)) },
+            _ => FileInfo::new(RawString::new(), Mode::dir(0o750)),
         };
         let memory = usize::try_from(self.options.memory / 4).unwrap_or(64 << 20);
         BuildOptions { shape, spills: self.session.spills().clone(), memory, missing_folder: folder }
@@ -260,10 +260,8 @@ impl Run<'_> {
     }
 
     fn join_all(&self, found: Receiver<Vec<Record>>, joined: Sender<Vec<Joined>>) -> Result<(), Error> {
-        let mut joiner = match self.previous {
-            Some(previous) => Some(previous.joiner(self.importer)?),
-            None => None,
-        };
+        let view = self.previous.and_then(Previous::view);
+        let mut joiner = self.previous.map(|previous| previous.joiner(view.as_ref(), self.importer));
         for batch in found {
             let batch = batch.into_iter().map(|record| match &mut joiner {
                 Some(joiner) => joiner.join(record),

@@ -20,7 +20,7 @@ use super::previous::Joined;
 
 /// The device of entries that carry metadata of ours, in stores that upstream writes too: its importer never
 /// reports it, so it never takes such an entry for its own (FORMAT.md, "Metadata of objects").
-pub const MARKED_DEVICE: u64 = 0x504c_414b_0000_0000;
+pub(super) const MARKED_DEVICE: u64 = 0x504c_414b_0000_0000;
 
 /// What all workers share.
 #[derive(Debug)]
