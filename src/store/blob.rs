@@ -151,8 +151,7 @@ pub(crate) mod memory {
     }
 
     impl MemoryStore {
-        pub(crate) fn new(chunker: Chunker) -> Self {
-            let key = MacKey::new(HashAlgorithm::Blake3, [7; 32]);
+        pub(crate) fn with_key(key: MacKey, chunker: Chunker) -> Self {
             Self { key, chunker, blobs: Mutex::default(), reads: AtomicUsize::new(0) }
         }
     }
@@ -161,7 +160,7 @@ pub(crate) mod memory {
     pub(crate) fn store() -> MemoryStore {
         let algorithm = ChunkerAlgorithm::FastCdcV1;
         let params = ChunkerParams { algorithm, min: 256, normal: 1024, max: 4096 };
-        MemoryStore::new(Chunker::new(params).unwrap())
+        MemoryStore::with_key(MacKey::new(HashAlgorithm::Blake3, [7; 32]), Chunker::new(params).unwrap())
     }
 
     impl BlobSink for MemoryStore {

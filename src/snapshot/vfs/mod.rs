@@ -5,3 +5,5 @@ pub mod read;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upstream_tests;
