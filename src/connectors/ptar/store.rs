@@ -8,7 +8,8 @@ use std::time::SystemTime;
 
 use crate::base::{At, Id, RangeFile};
 use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
-use crate::connectors::container::{self, HEAD_LEN, Section, Sections, TRAILER_LEN};
+use crate::connectors::container::{self, HEAD, TRAILER};
+use crate::format::ptar::{Layout, Section};
 
 /// A `.ptar` file, opened as a store that holds one packfile and one state.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub struct PtarStore {
     path: PathBuf,
     file: RangeFile,
     modified: Option<SystemTime>,
-    sections: Sections,
+    layout: Layout,
 }
 
 impl PtarStore {
@@ -35,19 +36,14 @@ impl PtarStore {
         let total = metadata.size();
         let modified = metadata.modified().ok();
         let file = RangeFile::open(file, total, mmap).at("open", &path)?;
-        if total < HEAD_LEN + TRAILER_LEN {
+        if total < HEAD + TRAILER {
             let head = file.read(0, usize::try_from(total.min(8)).expect("at most 8")).at("read", &path)?;
-            let begins_well = container::MAGIC.starts_with(&head) && !head.is_empty();
-            return Err(if begins_well {
-                container::cut_short(&target)
-            } else {
-                container::not_an_archive(&target)
-            });
+            return Err(container::no_archive(&head, &target));
         }
         let head = file.read(0, 12).at("read", &path)?;
-        let trailer = file.read(total - TRAILER_LEN, 48).at("read", &path)?;
-        let sections = Sections::parse(&head, &trailer, total, &target)?;
-        Ok(Self { path, file, modified, sections })
+        let trailer = file.read(total - TRAILER, 48).at("read", &path)?;
+        let layout = container::parse(&head, &trailer, total, &target)?;
+        Ok(Self { path, file, modified, layout })
     }
 
     /// Returns the path of the file.
@@ -62,7 +58,7 @@ impl PtarStore {
         length: usize,
         consume: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
-        let at = section.locate(offset, length, &self.location())?;
+        let at = container::locate(section, offset, length, &self.location())?;
         self.file.with_range(at, length, consume).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Changed, "read", self.location())
                 .detail("the archive was cut short while it was read"),
@@ -71,8 +67,8 @@ impl PtarStore {
     }
 
     fn read_all(&self, section: Section) -> Result<Vec<u8>> {
-        let length =
-            usize::try_from(section.len).map_err(|_| Error::new(ErrorKind::Full, "read", self.location()))?;
+        let length = usize::try_from(section.length)
+            .map_err(|_| Error::new(ErrorKind::Full, "read", self.location()))?;
         let mut out = Vec::new();
         self.read(section, 0, length, &mut |bytes| out.extend_from_slice(bytes))?;
         Ok(out)
@@ -89,7 +85,7 @@ impl Storage for PtarStore {
     }
 
     fn config(&self) -> Result<Vec<u8>> {
-        self.read_all(self.sections.config)
+        self.read_all(self.layout.config)
     }
 
     fn replace_config(&self, _expected: &[u8], _new: &[u8]) -> Result<()> {
@@ -97,18 +93,18 @@ impl Storage for PtarStore {
     }
 
     fn list(&self, kind: Kind, each: &mut dyn FnMut(Listed)) -> Result<()> {
-        if let Some((id, size)) = self.sections.listed(kind) {
+        if let Some((id, size)) = container::listed(&self.layout, kind) {
             each(Listed { id, size, modified: self.modified });
         }
         Ok(())
     }
 
     fn size(&self, kind: Kind, id: Id) -> Result<u64> {
-        Ok(self.sections.find(kind, id, "read", &self.location())?.len)
+        Ok(container::find(&self.layout, kind, id, &self.location())?.length)
     }
 
     fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>> {
-        self.read_all(self.sections.find(kind, id, "read", &self.location())?)
+        self.read_all(container::find(&self.layout, kind, id, &self.location())?)
     }
 
     fn read_range(
@@ -119,7 +115,7 @@ impl Storage for PtarStore {
         length: usize,
         consume: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
-        let section = self.sections.find(kind, id, "read", &self.location())?;
+        let section = container::find(&self.layout, kind, id, &self.location())?;
         self.read(section, offset, length, consume)
     }
 
@@ -149,7 +145,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::connectors::container::{PACKFILE_ID, STATE_ID};
+    use crate::format::ptar::{PACKFILE_ID, STATE_ID};
 
     fn archive() -> Vec<u8> {
         let mut bytes = b"_PLATAR_\0\0\x01\0".to_vec();
