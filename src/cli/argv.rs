@@ -46,7 +46,10 @@ impl Invocation {
 }
 
 /// Takes the arguments (without the program's name) apart, following the definitions in `root`.
-pub(crate) fn normalise(args: impl IntoIterator<Item = OsString>, root: &Command) -> Result<Invocation, CommandError> {
+pub(crate) fn normalise(
+    args: impl IntoIterator<Item = OsString>,
+    root: &Command,
+) -> Result<Invocation, CommandError> {
     let mut reader = Reader { root, command: None, found: Invocation::default() };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -79,7 +82,11 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn word(&mut self, word: OsString, args: &mut impl Iterator<Item = OsString>) -> Result<(), CommandError> {
+    fn word(
+        &mut self,
+        word: OsString,
+        args: &mut impl Iterator<Item = OsString>,
+    ) -> Result<(), CommandError> {
         if self.command.is_some() {
             self.found.positionals.push(word);
             return Ok(());
@@ -90,7 +97,8 @@ impl Reader<'_> {
             }
             let store = args.next().filter(|store| !store.is_empty());
             let store = store.ok_or_else(|| {
-                CommandError::usage("'at' needs a store").hint("plakar at STORE COMMAND; STORE is a path, a URL or @name")
+                CommandError::usage("'at' needs a store")
+                    .hint("plakar at STORE COMMAND; STORE is a path, a URL or @name")
             })?;
             self.found.store = Some(store);
             return Ok(());
@@ -125,7 +133,9 @@ impl Reader<'_> {
         let shown = Printable::os(arg).to_string();
         let (name, value) =
             split_flag(arg).ok_or_else(|| CommandError::usage(format!("'{shown}' is not a flag")))?;
-        let Some(definition) = self.find(&name) else { return self.other_flag(&name, value.as_deref(), &shown) };
+        let Some(definition) = self.find(&name) else {
+            return self.other_flag(&name, value.as_deref(), &shown);
+        };
         let spelling = match (definition.get_long(), definition.get_short()) {
             (Some(long), _) => format!("--{long}"),
             (None, Some(short)) => format!("-{short}"),
@@ -154,7 +164,10 @@ impl Reader<'_> {
         let on = match value {
             None => true,
             Some(value) => value.to_str().and_then(crate::connectors::parse_bool).ok_or_else(|| {
-                CommandError::usage(format!("the flag -{name} is true or false, not {}", Printable::os(value)))
+                CommandError::usage(format!(
+                    "the flag -{name} is true or false, not {}",
+                    Printable::os(value)
+                ))
             })?,
         };
         self.found.flags.retain(|flag| *flag != *spelling);
@@ -195,7 +208,9 @@ impl Reader<'_> {
     fn near_flag(&self, error: CommandError, name: &str) -> CommandError {
         let commands = [Some(self.root), self.command];
         let flags = commands.into_iter().flatten().flat_map(Command::get_arguments).filter_map(Arg::get_long);
-        let help = self.command.map_or("plakar help".to_owned(), |command| format!("plakar help {}", command.get_name()));
+        let help = self
+            .command
+            .map_or("plakar help".to_owned(), |command| format!("plakar help {}", command.get_name()));
         match suggest::nearest(name, flags) {
             Some(near) => error.hint(format!("did you mean -{near}? All flags: {help}")),
             None => error.hint(format!("all flags: {help}")),
@@ -299,7 +314,9 @@ mod tests {
     fn switches_take_true_and_false() {
         assert_eq!(clap(&["ls", "-uuid=true"]), ["ls", "--uuid"]);
         assert_eq!(clap(&["-quiet", "ls", "-quiet=false"]), ["ls"]);
-        assert!(message(&["ls", "-uuid=maybe"]).starts_with("the flag -uuid is true or false, not maybe [64]"));
+        assert!(
+            message(&["ls", "-uuid=maybe"]).starts_with("the flag -uuid is true or false, not maybe [64]")
+        );
     }
 
     #[test]
@@ -313,7 +330,10 @@ mod tests {
 
     #[test]
     fn wrong_words_suggest_right_ones() {
-        assert_eq!(message(&["bakcup"]), "unknown command 'bakcup' [64] did you mean 'backup'? All commands: plakar help");
+        assert_eq!(
+            message(&["bakcup"]),
+            "unknown command 'bakcup' [64] did you mean 'backup'? All commands: plakar help"
+        );
         assert_eq!(
             message(&["ls", "-recursiv"]),
             "'ls' has no flag -recursiv [64] did you mean -recursive? All flags: plakar help ls"

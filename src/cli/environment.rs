@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use super::passphrase::Passphrase;
+use crate::crypto::Secret;
 
 /// Variables that hold secrets: no child process inherits them.
 pub(crate) const SECRET_VARIABLES: [&str; 2] = ["PLAKAR_PASSPHRASE", "PLAKAR_PEER_PASSPHRASE"];
@@ -24,9 +24,9 @@ pub(crate) struct Environment {
     /// Tags for every backup.
     pub(crate) tags: Option<String>,
     /// The passphrase of the store.
-    pub(crate) passphrase: Option<Passphrase>,
+    pub(crate) passphrase: Option<Secret>,
     /// The passphrase of the other store.
-    pub(crate) peer_passphrase: Option<Passphrase>,
+    pub(crate) peer_passphrase: Option<Secret>,
     /// Whether `NO_COLOR` is set.
     pub(crate) no_color: bool,
     /// The kind of terminal.
@@ -44,7 +44,7 @@ impl Environment {
         // The base directory specification wants relative paths ignored.
         let folder = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
-        let secret = |name: &str| variable(name).map(|value| Passphrase::from(bytes(&value)));
+        let secret = |name: &str| variable(name).map(|value| Secret::new(bytes(&value)));
         Self {
             home: variable("HOME").map(PathBuf::from),
             config_home: folder("XDG_CONFIG_HOME"),

@@ -166,9 +166,10 @@ impl From<connector::Error> for CommandError {
             ErrorKind::Denied => (Exit::Denied, None),
             ErrorKind::Invalid => (Exit::Usage, None),
             ErrorKind::Full => (Exit::Failed, Some("free some space, then run the command again")),
-            ErrorKind::Transport => {
-                (Exit::Failed, Some("check the network and the location; nothing was damaged, trying again is safe"))
-            }
+            ErrorKind::Transport => (
+                Exit::Failed,
+                Some("check the network and the location; nothing was damaged, trying again is safe"),
+            ),
             _ => (Exit::Failed, None),
         };
         Self { hint: hint.map(str::to_owned), ..Self::from_error(exit, error) }
@@ -235,7 +236,8 @@ mod tests {
 
     #[test]
     fn unknown_names_get_the_nearest() {
-        let error: CommandError = LocationError::UnknownScheme { scheme: "s4".into(), location: "s4://x".into() }.into();
+        let error: CommandError =
+            LocationError::UnknownScheme { scheme: "s4".into(), location: "s4://x".into() }.into();
         assert!(error.report().unwrap().hint.unwrap().starts_with("did you mean s3:?"));
     }
 }

@@ -5,6 +5,7 @@
 //! what comes back into an exit code ([`error`]). What a command needs from the engine it asks of the lower floors;
 //! nothing here is needed by a user of the library.
 
+mod algorithms;
 mod argv;
 mod commands;
 mod configuration;

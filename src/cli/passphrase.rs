@@ -18,34 +18,12 @@ use super::environment::SECRET_VARIABLES;
 use super::error::{CommandError, Exit};
 use crate::base::{At as _, PathError, Printable};
 use crate::connectors::Options;
+use crate::crypto::Secret;
 
 /// The most bytes that a key file or a command may give.
 const MOST: u64 = 64 << 10;
 /// How often a prompt is repeated.
 pub(crate) const TRIES: u32 = 3;
-
-/// A passphrase: wiped when dropped, never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Passphrase(Zeroizing<Vec<u8>>);
-
-impl Passphrase {
-    /// Returns the bytes.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<Vec<u8>> for Passphrase {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-}
-
-impl fmt::Debug for Passphrase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Passphrase(…)")
-    }
-}
 
 /// Where a passphrase was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,9 +84,9 @@ pub(crate) enum PassphraseError {
 impl From<PassphraseError> for CommandError {
     fn from(error: PassphraseError) -> Self {
         let hint = match &error {
-            PassphraseError::NobodyToAsk(_) => {
-                Some("give it with -keyfile PATH, PLAKAR_PASSPHRASE, or the store's option passphrase or passphrase_cmd")
-            }
+            PassphraseError::NobodyToAsk(_) => Some(
+                "give it with -keyfile PATH, PLAKAR_PASSPHRASE, or the store's option passphrase or passphrase_cmd",
+            ),
             _ => None,
         };
         let message = error.to_string();
@@ -134,7 +112,7 @@ pub(crate) trait Terminal {
     fn is_interactive(&self) -> bool;
 
     /// Asks without echo.
-    fn ask(&mut self, prompt: &str) -> io::Result<Passphrase>;
+    fn ask(&mut self, prompt: &str) -> io::Result<Secret>;
 }
 
 /// The process's own terminal.
@@ -146,8 +124,8 @@ impl Terminal for Tty {
         io::stdin().is_terminal()
     }
 
-    fn ask(&mut self, prompt: &str) -> io::Result<Passphrase> {
-        rpassword::prompt_password(prompt).map(|text| Passphrase::from(text.into_bytes()))
+    fn ask(&mut self, prompt: &str) -> io::Result<Secret> {
+        rpassword::prompt_password(prompt).map(|text| Secret::from(text))
     }
 }
 
@@ -158,9 +136,9 @@ pub(crate) struct Chain(Vec<Place>);
 #[derive(Clone, Debug)]
 enum Place {
     Keyfile(PathBuf),
-    Configured { name: String, passphrase: Passphrase },
+    Configured { name: String, passphrase: Secret },
     Command { name: String, command: String },
-    Variable(&'static str, Passphrase),
+    Variable(&'static str, Secret),
 }
 
 impl Chain {
@@ -181,7 +159,7 @@ impl Chain {
     pub(crate) fn options(mut self, name: &str, options: &Options) -> Self {
         let name = name.to_owned();
         if let Some(passphrase) = options.get("passphrase") {
-            let passphrase = Passphrase::from(passphrase.as_bytes().to_vec());
+            let passphrase = Secret::from(passphrase.as_bytes());
             self.0.push(Place::Configured { name: name.clone(), passphrase });
         }
         if let Some(command) = options.get("passphrase_cmd") {
@@ -195,7 +173,7 @@ impl Chain {
 
     /// Adds an environment variable.
     #[must_use]
-    pub(crate) fn variable(mut self, name: &'static str, value: Option<&Passphrase>) -> Self {
+    pub(crate) fn variable(mut self, name: &'static str, value: Option<&Secret>) -> Self {
         self.0.extend(value.map(|value| Place::Variable(name, value.clone())));
         self
     }
@@ -207,13 +185,13 @@ impl Chain {
     }
 
     /// Fetches the first passphrase of the chain. Nothing means that only the prompt is left.
-    pub(crate) fn given(&self) -> Result<Option<(Passphrase, Origin)>, PassphraseError> {
+    pub(crate) fn given(&self) -> Result<Option<(Secret, Origin)>, PassphraseError> {
         self.0.first().map(Place::fetch).transpose()
     }
 }
 
 impl Place {
-    fn fetch(&self) -> Result<(Passphrase, Origin), PassphraseError> {
+    fn fetch(&self) -> Result<(Secret, Origin), PassphraseError> {
         match self {
             Self::Keyfile(path) => {
                 let origin = Origin::Keyfile(path.clone());
@@ -222,7 +200,9 @@ impl Place {
                 })?;
                 cleaned(bytes, origin)
             }
-            Self::Configured { name, passphrase } => Ok((passphrase.clone(), Origin::Configured(name.clone()))),
+            Self::Configured { name, passphrase } => {
+                Ok((passphrase.clone(), Origin::Configured(name.clone())))
+            }
             Self::Command { name, command } => run(command, Origin::Command(name.clone())),
             Self::Variable(name, passphrase) => Ok((passphrase.clone(), Origin::Variable(name))),
         }
@@ -230,7 +210,7 @@ impl Place {
 }
 
 /// Runs a command and takes what it prints. It gets no input, and no passphrase from the environment.
-fn run(command: &str, origin: Origin) -> Result<(Passphrase, Origin), PassphraseError> {
+fn run(command: &str, origin: Origin) -> Result<(Secret, Origin), PassphraseError> {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::piped());
     for name in SECRET_VARIABLES {
@@ -267,14 +247,14 @@ fn read_bounded(
 }
 
 /// Removes one trailing newline, which editors and `echo` add.
-fn cleaned(mut bytes: Zeroizing<Vec<u8>>, origin: Origin) -> Result<(Passphrase, Origin), PassphraseError> {
+fn cleaned(mut bytes: Zeroizing<Vec<u8>>, origin: Origin) -> Result<(Secret, Origin), PassphraseError> {
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
     if bytes.is_empty() {
         return Err(PassphraseError::Empty(origin));
     }
-    Ok((Passphrase(bytes), origin))
+    Ok((Secret::new(std::mem::take(&mut *bytes)), origin))
 }
 
 /// Supplies the passphrase of an existing store, try after try.
@@ -300,7 +280,7 @@ impl<'a> Unlocker<'a> {
     }
 
     /// Returns the passphrase for a try (the first is 0); nothing when there is none left.
-    pub(crate) fn passphrase(&mut self, attempt: u32) -> Result<Option<Passphrase>, PassphraseError> {
+    pub(crate) fn passphrase(&mut self, attempt: u32) -> Result<Option<Secret>, PassphraseError> {
         if attempt == 0
             && let Some((passphrase, origin)) = self.chain.given()?
         {
@@ -329,7 +309,9 @@ impl<'a> Unlocker<'a> {
     pub(crate) fn hint(&self) -> Option<String> {
         match self.used.as_ref()? {
             Origin::Prompt => None,
-            origin => Some(format!("{origin} does not open it; other ways are -keyfile, PLAKAR_PASSPHRASE and a prompt")),
+            origin => Some(format!(
+                "{origin} does not open it; other ways are -keyfile, PLAKAR_PASSPHRASE and a prompt"
+            )),
         }
     }
 }
@@ -339,7 +321,7 @@ pub(crate) fn choose(
     chain: &Chain,
     what: impl fmt::Display,
     terminal: &mut dyn Terminal,
-) -> Result<(Passphrase, Origin), PassphraseError> {
+) -> Result<(Secret, Origin), PassphraseError> {
     if let Some(given) = chain.given()? {
         return Ok(given);
     }
@@ -349,7 +331,7 @@ pub(crate) fn choose(
     let prompt = format!("passphrase for {}: ", Printable::message(&what.to_string()));
     for _ in 0..TRIES {
         let first = terminal.ask(&prompt).map_err(PassphraseError::Terminal)?;
-        if first.as_bytes().is_empty() {
+        if first.is_empty() {
             continue;
         }
         let second = terminal.ask("the same passphrase again: ").map_err(PassphraseError::Terminal)?;
@@ -362,7 +344,7 @@ pub(crate) fn choose(
 
 /// Estimates the strength of a passphrase in bits from its length and the kinds of its characters, repeated ones
 /// counting once in a run. A floor against carelessness, not a measure of quality.
-pub(crate) fn strength(passphrase: &Passphrase) -> u32 {
+pub(crate) fn strength(passphrase: &Secret) -> u32 {
     let bytes = passphrase.as_bytes();
     let kinds: [(fn(&u8) -> bool, f64); 4] = [
         (u8::is_ascii_lowercase, 26.0),
@@ -403,14 +385,14 @@ mod tests {
         fn is_interactive(&self) -> bool {
             self.0.is_some()
         }
-        fn ask(&mut self, prompt: &str) -> io::Result<Passphrase> {
+        fn ask(&mut self, prompt: &str) -> io::Result<Secret> {
             self.1.push(prompt.to_owned());
             Ok(secret(self.0.as_mut().unwrap().pop_front().unwrap()))
         }
     }
 
-    fn secret(text: &str) -> Passphrase {
-        Passphrase::from(text.as_bytes().to_vec())
+    fn secret(text: &str) -> Secret {
+        Secret::from(text.as_bytes())
     }
 
     fn options(pairs: &[(&str, &str)]) -> Options {

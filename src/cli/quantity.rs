@@ -69,7 +69,19 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_refused() {
-        for text in ["", "MiB", "-1", "1e3", "12 parsecs", "1.2.3", "99999999TiB", "1.0000000001K", "ib", "1ib", ".5G"] {
+        for text in [
+            "",
+            "MiB",
+            "-1",
+            "1e3",
+            "12 parsecs",
+            "1.2.3",
+            "99999999TiB",
+            "1.0000000001K",
+            "ib",
+            "1ib",
+            ".5G",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }

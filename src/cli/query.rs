@@ -200,8 +200,8 @@ mod tests {
         let latest = QueryArgs { latest: true, ..QueryArgs::default() };
         assert_eq!(chosen(&latest), [300]);
         assert_eq!(chosen(&QueryArgs { name: Some("b".into()), ..latest.clone() }), [200]);
-        assert_eq!(chosen(&QueryArgs { name: Some("c".into()), ..latest }), []);
-        assert_eq!(chosen(&QueryArgs { job: Some("weekly".into()), ..QueryArgs::default() }), []);
+        assert_eq!(chosen(&QueryArgs { name: Some("c".into()), ..latest }), [0; 0]);
+        assert_eq!(chosen(&QueryArgs { job: Some("weekly".into()), ..QueryArgs::default() }), [0; 0]);
     }
 
     #[test]

@@ -7,7 +7,8 @@ pub(crate) fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a 
     if typed.is_empty() {
         return None;
     }
-    let allowed = typed.chars().count().div_ceil(3);
+    let letters = typed.chars().count();
+    let allowed = if letters < 2 { 0 } else { letters.div_ceil(3) };
     candidates
         .into_iter()
         .filter_map(|candidate| {

@@ -14,6 +14,7 @@ mod container;
 mod location;
 mod options;
 mod place;
+mod registry;
 
 pub mod fs;
 pub mod memory;
@@ -22,3 +23,4 @@ pub mod s3;
 
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};
+pub use registry::{Answer, Limits, available, open_exporter, open_importer, open_storage, ping};
