@@ -7,6 +7,8 @@ pub mod dirpack;
 pub mod entry;
 pub mod error;
 pub mod error_item;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lock;
 pub mod msgpack;
 pub mod object;

@@ -5,4 +5,6 @@ mod mode;
 mod types;
 
 pub use mode::Mode;
-pub use types::{Classification, CustomMetadata, Entry, Extra, FileInfo, Score};
+pub use types::{
+    Classification, CustomMetadata, Entry, Extra, FileInfo, MARKED_DEVICE, Score, marked_device,
+};

@@ -35,6 +35,16 @@ pub struct FileInfo {
     pub flags: u32,
 }
 
+/// What the upper half of `dev` says of an entry with custom metadata: `PLAK`.
+pub const MARKED_DEVICE: u64 = 0x504c_414b_0000_0000;
+
+/// Returns the `dev` of an entry with custom metadata in a store that upstream may write (FORMAT.md, "The rule for
+/// `dev`"): marked, so that upstream never takes such an entry for one of its own; the lower half of the real device
+/// stays.
+pub const fn marked_device(device: u64) -> u64 {
+    MARKED_DEVICE | device & 0xffff_ffff
+}
+
 /// One key and value of an entry's `custom_metadata`; the keys we write are listed in FORMAT.md.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CustomMetadata {

@@ -8,4 +8,6 @@ pub use rules::{
     check_child, check_entry, check_name, compare_bytes, compare_path_order, depth, is_clean, join, name,
     parent,
 };
-pub use segment::{escape_segment, needs_escape, unescape_segment};
+pub use segment::{
+    VERSIONS_FOLDER, escape_key, escape_segment, needs_escape, unescape_key, unescape_segment,
+};

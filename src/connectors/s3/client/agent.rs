@@ -1,0 +1,147 @@
+//! The HTTP agent: no redirects, no decoding of bodies, no status turned into an error, no total time limit.
+
+use std::error::Error as StdError;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Proxy};
+
+use super::super::location::is_localhost;
+use super::super::options::{Options, ProxySettings};
+use super::failure::Again;
+use crate::connector::{Error, ErrorKind, Result};
+
+/// Resolves `localhost` and every name below it to the loopback address, as RFC 6761 (6.3) asks, so that
+/// virtual-host style works with a server on this machine; asks the system for all else.
+#[derive(Debug, Default)]
+struct Names(DefaultResolver);
+
+impl Resolver for Names {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
+        let default_port = if uri.scheme_str() == Some("http") { 80 } else { 443 };
+        match uri.host().filter(|host| host.ends_with(".localhost") && is_localhost(host)) {
+            Some(_) => {
+                let mut addresses = self.empty();
+                let port = uri.port_u16().unwrap_or(default_port);
+                addresses.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+                Ok(addresses)
+            }
+            None => self.0.resolve(uri, config, timeout),
+        }
+    }
+}
+
+/// Makes the agent of a connector.
+pub(super) fn build(options: &Options) -> Result<Agent> {
+    let tuning = &options.tuning;
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .https_only(options.use_tls)
+        .no_delay(true)
+        .proxy(options.proxy.as_ref().map(|settings| proxy(settings, options)).transpose()?)
+        .user_agent(concat!("plakar/", env!("CARGO_PKG_VERSION")))
+        .accept_encoding("")
+        .max_response_header_size(64 << 10)
+        .input_buffer_size(128 << 10)
+        .output_buffer_size(128 << 10)
+        .max_idle_connections(tuning.workers * 2)
+        .max_idle_connections_per_host(tuning.workers * 2)
+        .timeout_connect(Some(tuning.connect_timeout))
+        .timeout_resolve(Some(tuning.connect_timeout))
+        .timeout_per_read(Some(tuning.stall_timeout))
+        .timeout_per_write(Some(tuning.stall_timeout))
+        .tls_config(tls(options)?)
+        .build();
+    Ok(Agent::with_parts(config, DefaultConnector::default(), Names::default()))
+}
+
+fn proxy(settings: &ProxySettings, options: &Options) -> Result<Proxy> {
+    // The proxy's URL may hold a password: it is not part of the error.
+    let invalid = |_| Error::new(ErrorKind::Invalid, "use", options.describe()).detail("the proxy's URL is not valid");
+    let plain = Proxy::new(&settings.url).map_err(invalid)?;
+    let mut builder = Proxy::builder(plain.protocol()).host(plain.host()).port(plain.port());
+    if let Some(user) = plain.username() {
+        builder = builder.username(user);
+    }
+    if let Some(password) = plain.password() {
+        builder = builder.password(password);
+    }
+    settings.exceptions.iter().fold(builder, |builder, exception| builder.no_proxy(exception)).build().map_err(invalid)
+}
+
+fn tls(options: &Options) -> Result<TlsConfig> {
+    let roots = match &options.ca_file {
+        None => RootCerts::PlatformVerifier,
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|e| Error::io("read", path.display().to_string(), e))?;
+            let certificates: Vec<Certificate<'static>> = parse_pem(&bytes)
+                .filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                    _ => None,
+                })
+                .collect();
+            if certificates.is_empty() {
+                let error = Error::new(ErrorKind::Invalid, "read", path.display().to_string());
+                return Err(error.detail("there is no PEM certificate in it"));
+            }
+            RootCerts::from(certificates)
+        }
+    };
+    Ok(TlsConfig::builder().root_certs(roots).disable_verification(options.insecure).build())
+}
+
+/// Says what a transport error is, without a URL in it, and whether trying again may help.
+pub(super) fn explain(error: &ureq::Error) -> (String, Again) {
+    match error {
+        ureq::Error::Io(e) => explain_io(e),
+        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+            ("no connection within the time limit".into(), Again::Soon)
+        }
+        ureq::Error::Timeout(_) => ("the connection stalled".into(), Again::Soon),
+        ureq::Error::HostNotFound => ("the host name does not resolve".into(), Again::Briefly),
+        ureq::Error::ConnectionFailed => ("the connection failed".into(), Again::Soon),
+        ureq::Error::Tls(what) => (format!("TLS: {what}"), Again::Never),
+        ureq::Error::Rustls(e) => (format!("TLS: {e}"), Again::Never),
+        ureq::Error::Protocol(e) => (format!("the answer is not HTTP: {e}"), Again::Soon),
+        ureq::Error::ConnectProxyFailed(_) => ("the proxy refused the connection".into(), Again::Soon),
+        ureq::Error::LargeResponseHeader(..) => ("the answer's headers are too long".into(), Again::Never),
+        ureq::Error::InvalidProxyUrl => ("the proxy's URL is not valid".into(), Again::Never),
+        // What else there is may quote the URL, signature and all.
+        _ => ("the request could not be sent".into(), Again::Never),
+    }
+}
+
+/// The same for an error while a body is read or written.
+pub(super) fn explain_io(error: &io::Error) -> (String, Again) {
+    if let Some(inner) = error.get_ref() {
+        if let Some(inner) = inner.downcast_ref::<ureq::Error>() {
+            return explain(inner);
+        }
+        let text = chain(inner);
+        if text.contains("certificate") {
+            return (format!("TLS: {text}"), Again::Never);
+        }
+    }
+    let text = error.to_string();
+    // The system's resolver has no error kind of its own.
+    let again = if text.starts_with("failed to lookup address") { Again::Briefly } else { Again::Soon };
+    (text, again)
+}
+
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(inner) = next {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        next = inner.source();
+    }
+    text
+}

@@ -1,0 +1,164 @@
+//! Listings: page by page, keys exactly as they are.
+
+use std::ops::ControlFlow;
+
+use percent_encoding::percent_decode_str;
+use rusty_s3::Method;
+
+use super::failure::{Failure, Result};
+use super::object::{root, unquote};
+use super::send::{Client, Payload, Request};
+use super::xml::{Element, is_xml};
+
+/// An object in a listing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in super::super) struct Listed {
+    /// The exact key.
+    pub(in super::super) key: Vec<u8>,
+    /// The size in bytes.
+    pub(in super::super) size: u64,
+    /// The ETag without quotes.
+    pub(in super::super) etag: String,
+    /// The time as the listing writes it.
+    pub(in super::super) modified: String,
+    /// The storage class; empty where the server tells none.
+    pub(in super::super) class: String,
+}
+
+impl Listed {
+    /// Returns the time of the last change, if it can be read.
+    pub(in super::super) fn time(&self) -> Option<jiff::Timestamp> {
+        self.modified.parse().ok()
+    }
+}
+
+struct Page {
+    objects: Vec<Listed>,
+    next: Option<String>,
+}
+
+impl Client {
+    /// Calls `each` for every object whose key begins with `prefix`, in the server's order, until it breaks.
+    /// `most` bounds a page. Memory holds one page.
+    ///
+    /// Fails with `Protocol` when the listing cannot be trusted: truncated without a way on, going in circles,
+    /// or with a key that may not be what is stored.
+    pub(in super::super) fn list(
+        &self,
+        prefix: &[u8],
+        most: Option<u32>,
+        each: &mut dyn FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let target = self.target(Some(prefix));
+        let text = std::str::from_utf8(prefix)
+            .map_err(|_| Failure::protocol("list", &target, "the prefix is not UTF-8"))?;
+        let mut token: Option<String> = None;
+        let mut last: Option<Vec<u8>> = None;
+        loop {
+            let mut request = Request::new("list", Method::Get, None)
+                .query("list-type", "2")
+                .query("encoding-type", "url")
+                .query("prefix", text);
+            if let Some(most) = most {
+                request = request.query("max-keys", most.to_string());
+            }
+            if let Some(token) = &token {
+                request = request.query("continuation-token", token.as_str());
+            }
+            let page = self.run(&request, Payload::None, &mut |response| {
+                page(&root(response, "list", &target, "ListBucketResult")?, &target)
+            })?;
+            for object in page.objects {
+                if !object.key.starts_with(prefix) {
+                    return Err(Failure::protocol("list", &target, "the listing leaves the prefix"));
+                }
+                // Circles are noticed by what repeats, whatever the order a server lists in.
+                if last.as_ref() == Some(&object.key) {
+                    return Err(Failure::protocol("list", &target, "the listing repeats itself"));
+                }
+                last = Some(object.key.clone());
+                if each(object).is_break() {
+                    return Ok(());
+                }
+            }
+            match page.next {
+                None => return Ok(()),
+                next if next == token => {
+                    return Err(Failure::protocol("list", &target, "the listing repeats itself"));
+                }
+                next => token = next,
+            }
+        }
+    }
+}
+
+fn page(root: &Element, target: &str) -> Result<Page> {
+    let wrong = |what: &str| Failure::protocol("list", target, what);
+    let encoded = root.text_of("EncodingType").is_some_and(|kind| kind.eq_ignore_ascii_case("url"));
+    let objects = root
+        .children
+        .iter()
+        .filter(|child| child.name == "Contents")
+        .map(|contents| object(contents, encoded).map_err(|what| wrong(&what)))
+        .collect::<Result<Vec<_>>>()?;
+    let truncated = root.text_of("IsTruncated").is_some_and(|text| text.trim() == "true");
+    let next = root.text_of("NextContinuationToken").map(str::to_owned).filter(|token| !token.is_empty());
+    match (truncated, next) {
+        (false, _) => Ok(Page { objects, next: None }),
+        (true, Some(next)) => Ok(Page { objects, next: Some(next) }),
+        (true, None) => Err(wrong("the listing is truncated and tells no way on")),
+    }
+}
+
+fn object(contents: &Element, encoded: bool) -> std::result::Result<Listed, String> {
+    let text = |name: &str| contents.text_of(name).unwrap_or_default();
+    let key = contents.text_of("Key").ok_or("the listing holds an object without a key")?;
+    let key = decode_key(key, encoded)?;
+    if key.is_empty() {
+        return Err("the listing holds an empty key".into());
+    }
+    let size = text("Size").trim().parse().map_err(|_| "the listing holds an object without a size")?;
+    Ok(Listed {
+        key,
+        size,
+        etag: unquote(text("ETag")).to_owned(),
+        modified: text("LastModified").trim().to_owned(),
+        class: text("StorageClass").trim().to_owned(),
+    })
+}
+
+/// Decodes a key of a listing. `encoded` tells whether the server said that it encoded it.
+fn decode_key(text: &str, encoded: bool) -> std::result::Result<Vec<u8>, String> {
+    if encoded {
+        return Ok(percent_decode_str(&text.replace('+', " ")).collect());
+    }
+    // Plain XML cannot carry these: what is read may not be the key that is stored.
+    let odd = |c: char| c == '\r' || c == '\n' || c == '\u{fffd}' || !is_xml(c);
+    if text.contains(odd) {
+        return Err("a key holds characters that the listing cannot carry, and the server does not encode keys".into());
+    }
+    Ok(text.as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_decoded_only_when_the_answer_says_so() {
+        assert_eq!(decode_key("a+b%2Bc%2F%00", true).unwrap(), b"a b+c/\0");
+        assert_eq!(decode_key("a+b%2B", false).unwrap(), b"a+b%2B");
+        assert!(decode_key("a\u{1}", false).is_err());
+        assert!(decode_key("a\rb", false).is_err());
+    }
+
+    #[test]
+    fn pages_that_cannot_be_trusted_are_refused() {
+        let parse = |text: &str| page(&Element::parse(text.as_bytes()).unwrap(), "t").map(|p| p.objects.len());
+        let object = "<Contents><Key>a</Key><Size>1</Size></Contents>";
+        assert_eq!(parse(&format!("<R><IsTruncated>false</IsTruncated>{object}</R>")).unwrap(), 1);
+        assert!(parse("<R><IsTruncated>true</IsTruncated></R>").is_err());
+        assert!(parse("<R><Contents><Key></Key><Size>1</Size></Contents></R>").is_err());
+        assert!(parse("<R><Contents><Key>a</Key></Contents></R>").is_err());
+    }
+}

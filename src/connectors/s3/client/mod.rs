@@ -1,0 +1,24 @@
+//! The client of one endpoint and bucket: signs, sends, checks, tries again.
+//!
+//! Every request is a presigned URL that lives five minutes and is made anew for each attempt. Redirects are
+//! never followed: an answer that names another region changes the region, once, and the host only where the
+//! host is one of AWS's. What goes wrong is a [`Failure`] first, with all that a decision needs, and becomes a
+//! [`crate::connector::Error`] where it leaves the connector.
+
+mod agent;
+mod failure;
+mod gate;
+mod list;
+mod multipart;
+mod object;
+mod retry;
+mod send;
+mod sign;
+mod xml;
+
+pub(super) use failure::{Failure, Result};
+pub(super) use list::Listed;
+pub(super) use multipart::{Part, PartSizes};
+pub(super) use object::{Condition, Download, FileRange, Put, Source};
+pub use send::Client;
+pub(super) use send::Rewind;

@@ -1,0 +1,446 @@
+//! Single objects and the bucket itself: GET, HEAD, PUT, DELETE, tags.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use md5::{Digest, Md5};
+use rusty_s3::Method;
+use ureq::http::HeaderMap;
+
+use super::failure::{Failure, Result};
+use super::send::{Client, Payload, Request, Response, Rewind, broken};
+use super::sign::hex;
+use super::xml::{Element, escape};
+use crate::connector;
+
+/// The longest answer read for a listing, a set of tags and the like.
+pub(super) const MAX_XML: u64 = 16 << 20;
+/// Bodies are read and hashed in pieces of this many bytes.
+const PIECE: usize = 256 << 10;
+
+/// What a PUT demands of what is there already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in super::super) enum Condition {
+    /// Nothing.
+    Always,
+    /// That there is nothing. Servers that do not know the condition ignore it.
+    IfAbsent,
+    /// That there is this version, by its ETag without quotes.
+    IfMatch(String),
+}
+
+/// The content of a PUT.
+#[derive(Clone, Copy)]
+pub(in super::super) enum Source<'a> {
+    /// Bytes in memory.
+    Bytes(&'a [u8]),
+    /// Cheap to read: it is read once more beforehand, so that it goes out under a checksum.
+    Local(&'a dyn Rewind),
+    /// Dear to read: it is hashed on its way, and what the server stored is compared with that.
+    Streamed(&'a dyn Rewind),
+}
+
+/// The first bytes of a file, read by position, so that attempts and threads do not disturb each other.
+#[derive(Debug)]
+pub(in super::super) struct FileRange<'a> {
+    /// The file.
+    pub(in super::super) file: &'a File,
+    /// How many bytes.
+    pub(in super::super) length: u64,
+}
+
+impl Rewind for FileRange<'_> {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn open(&self) -> connector::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(FileReader { file: self.file, at: 0, left: self.length }))
+    }
+}
+
+/// What a PUT sends besides its content.
+#[derive(Debug, Default)]
+pub(in super::super) struct Put {
+    /// System headers, `x-amz-meta-*`, class, tags; names in lower case.
+    pub(in super::super) headers: Vec<(String, Vec<u8>)>,
+}
+
+/// What became of a PUT.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in super::super) struct Stored {
+    /// The ETag without quotes.
+    pub(in super::super) etag: String,
+}
+
+/// An answer to GET or HEAD: the headers, and the content for a GET.
+pub(in super::super) struct Download {
+    /// The headers.
+    pub(in super::super) headers: HeaderMap,
+    /// The length of what the body holds.
+    pub(in super::super) length: u64,
+    /// The body.
+    pub(in super::super) body: Box<dyn Read + Send>,
+}
+
+impl fmt::Debug for Download {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Download").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+impl Download {
+    /// Returns the ETag without quotes, or nothing.
+    pub(in super::super) fn etag(&self) -> String {
+        etag(&self.headers)
+    }
+}
+
+/// A file read by position.
+struct FileReader<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for FileReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let n = std::os::unix::fs::FileExt::read_at(self.file, &mut buffer[..most], self.at)?;
+        self.at += n as u64;
+        self.left -= n as u64;
+        Ok(n)
+    }
+}
+
+/// Returns the ETag of an answer without quotes, or nothing.
+pub(super) fn etag(headers: &HeaderMap) -> String {
+    let text = headers.get("etag").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    unquote(text).to_owned()
+}
+
+/// Removes the quotes of an ETag.
+pub(super) fn unquote(text: &str) -> &str {
+    let text = text.trim();
+    text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
+}
+
+/// Returns whether an ETag can be the MD5 of the content.
+fn is_md5(etag: &str) -> bool {
+    etag.len() == 32 && etag.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
+}
+
+impl Client {
+    pub(super) fn customer_key(&self, headers: &mut Vec<(String, Vec<u8>)>) {
+        if let Some(key) = &self.options().customer_key {
+            headers.extend(key.headers().map(|(name, value)| (name.to_owned(), value.into_bytes())));
+        }
+    }
+
+    /// Returns whether the ETag of what is uploaded is the MD5 of its content.
+    pub(super) fn etags_are_md5(&self, answer: &HeaderMap) -> bool {
+        let kms = answer.get("x-amz-server-side-encryption").is_some_and(|v| v.as_bytes().starts_with(b"aws:kms"));
+        self.options().customer_key.is_none() && !kms
+    }
+
+    fn get_request<'a>(&self, key: &'a [u8], range: Option<(u64, u64)>, if_match: Option<&str>) -> Request<'a> {
+        let mut request = Request::new("get", Method::Get, Some(key));
+        if let Some((start, end)) = range {
+            request = request.header("range", format!("bytes={start}-{}", end.saturating_sub(1)));
+        }
+        if let Some(etag) = if_match.filter(|etag| !etag.is_empty()) {
+            request = request.header("if-match", format!("\"{etag}\""));
+        }
+        self.customer_key(&mut request.headers);
+        request
+    }
+
+    /// Starts a GET, of the whole object or of the bytes from `range.0` up to `range.1`. The answer is checked to
+    /// be of that range and length before it is returned; its body is checked by who reads it.
+    pub(in super::super) fn get(
+        &self,
+        key: &[u8],
+        range: Option<(u64, u64)>,
+        if_match: Option<&str>,
+    ) -> Result<Download> {
+        let target = self.target(Some(key));
+        self.run(&self.get_request(key, range, if_match), Payload::None, &mut |response| download(response, range, &target))
+    }
+
+    /// Reads a whole object of at most `limit` bytes.
+    pub(in super::super) fn get_bytes(&self, key: &[u8], limit: u64) -> Result<(Vec<u8>, String)> {
+        let target = self.target(Some(key));
+        self.run(&self.get_request(key, None, None), Payload::None, &mut |response| {
+            let etag = etag(&response.headers);
+            Ok((response.bytes("get", &target, limit)?, etag))
+        })
+    }
+
+    /// Reads exactly `length` bytes from `offset` on.
+    pub(in super::super) fn get_range(&self, key: &[u8], offset: u64, length: usize) -> Result<Vec<u8>> {
+        let target = self.target(Some(key));
+        let end = offset.checked_add(length as u64).ok_or_else(|| {
+            Failure::protocol("get", &target, "the range is past every end")
+        })?;
+        let range = Some((offset, end));
+        self.run(&self.get_request(key, range, None), Payload::None, &mut |response| {
+            let mut download = download(response, range, &target)?;
+            let mut out = vec![0; length];
+            download.body.read_exact(&mut out).map_err(|e| broken("get", &target, &e))?;
+            Ok(out)
+        })
+    }
+
+    /// Asks for an object's headers.
+    pub(in super::super) fn head(&self, key: &[u8]) -> Result<Download> {
+        let mut request = Request::new("head", Method::Head, Some(key));
+        self.customer_key(&mut request.headers);
+        let target = self.target(Some(key));
+        self.run(&request, Payload::None, &mut |response| {
+            let length = response.length();
+            let length = length.ok_or_else(|| Failure::protocol("head", &target, "the answer tells no length"))?;
+            Ok(Download { headers: response.headers, length, body: Box::new(std::io::empty()) })
+        })
+    }
+
+    /// Puts an object in one request. The content goes out under a checksum where it is small or a file, and
+    /// what the server says it stored is compared with what was sent.
+    pub(in super::super) fn put(
+        &self,
+        key: &[u8],
+        put: &Put,
+        source: Source<'_>,
+        condition: &Condition,
+    ) -> Result<Stored> {
+        let mut request = Request::new("put", Method::Put, Some(key));
+        request.headers.clone_from(&put.headers);
+        match condition {
+            Condition::Always => {}
+            Condition::IfAbsent => request = request.header("if-none-match", "*"),
+            Condition::IfMatch(etag) => request = request.header("if-match", format!("\"{etag}\"")),
+        }
+        self.customer_key(&mut request.headers);
+        self.send_content(request, source)
+    }
+
+    /// Sends a request with content; the common part of PUT and of a part's upload.
+    pub(super) fn send_content(&self, mut request: Request<'_>, source: Source<'_>) -> Result<Stored> {
+        let target = self.target(request.key);
+        let op = request.op;
+        if let Some((name, value)) = self.checksum(source).map_err(|e| broken(op, &target, &e))? {
+            request = request.header(name, value);
+        }
+        let hashed = match source {
+            Source::Streamed(inner) => Some(Hashed { inner, digest: RefCell::new(None) }),
+            _ => None,
+        };
+        let payload = match (source, &hashed) {
+            (Source::Bytes(bytes), _) => Payload::Bytes(bytes),
+            (_, Some(hashed)) => Payload::Reader(hashed),
+            (Source::Local(reader) | Source::Streamed(reader), None) => Payload::Reader(reader),
+        };
+        self.run(&request, payload, &mut |response| {
+            let etag = etag(&response.headers);
+            let mine = hashed.as_ref().and_then(|hashed| hashed.digest.take()).map(|d| hex(&d.finalize()));
+            let comparable = is_md5(&etag) && self.etags_are_md5(&response.headers);
+            if mine.is_some_and(|mine| comparable && mine != etag) {
+                return Err(Failure::transport(op, &target, "the server stored something else than was sent"));
+            }
+            Ok(Stored { etag })
+        })
+    }
+
+    /// Returns the checksum header of a content that is at hand. AWS takes CRC32C; elsewhere Content-MD5 is what
+    /// everyone knows. A streamed content is compared afterwards instead, so that it is not read twice.
+    fn checksum(&self, source: Source<'_>) -> std::io::Result<Option<(&'static str, String)>> {
+        let mut reader: Box<dyn Read + '_> = match source {
+            Source::Bytes(bytes) => Box::new(bytes),
+            Source::Local(content) => content.open().map_err(std::io::Error::other)?,
+            Source::Streamed(_) => return Ok(None),
+        };
+        let aws = self.options().location.endpoint.is_aws();
+        let (mut crc, mut md5) = (0, Md5::new());
+        let mut piece = vec![0; PIECE];
+        loop {
+            match reader.read(&mut piece)? {
+                0 => break,
+                n if aws => crc = crc32c::crc32c_append(crc, &piece[..n]),
+                n => md5.update(&piece[..n]),
+            }
+        }
+        #[expect(clippy::big_endian_bytes, reason = "the header's byte order is fixed by the protocol")]
+        let crc = crc.to_be_bytes();
+        Ok(Some(if aws {
+            ("x-amz-checksum-crc32c", BASE64.encode(crc))
+        } else {
+            ("content-md5", BASE64.encode(md5.finalize()))
+        }))
+    }
+
+    /// Deletes an object; one that is gone is not an error.
+    pub(in super::super) fn delete(&self, key: &[u8]) -> Result<()> {
+        let request = Request::new("delete", Method::Delete, Some(key));
+        match self.run(&request, Payload::None, &mut |_| Ok(())) {
+            Err(failure) if failure.status == 404 && !failure.is_no_bucket() => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Deletes up to 1000 objects in one request, one by one where a key cannot stand in XML.
+    pub(in super::super) fn delete_many(&self, keys: &[Vec<u8>]) -> Result<()> {
+        for keys in keys.chunks(1000) {
+            let mut body = String::from("<Delete><Quiet>true</Quiet>");
+            let mut odd = Vec::new();
+            for key in keys {
+                match std::str::from_utf8(key).ok().and_then(escape) {
+                    Some(text) => body.push_str(&format!("<Object><Key>{text}</Key></Object>")),
+                    None => odd.push(key),
+                }
+            }
+            body.push_str("</Delete>");
+            if odd.len() < keys.len() {
+                self.delete_listed(body.as_bytes())?;
+            }
+            odd.into_iter().try_for_each(|key| self.delete(key))?;
+        }
+        Ok(())
+    }
+
+    fn delete_listed(&self, body: &[u8]) -> Result<()> {
+        let target = self.target(None);
+        let request = Request::new("delete", Method::Post, None)
+            .query("delete", "")
+            .header("content-type", "application/xml")
+            .header("content-md5", BASE64.encode(Md5::digest(body)));
+        self.run(&request, Payload::Bytes(body), &mut |response| {
+            let root = root(response, "delete", &target, "DeleteResult")?;
+            let Some(error) = root.child("Error") else { return Ok(()) };
+            let text = |name: &str| error.text_of(name).unwrap_or_default().to_owned();
+            let mut failure = Failure::protocol("delete", &self.target(Some(text("Key").as_bytes())), text("Message"));
+            if text("Code") == "AccessDenied" {
+                failure.kind = connector::ErrorKind::Denied;
+            }
+            failure.code = text("Code");
+            Err(failure)
+        })
+    }
+
+    /// Reads an object's tags as a query string, sorted by name.
+    pub(in super::super) fn tags(&self, key: &[u8]) -> Result<String> {
+        let target = self.target(Some(key));
+        let request = Request::new("read the tags of", Method::Get, Some(key)).query("tagging", "");
+        self.run(&request, Payload::None, &mut |response| {
+            let root = root(response, "read the tags of", &target, "Tagging")?;
+            let set = root.child("TagSet").map(|set| set.children.as_slice()).unwrap_or_default();
+            let mut pairs: Vec<(&str, &str)> = set
+                .iter()
+                .filter(|tag| tag.name == "Tag")
+                .map(|tag| (tag.text_of("Key").unwrap_or_default(), tag.text_of("Value").unwrap_or_default()))
+                .collect();
+            pairs.sort_unstable();
+            let mut out = url::form_urlencoded::Serializer::new(String::new());
+            out.extend_pairs(pairs);
+            // Spaces as %20: every server decodes those, not every one a plus.
+            Ok(out.finish().replace('+', "%20"))
+        })
+    }
+
+    /// Returns whether the bucket is there and may be seen; an error when it cannot be known.
+    pub(in super::super) fn bucket_exists(&self) -> Result<bool> {
+        match self.run(&Request::new("head", Method::Head, None), Payload::None, &mut |_| Ok(())) {
+            Ok(()) => Ok(true),
+            Err(failure) if failure.status == 404 => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Creates the bucket; one that is ours already is not an error.
+    pub(in super::super) fn create_bucket(&self) -> Result<()> {
+        let region = self.region();
+        let body = format!(
+            "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+             <LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>"
+        );
+        // AWS's first region has no name here, and other servers take their own region when none is named.
+        let named = self.options().location.endpoint.is_aws() && region != "us-east-1";
+        let payload = Payload::Bytes(if named { body.as_bytes() } else { b"" });
+        match self.run(&Request::new("create", Method::Put, None), payload, &mut |_| Ok(())) {
+            Err(failure) if failure.is("BucketAlreadyOwnedByYou") => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Parses an answer and demands its root element: some errors come with `200 OK`.
+pub(super) fn root(response: Response, op: &'static str, target: &str, name: &str) -> Result<Element> {
+    let body = response.bytes(op, target, MAX_XML)?;
+    let root = Element::parse(&body).map_err(|what| Failure::protocol(op, target, what))?;
+    if root.name == name {
+        return Ok(root);
+    }
+    if root.name == "Error" {
+        let answer = super::failure::Answer { status: 200, body: &body, ..Default::default() };
+        let mut failure = super::failure::classify(op, target, answer, &|_| String::new());
+        if failure.is("InternalError") || failure.is("ServiceUnavailable") {
+            failure.again = super::failure::Again::Soon;
+            failure.kind = connector::ErrorKind::Transport;
+        }
+        return Err(failure);
+    }
+    Err(Failure::protocol(op, target, format!("the answer is {}, not {name}", super::failure::printable(&root.name, 60))))
+}
+
+/// Checks that an answer holds the range that was asked for.
+fn download(response: Response, range: Option<(u64, u64)>, target: &str) -> Result<Download> {
+    let wrong = |what: &str| Failure::protocol("get", target, what);
+    let length = response.length().ok_or_else(|| wrong("the answer tells no length"))?;
+    if let Some((start, end)) = range {
+        if response.status != 206 {
+            return Err(wrong("the server ignored the range"));
+        }
+        let expected = format!("bytes {start}-{}/", end.saturating_sub(1));
+        let told = response.header("content-range").unwrap_or_default();
+        if length != end - start || !told.starts_with(&expected) {
+            return Err(wrong("the object is shorter than the range"));
+        }
+    } else if response.status != 200 {
+        return Err(wrong("a part was answered where the whole was asked for"));
+    }
+    Ok(Download { headers: response.headers, length, body: Box::new(response.body) })
+}
+
+/// A content that is hashed as it passes; every start begins a new hash.
+struct Hashed<'a> {
+    inner: &'a dyn Rewind,
+    digest: RefCell<Option<Md5>>,
+}
+
+impl Rewind for Hashed<'_> {
+    fn length(&self) -> u64 {
+        self.inner.length()
+    }
+
+    fn open(&self) -> connector::Result<Box<dyn Read + '_>> {
+        self.digest.replace(Some(Md5::new()));
+        Ok(Box::new(Hashing { inner: self.inner.open()?, digest: &self.digest }))
+    }
+}
+
+struct Hashing<'a> {
+    inner: Box<dyn Read + 'a>,
+    digest: &'a RefCell<Option<Md5>>,
+}
+
+impl Read for Hashing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        if let Some(digest) = self.digest.borrow_mut().as_mut() {
+            digest.update(&buffer[..n]);
+        }
+        Ok(n)
+    }
+}

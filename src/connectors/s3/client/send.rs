@@ -1,0 +1,446 @@
+//! One request from its parts to its checked answer, through as many attempts as it takes.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rusty_s3::Method;
+use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
+use ureq::{Agent, BodyReader, SendBody};
+
+use super::super::location::Endpoint;
+use super::super::options::Options;
+use super::agent;
+use super::failure::{Again, Answer, Failure, Result, classify, printable};
+use super::gate::Gate;
+use super::retry::Retry;
+use super::sign::{Unsigned, encode, presign};
+use crate::connector;
+
+/// The longest error answer that is read.
+const MAX_ERROR_BODY: u64 = 64 << 10;
+/// Clocks that differ by more than this many seconds make signatures invalid, five minutes being their life.
+const MAX_SKEW: i64 = 240;
+/// Bodies of at least this many bytes wait for `100 Continue`, so that a refusal costs no upload.
+const EXPECT_FROM: u64 = 1 << 20;
+
+/// The client of one bucket, shared by threads.
+pub struct Client {
+    options: Options,
+    agent: Agent,
+    gate: Gate,
+    aim: RwLock<Aim>,
+    /// Seconds the server's clock is ahead of ours, once learnt.
+    skew: AtomicI64,
+}
+
+/// Where requests go: corrected once when the server names another region.
+#[derive(Clone, Debug)]
+struct Aim {
+    region: String,
+    endpoint: Endpoint,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("location", &self.options.describe()).finish_non_exhaustive()
+    }
+}
+
+/// A content that can be read from its start as often as it takes: what a retry needs is made anew, not kept.
+pub(in super::super) trait Rewind {
+    /// Returns the length in bytes.
+    fn length(&self) -> u64;
+
+    /// Starts at the beginning.
+    fn open(&self) -> connector::Result<Box<dyn Read + '_>>;
+}
+
+/// A body to send.
+#[derive(Clone, Copy)]
+pub(super) enum Payload<'a> {
+    /// No body.
+    None,
+    /// Bytes in memory.
+    Bytes(&'a [u8]),
+    /// A content made anew for each attempt.
+    Reader(&'a dyn Rewind),
+}
+
+impl Payload<'_> {
+    fn length(&self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Reader(reader) => reader.length(),
+        }
+    }
+}
+
+/// A request before it is signed.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    /// The verb for errors.
+    pub(super) op: &'static str,
+    pub(super) method: Method,
+    /// The exact key, never empty; `None` addresses the bucket.
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) query: Vec<(&'static str, String)>,
+    /// Names in lower case.
+    pub(super) headers: Vec<(String, Vec<u8>)>,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(op: &'static str, method: Method, key: Option<&'a [u8]>) -> Self {
+        Self { op, method, key, query: Vec::new(), headers: Vec::new() }
+    }
+
+    pub(super) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    pub(super) fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// A successful answer whose body is still to be read.
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: BodyReader<'static>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl Response {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+    }
+
+    /// Returns what `Content-Length` says.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.header("content-length")?.trim().parse().ok()
+    }
+
+    /// Reads a body of at most `limit` bytes.
+    pub(super) fn bytes(self, op: &'static str, target: &str, limit: u64) -> Result<Vec<u8>> {
+        let announced = self.length();
+        let mut out = Vec::with_capacity(usize::try_from(announced.unwrap_or(0).min(1 << 20)).unwrap_or(0));
+        self.body.take(limit + 1).read_to_end(&mut out).map_err(|e| broken(op, target, &e))?;
+        if out.len() as u64 > limit {
+            return Err(Failure::protocol(op, target, format!("the answer is longer than {limit} bytes")));
+        }
+        if announced.is_some_and(|announced| announced != out.len() as u64) {
+            return Err(Failure::transport(op, target, "the answer's body ended early"));
+        }
+        Ok(out)
+    }
+}
+
+/// A failure while a body was read.
+pub(super) fn broken(op: &'static str, target: &str, error: &io::Error) -> Box<Failure> {
+    let (message, again) = agent::explain_io(error);
+    let mut failure = Failure::transport(op, target, message);
+    failure.again = again;
+    failure
+}
+
+impl Client {
+    /// Makes a client; no request is sent yet. Fails when certificates or the proxy cannot be used.
+    pub fn new(options: Options) -> connector::Result<Self> {
+        let agent = agent::build(&options)?;
+        let aim = Aim { region: options.region.clone(), endpoint: options.location.endpoint.clone() };
+        let gate = Gate::new(options.tuning.workers);
+        Ok(Self { options, agent, gate, aim: RwLock::new(aim), skew: AtomicI64::new(0) })
+    }
+
+    /// Returns the settings.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Returns the region requests are signed for now.
+    pub fn region(&self) -> String {
+        self.aim().region
+    }
+
+    fn aim(&self) -> Aim {
+        self.aim.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns `s3://host/bucket/key` for people.
+    pub(in super::super) fn target(&self, key: Option<&[u8]>) -> String {
+        let place = &self.options.location;
+        let base = format!("s3://{}/{}", place.endpoint.authority(), place.bucket);
+        match key {
+            Some(key) => format!("{base}/{}", printable(&String::from_utf8_lossy(key), 1024)),
+            None => base,
+        }
+    }
+
+    /// Sends a request until it succeeds or fails for good, and hands the answer to `consume`; a failure there
+    /// that may pass (a body that broke off) is an attempt like any other.
+    pub(super) fn run<T>(
+        &self,
+        request: &Request<'_>,
+        payload: Payload<'_>,
+        consume: &mut dyn FnMut(Response) -> Result<T>,
+    ) -> Result<T> {
+        let target = self.target(request.key);
+        if request.key.is_some_and(<[u8]>::is_empty) {
+            // The empty key is the bucket itself: a delete would become the bucket's.
+            let message = "an empty key addresses no object";
+            return Err(Failure::new(connector::ErrorKind::Invalid, request.op, &target, message));
+        }
+        let mut retry = Retry::new(&self.options.tuning);
+        let (mut moved, mut wound) = (false, false);
+        loop {
+            let mut failure = match self.attempt(request, payload, &target).and_then(&mut *consume) {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            if !wound && self.learn_clock(&failure) {
+                wound = true;
+                continue;
+            }
+            if !moved && self.learn_region(&failure) {
+                moved = true;
+                continue;
+            }
+            if failure.again == Again::Throttled {
+                self.gate.throttled();
+            }
+            match retry.next(&failure) {
+                Some(pause) => std::thread::sleep(pause),
+                None => {
+                    failure.attempts = retry.failures();
+                    self.advise(&mut failure);
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    /// Sends a request once and returns the answer if it is a success.
+    fn attempt(&self, request: &Request<'_>, payload: Payload<'_>, target: &str) -> Result<Response> {
+        let permit = self.gate.enter();
+        let answer = self.send(request, payload, target)?;
+        drop(permit);
+        let (parts, body) = answer.into_parts();
+        let status = parts.status.as_u16();
+        let response = Response { status, headers: parts.headers, body: body.into_reader() };
+        if (200..300).contains(&status) {
+            self.gate.succeeded();
+            return Ok(response);
+        }
+        let text = |name: &str| response.header(name).map(str::to_owned);
+        let (region, request_id) = (text("x-amz-bucket-region"), text("x-amz-request-id"));
+        let date = response.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
+        let retry_after = response.header("retry-after").and_then(|s| s.trim().parse().ok()).map(Duration::from_secs);
+        let mut body = Vec::new();
+        // What of it arrived is enough: the status alone is an answer.
+        let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
+        let answer = Answer { status, body: &body, request_id, region, date, retry_after };
+        Err(classify(request.op, target, answer, &|text| self.redact(text)))
+    }
+
+    fn send(
+        &self,
+        request: &Request<'_>,
+        payload: Payload<'_>,
+        target: &str,
+    ) -> Result<http::Response<ureq::Body>> {
+        let url = self.sign(request);
+        let mut builder = http::Request::builder().method(method(request.method)).uri(url);
+        let invalid = |what: String| Failure::new(connector::ErrorKind::Invalid, request.op, target, what);
+        if let Some(headers) = builder.headers_mut() {
+            for (name, value) in &request.headers {
+                let wrong = || invalid(format!("{} cannot be sent as a header", printable(name, 100)));
+                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+                headers.insert(name, HeaderValue::from_bytes(value).map_err(|_| wrong())?);
+            }
+            if payload.length() >= EXPECT_FROM {
+                headers.insert(http::header::EXPECT, HeaderValue::from_static("100-continue"));
+            }
+        }
+        let unsendable = |_| invalid("the request cannot be expressed".into());
+        let result = match payload {
+            Payload::None => self.agent.run(builder.body(()).map_err(unsendable)?),
+            Payload::Bytes(bytes) => self.agent.run(builder.body(bytes).map_err(unsendable)?),
+            Payload::Reader(content) => {
+                let mut reader = content.open().map_err(|error| caused(request.op, target, error))?;
+                let builder = builder.header(http::header::CONTENT_LENGTH, content.length());
+                self.agent.run(builder.body(SendBody::from_reader(&mut reader)).map_err(unsendable)?)
+            }
+        };
+        result.map_err(|error| match error {
+            ureq::Error::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<connector::Error>()) => {
+                let inner = e.into_inner().and_then(|inner| inner.downcast::<connector::Error>().ok());
+                caused(request.op, target, *inner.expect("it was one just now"))
+            }
+            error => {
+                let (message, again) = agent::explain(&error);
+                let mut failure = Failure::transport(request.op, target, message);
+                failure.again = again;
+                failure
+            }
+        })
+    }
+
+    /// Returns the signed URL of a request: a secret that goes to the agent and nowhere else.
+    fn sign(&self, request: &Request<'_>) -> String {
+        let aim = self.aim();
+        let bucket = &self.options.location.bucket;
+        let tls = self.options.use_tls;
+        let default_port = if tls { 443 } else { 80 };
+        let endpoint = Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint };
+        let key = request.key.map(encode).unwrap_or_default();
+        let (authority, path) = if self.in_host_name() {
+            (format!("{bucket}.{}", endpoint.authority()), format!("/{key}"))
+        } else {
+            let path = if request.key.is_some() { format!("/{bucket}/{key}") } else { format!("/{bucket}") };
+            (endpoint.authority(), path)
+        };
+        let mut query: Vec<(String, String)> =
+            request.query.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        query.sort();
+        // Every x-amz-* header must be signed; others may be changed by a proxy on the way.
+        let mut headers: Vec<(String, Vec<u8>)> =
+            request.headers.iter().filter(|(name, _)| name.starts_with("x-amz-")).cloned().collect();
+        headers.sort();
+        let unsigned = Unsigned {
+            method: request.method,
+            scheme: if tls { "https" } else { "http" },
+            authority: &authority,
+            path: &path,
+            query: &query,
+            headers: &headers,
+        };
+        let now = jiff::Timestamp::now().as_second() + self.skew.load(Ordering::Relaxed);
+        let time = jiff::Timestamp::from_second(now).unwrap_or_else(|_| jiff::Timestamp::now());
+        presign(&unsigned, &self.options.credentials, &aim.region, time)
+    }
+
+    /// Returns whether the bucket goes into the host name: asked for, and possible. A dot in the name would
+    /// leave the certificate's wildcard, and an address has no names below it.
+    fn in_host_name(&self) -> bool {
+        let place = &self.options.location;
+        let bucket_is_label =
+            place.bucket.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+        self.options.virtual_host && bucket_is_label && place.endpoint.address().is_none()
+    }
+
+    /// Learns the server's clock from a refusal; returns whether it differs enough to sign again.
+    fn learn_clock(&self, failure: &Failure) -> bool {
+        let Some(date) = failure.date.filter(|_| matches!(failure.status, 400 | 403)) else { return false };
+        let theirs = seconds(date);
+        let ours = seconds(SystemTime::now());
+        let used = ours + self.skew.load(Ordering::Relaxed);
+        if (theirs - used).abs() <= MAX_SKEW {
+            return false;
+        }
+        self.skew.store(theirs - ours, Ordering::Relaxed);
+        true
+    }
+
+    /// Learns the bucket's region from a refusal; returns whether it is another one.
+    fn learn_region(&self, failure: &Failure) -> bool {
+        let Some(region) = failure.region.as_ref().filter(|_| matches!(failure.status, 301 | 307 | 400 | 403)) else {
+            return false;
+        };
+        let mut aim = self.aim.write().unwrap_or_else(PoisonError::into_inner);
+        if aim.region == *region {
+            return false;
+        }
+        if let Some(endpoint) = aim.endpoint.in_region(region) {
+            aim.endpoint = endpoint;
+        }
+        aim.region.clone_from(region);
+        true
+    }
+
+    /// Adds what a person can do about a failure, where the code alone did not say it.
+    fn advise(&self, failure: &mut Failure) {
+        if failure.hint.is_some() {
+            return;
+        }
+        let place = &self.options.location;
+        failure.hint = match failure.kind {
+            connector::ErrorKind::Denied => {
+                let mut hint = permission(failure.op).map_or_else(String::new, |p| format!("grant {p}"));
+                if place.endpoint.is_scaleway() {
+                    hint.push_str("; a Scaleway key acts in its preferred project: ACCESSKEY@project-id names another");
+                }
+                Some(hint).filter(|hint| !hint.is_empty())
+            }
+            connector::ErrorKind::NotFound if failure.is_no_bucket() => Some(place.reading.explain().into()),
+            connector::ErrorKind::Transport if failure.status == 0 => {
+                let plain = self.options.use_tls && failure.message.starts_with("TLS");
+                Some(if plain {
+                    "set tls_ca_file for a private CA, or use_tls=false if the server has no TLS".into()
+                } else {
+                    place.reading.explain().into()
+                })
+            }
+            _ => None,
+        };
+    }
+
+    /// Removes the secrets of this client and anything signed from a text of the server's.
+    fn redact(&self, text: &str) -> String {
+        let credentials = &self.options.credentials;
+        let mut out = text.to_owned();
+        let secrets = [Some(&*credentials.secret), credentials.token.as_deref(), Some(&credentials.access_key)];
+        for secret in secrets.into_iter().flatten().filter(|secret| !secret.is_empty()) {
+            out = out.replace(secret.as_str(), "…");
+        }
+        while let Some(at) = out.find("X-Amz-") {
+            let end = out[at..].find(|c: char| c == '&' || c.is_whitespace()).map_or(out.len(), |n| at + n);
+            out.replace_range(at..end, "…");
+        }
+        out
+    }
+}
+
+fn caused(op: &'static str, target: &str, error: connector::Error) -> Box<Failure> {
+    let mut failure = Failure::new(error.kind, op, target, "the content could not be read");
+    failure.cause = Some(Box::new(error));
+    failure
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    crate::base::Timestamp::from(time).secs
+}
+
+fn method(method: Method) -> http::Method {
+    match method {
+        Method::Head => http::Method::HEAD,
+        Method::Get => http::Method::GET,
+        Method::Put => http::Method::PUT,
+        Method::Post => http::Method::POST,
+        Method::Delete => http::Method::DELETE,
+    }
+}
+
+/// Names the permission an operation needs.
+fn permission(op: &str) -> Option<&'static str> {
+    Some(match op {
+        "get" | "head" => "s3:GetObject (and s3:ListBucket, without which a missing key looks forbidden)",
+        "list" => "s3:ListBucket",
+        "put" | "upload" => "s3:PutObject",
+        "delete" => "s3:DeleteObject",
+        "create" => "s3:CreateBucket",
+        "read the tags of" => "s3:GetObjectTagging",
+        "abort" => "s3:AbortMultipartUpload",
+        _ => return None,
+    })
+}

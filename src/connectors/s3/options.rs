@@ -1,0 +1,363 @@
+//! The settings of one S3 connector, from a location and a map of options.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::credentials::{Credentials, Given};
+use super::location::{Context, Location, is_region};
+use super::sse::CustomerKey;
+use crate::connector::{Error, ErrorKind, Result};
+
+/// Every option an S3 connector knows, in the order they are documented.
+pub const KNOWN: [&str; 23] = [
+    "location",
+    "uri",
+    "type",
+    "access_key",
+    "secret_access_key",
+    "session_token",
+    "profile",
+    "region",
+    "use_tls",
+    "tls_insecure_no_verify",
+    "tls_ca_file",
+    "virtual_host",
+    "endpoint",
+    "port",
+    "root",
+    "storage_class",
+    "sse_customer_key",
+    "passphrase",
+    "passphrase_cmd",
+    "environment",
+    "data_class",
+    "versions",
+    "concurrency",
+];
+
+/// Time limits, retries and parallelism. No option of the command line but `concurrency` sets them; tests do.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// Threads that wait for answers, and connections kept open.
+    pub workers: usize,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long one read or one write may make no progress.
+    pub stall_timeout: Duration,
+    /// Attempts per request, the first included.
+    pub attempts: u32,
+    /// The first pause after a failure; pauses double.
+    pub base_delay: Duration,
+    /// The first pause after throttling.
+    pub throttle_delay: Duration,
+    /// The longest pause.
+    pub max_delay: Duration,
+    /// Objects of at least this many bytes are uploaded in parts.
+    pub multipart_threshold: u64,
+    /// The least size in bytes of a part.
+    pub part_size: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            workers: 16,
+            connect_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(60),
+            attempts: 9,
+            base_delay: Duration::from_millis(50),
+            throttle_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(20),
+            multipart_threshold: 32 << 20,
+            part_size: 16 << 20,
+        }
+    }
+}
+
+/// A proxy, and the hosts reached without it.
+#[derive(Clone)]
+pub(super) struct ProxySettings {
+    pub(super) url: String,
+    pub(super) exceptions: Vec<String>,
+}
+
+impl std::fmt::Debug for ProxySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("ProxySettings").field("exceptions", &self.exceptions).finish_non_exhaustive()
+    }
+}
+
+/// The settings of one connector. `Debug` shows no secret.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the bucket is, and what below it is meant.
+    pub location: Location,
+    /// The region requests are signed for.
+    pub region: String,
+    /// Who asks.
+    pub credentials: Credentials,
+    /// Whether connections use TLS.
+    pub use_tls: bool,
+    /// Whether the server's certificate goes unchecked.
+    pub insecure: bool,
+    /// A file of PEM certificates that replace the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// Whether the bucket goes into the host name.
+    pub virtual_host: bool,
+    /// The storage class of what is written, where one was chosen.
+    pub storage_class: Option<String>,
+    /// Time limits, retries and parallelism.
+    pub tuning: Tuning,
+    pub(super) customer_key: Option<CustomerKey>,
+    pub(super) proxy: Option<ProxySettings>,
+}
+
+impl Options {
+    /// Reads a location and its options. An empty `location` is taken from the options `location` or `uri`.
+    ///
+    /// The environment is asked through `environment` alone. Fails with `Invalid`; no secret is in the error.
+    pub fn parse(
+        location: &str,
+        options: &BTreeMap<String, String>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self> {
+        let get = |name: &str| options.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        let location = if location.is_empty() { get("location").or_else(|| get("uri")).unwrap_or("") } else { location };
+        let invalid = |what: String| Error::new(ErrorKind::Invalid, "use", shown(location)).detail(what);
+        check_names(options).map_err(invalid)?;
+        let env = |name: &str| environment(name).filter(|value| !value.is_empty());
+
+        let region = get("region").map(str::to_owned);
+        if let Some(region) = region.as_deref().filter(|region| !is_region(&region.to_ascii_lowercase())) {
+            return Err(invalid(format!("{region} is not a region")));
+        }
+        let env_region = || env("AWS_REGION").or_else(|| env("AWS_DEFAULT_REGION")).filter(|r| is_region(r));
+        let context = Context {
+            endpoint: get("endpoint").map(str::to_owned),
+            environment: env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL")),
+            port: get("port").map(parse_port).transpose().map_err(invalid)?,
+            region: region.clone().or_else(env_region),
+        };
+        let mut place = Location::parse(location, &context).map_err(invalid)?;
+        if let Some(root) = get("root") {
+            place.prefix = join(&place.prefix, root);
+        }
+        let derived = place.endpoint.region();
+        let region = region.or(derived).or_else(env_region).unwrap_or_else(|| "us-east-1".into());
+        let use_tls = use_tls(get("use_tls"), place.endpoint.tls).map_err(invalid)?;
+        let flag = |name: &str| get(name).map_or(Ok(false), |value| parse_bool(name, value));
+        let given = Given {
+            access_key: get("access_key"),
+            secret: get("secret_access_key"),
+            token: get("session_token"),
+        };
+        let credentials = Credentials::find(&given, &place.endpoint, environment).map_err(invalid)?;
+        let customer_key = get("sse_customer_key").map(CustomerKey::parse).transpose().map_err(invalid)?;
+        if customer_key.is_some() && !use_tls && !place.endpoint.is_loopback() {
+            return Err(invalid("sse_customer_key is not sent over a connection without TLS".into()));
+        }
+        let mut tuning = Tuning::default();
+        if let Some(text) = get("concurrency") {
+            let workers = text.parse().ok().filter(|n| (1..=1024).contains(n));
+            tuning.workers = workers.ok_or_else(|| invalid(format!("concurrency is 1 to 1024, not {text}")))?;
+        }
+        Ok(Self {
+            proxy: proxy(use_tls, &place, &env),
+            insecure: flag("tls_insecure_no_verify").map_err(invalid)?,
+            ca_file: get("tls_ca_file").map(PathBuf::from),
+            virtual_host: flag("virtual_host").map_err(invalid)?,
+            storage_class: get("storage_class").map(str::to_ascii_uppercase),
+            location: place,
+            region,
+            credentials,
+            use_tls,
+            tuning,
+            customer_key,
+        })
+    }
+
+    /// Returns the location for people: scheme, server, bucket and prefix, no secret.
+    pub fn describe(&self) -> String {
+        let place = &self.location;
+        format!("s3://{}/{}/{}", place.endpoint.authority(), place.bucket, place.prefix)
+    }
+
+    /// Returns the prefix as a folder: empty, or ending in a slash.
+    pub(super) fn folder_prefix(&self) -> Vec<u8> {
+        let mut prefix = self.location.prefix.clone().into_bytes();
+        if prefix.last().is_some_and(|&c| c != b'/') {
+            prefix.push(b'/');
+        }
+        prefix
+    }
+}
+
+/// A location in an error: what stands before an `@` might be a key.
+fn shown(location: &str) -> String {
+    match location.rsplit_once('@') {
+        Some((_, rest)) => format!("s3://…@{rest}"),
+        None => location.to_owned(),
+    }
+}
+
+fn join(prefix: &str, root: &str) -> String {
+    match (prefix.trim_end_matches('/'), root.strip_prefix('/').unwrap_or(root)) {
+        ("", root) => root.to_owned(),
+        (prefix, root) => format!("{prefix}/{root}"),
+    }
+}
+
+fn check_names(options: &BTreeMap<String, String>) -> Result<(), String> {
+    for name in options.keys() {
+        if !KNOWN.contains(&name.as_str()) {
+            let nearest = KNOWN.iter().min_by_key(|known| distance(name, known)).filter(|k| distance(name, k) <= 4);
+            let hint = nearest.map(|known| format!(" (did you mean {known}?)")).unwrap_or_default();
+            return Err(format!("unknown option {name}{hint}; known are {}", KNOWN.join(", ")));
+        }
+    }
+    let refused = [
+        ("profile", "profiles are not read yet: set access_key and secret_access_key"),
+        ("versions", "old versions are not captured yet"),
+    ];
+    for (name, why) in refused {
+        if options.get(name).is_some_and(|value| !matches!(value.as_str(), "" | "false" | "latest")) {
+            return Err(format!("option {name} is not supported: {why}"));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the number of single-character edits between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|&port| port != 0).ok_or_else(|| format!("{text} is not a port"))
+}
+
+fn parse_bool(name: &str, text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(format!("{name} is true or false, not {text}")),
+    }
+}
+
+fn use_tls(option: Option<&str>, scheme: Option<bool>) -> Result<bool, String> {
+    match (option.map(|text| parse_bool("use_tls", text)).transpose()?, scheme) {
+        (Some(option), Some(scheme)) if option != scheme => Err("use_tls contradicts the endpoint's scheme".into()),
+        (option, scheme) => Ok(option.or(scheme).unwrap_or(true)),
+    }
+}
+
+/// Reads the proxy variables, as everyone does: the scheme's own, then `ALL_PROXY`, lower case first.
+fn proxy(tls: bool, place: &Location, env: &dyn Fn(&str) -> Option<String>) -> Option<ProxySettings> {
+    if place.endpoint.is_loopback() {
+        return None;
+    }
+    // HTTP_PROXY in upper case can be set by a web client through CGI, so only the lower-case name counts.
+    let names: &[&str] = if tls { &["https_proxy", "HTTPS_PROXY"] } else { &["http_proxy"] };
+    let url = names.iter().chain(&["all_proxy", "ALL_PROXY"]).find_map(|name| env(name))?;
+    let url = if url.contains("://") { url } else { format!("http://{url}") };
+    let exceptions = env("no_proxy").or_else(|| env("NO_PROXY")).unwrap_or_default();
+    let exceptions = exceptions.split(',').map(|e| e.trim().to_owned()).filter(|e| !e.is_empty()).collect();
+    Some(ProxySettings { url, exceptions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: [(&str, &str); 2] = [("access_key", "AK"), ("secret_access_key", "hush-hush")];
+
+    fn parse(location: &str, options: &[(&str, &str)]) -> Result<Options> {
+        parse_env(location, options, &[])
+    }
+
+    fn parse_env(location: &str, options: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Options> {
+        let map = KEYS.iter().chain(options).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Options::parse(location, &map, &|name| {
+            env.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn refusal(location: &str, options: &[(&str, &str)]) -> String {
+        let error = parse(location, options).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        error.to_string()
+    }
+
+    #[test]
+    fn defaults() {
+        let got = parse("s3://s3.fr-par.scw.cloud/b/p", &[]).unwrap();
+        assert!(got.use_tls && !got.insecure && !got.virtual_host);
+        assert_eq!((got.region.as_str(), got.folder_prefix().as_slice()), ("fr-par", b"p/".as_slice()));
+        assert_eq!(got.describe(), "s3://s3.fr-par.scw.cloud/b/p");
+        assert!(!format!("{got:?}").contains("hush-hush"));
+    }
+
+    #[test]
+    fn the_location_may_stand_in_the_options() {
+        assert_eq!(parse("", &[("uri", "s3://b/")]).unwrap().location.bucket, "b");
+        assert_eq!(parse("", &[("location", "s3://c/")]).unwrap().location.bucket, "c");
+        assert!(refusal("", &[]).contains("starts with s3://"));
+    }
+
+    #[test]
+    fn unknown_options_are_refused_with_the_nearest() {
+        let text = refusal("s3://b/", &[("acces_key", "x")]);
+        assert!(text.contains("did you mean access_key?") && text.contains("sse_customer_key"), "{text}");
+        assert!(!refusal("s3://b/", &[("completely_other_thing", "x")]).contains("did you mean"));
+        assert!(refusal("s3://b/", &[("profile", "work")]).contains("profiles are not read yet"));
+    }
+
+    #[test]
+    fn regions_come_from_option_host_environment_default() {
+        let env = [("AWS_DEFAULT_REGION", "eu-central-1")];
+        assert_eq!(parse_env("s3://b/", &[("region", "eu-west-3")], &env).unwrap().region, "eu-west-3");
+        assert_eq!(parse_env("s3://s3.nl-ams.scw.cloud/b", &[], &env).unwrap().region, "nl-ams");
+        let aws = parse_env("s3://b/", &[], &env).unwrap();
+        assert_eq!((aws.region.as_str(), aws.location.endpoint.host.as_str()), ("eu-central-1", "s3.eu-central-1.amazonaws.com"));
+        assert_eq!(aws.location.origin(), "s3.amazonaws.com/b");
+        assert_eq!(parse("s3://storage.example.net/b", &[]).unwrap().region, "us-east-1");
+    }
+
+    #[test]
+    fn tls_follows_option_and_scheme() {
+        assert!(!parse("s3://b/", &[("endpoint", "http://h:1")]).unwrap().use_tls);
+        assert!(!parse("s3://h:1/b", &[("use_tls", "false")]).unwrap().use_tls);
+        assert!(refusal("s3://b/", &[("endpoint", "http://h:1"), ("use_tls", "true")]).contains("contradicts"));
+        assert!(refusal("s3://b/", &[("use_tls", "maybe")]).contains("true or false"));
+        let key = [("sse_customer_key", "0123456789abcdef0123456789abcdef"), ("use_tls", "false")];
+        assert!(refusal("s3://h:1/b", &key).contains("without TLS"));
+        assert!(parse("s3://127.0.0.1:1/b", &key).is_ok());
+    }
+
+    #[test]
+    fn root_is_joined_below_the_location() {
+        assert_eq!(parse("s3://b/p/", &[("root", "/q")]).unwrap().location.prefix, "p/q");
+        assert_eq!(parse("s3://b/", &[("root", "q/")]).unwrap().location.prefix, "q/");
+    }
+
+    #[test]
+    fn proxies_spare_this_machine() {
+        let env = [("https_proxy", "proxy.example:3128"), ("no_proxy", "a.example, b.example")];
+        let proxy = parse_env("s3://b/", &[], &env).unwrap().proxy.unwrap();
+        assert_eq!((proxy.url.as_str(), proxy.exceptions.len()), ("http://proxy.example:3128", 2));
+        assert!(parse_env("s3://localhost:1/b", &[], &env).unwrap().proxy.is_none());
+    }
+}

@@ -1,0 +1,106 @@
+//! Multipart uploads, with the limits real providers enforce.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use md5::{Digest, Md5};
+
+use super::super::access::Key;
+use super::super::backend::{Backend, Object, Upload, now_millis};
+use super::super::sigv4::hex;
+use super::super::wire::{Request, Response, elements, escape, unescape};
+use super::super::{Options, Shared};
+use super::{Target, object};
+
+fn no_such_upload() -> Response {
+    Response::error(404, "NoSuchUpload", "The specified upload does not exist.")
+}
+
+pub(super) fn create(
+    shared: &Shared,
+    request: &Request,
+    target: &Target,
+    backend: &mut Backend,
+    key: &Key,
+) -> Response {
+    let template = match object::template(shared, request, key) {
+        Ok(template) => template,
+        Err(refusal) => return refusal,
+    };
+    let upload =
+        Upload { bucket: target.bucket.clone(), key: target.key.clone(), template, parts: BTreeMap::new() };
+    let id = backend.begin_upload(upload);
+    Response::xml(&format!(
+        "<InitiateMultipartUploadResult><UploadId>{}</UploadId></InitiateMultipartUploadResult>",
+        escape(&id)
+    ))
+}
+
+pub(super) fn part(options: &Options, request: &Request, target: &Target, backend: &mut Backend) -> Response {
+    if let Err(refusal) = object::check_integrity(request, false) {
+        return refusal;
+    }
+    let number = request.param("partNumber").and_then(|n| n.parse().ok()).unwrap_or(0);
+    if !(1..=options.max_parts).contains(&number) {
+        return Response::error(400, "InvalidArgument", "Part number must be an integer between 1 and the limit");
+    }
+    let id = request.param("uploadId").unwrap_or_default();
+    let Some(upload) = backend.uploads.get_mut(&id) else { return no_such_upload() };
+    if (&upload.bucket, &upload.key) != (&target.bucket, &target.key) {
+        return no_such_upload();
+    }
+    upload.parts.insert(number, Arc::new(request.body.clone()));
+    Response::new(200).header("etag", format!("\"{}\"", hex(&Md5::digest(&request.body))))
+}
+
+pub(super) fn complete(options: &Options, request: &Request, target: &Target, backend: &mut Backend) -> Response {
+    let id = request.param("uploadId").unwrap_or_default();
+    let Some(upload) = backend.uploads.get(&id) else { return no_such_upload() };
+    let text = String::from_utf8_lossy(&request.body).into_owned();
+    let numbers: Vec<u32> = elements(&text, "PartNumber").iter().filter_map(|n| n.parse().ok()).collect();
+    let etags: Vec<String> = elements(&text, "ETag").iter().map(|e| unescape(e)).collect();
+    if numbers.is_empty() || numbers.len() != etags.len() || !numbers.is_sorted_by(|a, b| a < b) {
+        return Response::error(400, "InvalidPartOrder", "The list of parts was not in ascending order.");
+    }
+    let (mut body, mut digests) = (Vec::new(), Vec::new());
+    for (at, (number, etag)) in numbers.iter().zip(&etags).enumerate() {
+        let part = upload.parts.get(number);
+        let Some(part) = part.filter(|part| hex(&Md5::digest(part.as_slice())) == etag.trim_matches('"')) else {
+            return Response::error(400, "InvalidPart", "One or more of the specified parts could not be found.");
+        };
+        if at + 1 < numbers.len() && part.len() < options.min_part_size {
+            return Response::error(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum.");
+        }
+        digests.extend_from_slice(&Md5::digest(part.as_slice()));
+        body.extend_from_slice(part);
+    }
+    let etag = format!("{}-{}", hex(&Md5::digest(&digests)), numbers.len());
+    let object = Object { body: Arc::new(body), etag: etag.clone(), modified: now_millis(), ..upload.template.clone() };
+    backend.uploads.remove(&id);
+    backend.insert(&target.bucket, &target.key, object);
+    Response::xml(&format!(
+        "<CompleteMultipartUploadResult><ETag>&quot;{etag}&quot;</ETag></CompleteMultipartUploadResult>"
+    ))
+}
+
+pub(super) fn abort(request: &Request, backend: &mut Backend) -> Response {
+    match backend.uploads.remove(&request.param("uploadId").unwrap_or_default()) {
+        Some(_) => Response::new(204),
+        None => no_such_upload(),
+    }
+}
+
+pub(super) fn list(target: &Target, backend: &Backend) -> Response {
+    let uploads: String = backend
+        .uploads
+        .iter()
+        .filter(|(_, upload)| upload.bucket == target.bucket)
+        .map(|(id, upload)| {
+            let key = String::from_utf8_lossy(&upload.key).into_owned();
+            format!("<Upload><Key>{}</Key><UploadId>{}</UploadId></Upload>", escape(&key), escape(id))
+        })
+        .collect();
+    Response::xml(&format!(
+        "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>{uploads}</ListMultipartUploadsResult>"
+    ))
+}
