@@ -29,7 +29,8 @@ pub(in super::super) enum Condition {
     Always,
     /// That there is nothing. Servers that do not know the condition ignore it.
     IfAbsent,
-    /// That there is this version, by its ETag without quotes.
+    /// That there is this version; the value goes out as it stands. Quotes belong to it, but there are servers
+    /// that compare without them.
     IfMatch(String),
 }
 
@@ -221,7 +222,7 @@ impl Client {
         match condition {
             Condition::Always => {}
             Condition::IfAbsent => request = request.header("if-none-match", "*"),
-            Condition::IfMatch(etag) => request = request.header("if-match", format!("\"{etag}\"")),
+            Condition::IfMatch(etag) => request = request.header("if-match", etag.as_str()),
         }
         self.customer_key(&mut request.headers);
         self.send_content(request, source)
