@@ -1,2 +1,7 @@
 //! The `plakar` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    plakar::cli::main()
+}

@@ -1,12 +1,22 @@
 //! Floor 0: identifiers, raw strings, times, paths, error context, the one mmap door, memory budgets,
 //! external sorting. Nothing here knows what a store or a snapshot is.
 
+pub mod budget;
+mod cancel;
 mod context;
 mod id;
+mod mmap;
+mod printable;
 mod raw;
+pub mod sort;
+pub mod spill;
+pub mod table;
 mod time;
 
+pub use cancel::Cancel;
 pub use context::{At, PathError};
 pub use id::Id;
+pub use mmap::{MappedFile, PreadFile, RangeFile};
+pub use printable::Printable;
 pub use raw::RawString;
 pub use time::Timestamp;

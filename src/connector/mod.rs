@@ -1,11 +1,13 @@
 //! Floor 1: the three contracts between the engine and the outside world, their records and errors.
 //! No concrete backend is named here.
 
+mod archive;
 mod error;
 mod exporter;
 mod importer;
 mod storage;
 
+pub use archive::ArchiveSink;
 pub use error::{Error, ErrorKind, Result};
 pub use exporter::{ContentSource, Exporter, Item, Outcome};
 pub use importer::{Change, Content, ContentInfo, Importer, Metadata, Record, SourceInfo, Work, Xattr};

@@ -1,3 +1,26 @@
-//! Floor 3: the concrete connectors and their registry.
+//! Floor 3: the backends, each an implementation of the traits in [`connector`](crate::connector).
+//!
+//! | module | storage | importer | exporter | archive sink |
+//! |---|---|---|---|---|
+//! | [`fs`] | a folder | a tree | a folder | |
+//! | [`ptar`] | a single-file archive, read only | | | a file |
+//! | [`s3`] | a bucket | a bucket | a bucket | |
+//! | [`memory`] | tests | | | |
+//!
+//! No backend reaches into another: what two of them need lies beside them, in the private modules here
+//! (`container`, the layout of an archive; `place`, files that appear whole or not at all).
 
+mod container;
+mod location;
+mod options;
+mod place;
+mod registry;
+
+pub mod fs;
+pub mod memory;
+pub mod ptar;
 pub mod s3;
+
+pub use location::{Kind, Location, LocationError, Role, redact};
+pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};
+pub use registry::{Answer, Limits, available, open_exporter, open_importer, open_storage, ping};

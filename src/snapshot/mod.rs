@@ -1,1 +1,18 @@
 //! Floor 2: what is done with snapshots: backup, restore, check, sync, archives.
+
+mod backup;
+mod catalogue;
+mod check;
+mod monitor;
+mod restore;
+mod sync;
+pub mod tree;
+pub mod vfs;
+
+pub use backup::{BackupOptions, BackupReport, HeaderOptions, backup, backup_into};
+pub use catalogue::{SnapshotInfo, find, header, list};
+pub use check::{CheckOptions, CheckReport, Damage, Hurt, check};
+pub use monitor::{Counter, Event, Monitor, Problem, Severity, Tally, message_of};
+use backup::MARKED_DEVICE;
+pub use sync::{ArchiveExport, CopyReport, SyncOptions, SyncReport, copy_into, sync};
+pub use restore::{ObjectContent, RestoreOptions, RestoreReport, restore};

@@ -1,1 +1,41 @@
 //! Floor 1: repositories: configuration, packing, reading, the catalogue, locks, the local cache.
+//!
+//! A [`Repository`] is an open store. It reads blobs by (type, id) through its [`Catalogue`]; a [`Writer`] adds
+//! blobs and commits them with a state. Where bytes are kept is a [`Storage`](crate::connector::Storage)'s
+//! business.
+
+mod archive;
+pub mod blob;
+mod catalogue;
+mod create;
+mod encoding;
+mod error;
+mod fetch;
+mod journal;
+mod keys;
+mod known;
+mod locks;
+mod packer;
+mod pins;
+mod repository;
+mod session;
+mod state;
+mod unlock;
+mod writer;
+
+pub use archive::{ArchiveError, ArchiveKind, ArchiveWriter};
+pub use catalogue::{Catalogue, Place};
+pub use create::{CreateError, CreateOptions, KdfChoice, Profile};
+pub use encoding::Encoding;
+pub use error::Error;
+pub use fetch::Window;
+pub use journal::{Journal, JournalWriter};
+pub use keys::Keys;
+pub use known::{IdMap, KnownSet};
+pub use locks::LockGuard;
+pub use pins::PinError;
+pub(crate) use repository::METADATA_LIMIT;
+pub use repository::{OpenError, OpenOptions, Repository, Warning};
+pub use session::{Encode, Session, WriterStats};
+pub use unlock::{NoPassphrase, Unlock, UnlockError, WithPassphrase};
+pub use writer::{CheckpointPolicy, Writer};

@@ -1,1 +1,19 @@
 //! Floor 4: what people see: progress, JSON lines, tables, errors.
+//!
+//! Results go to standard output; progress, notices, warnings and errors go to standard error. `-quiet` leaves
+//! results, warnings and errors; `-silent` leaves results. With `-json`, standard output carries one JSON object a
+//! line ([`json`] has their shapes) and nothing else.
+
+pub mod json;
+mod output;
+mod progress;
+mod report;
+mod style;
+mod table;
+pub mod units;
+
+pub use output::{Loudness, Output, OutputError, Stdout};
+pub use progress::{Counters, Progress, Snapshot, line};
+pub use report::{Report, report};
+pub use style::{Colour, Style};
+pub use table::{Align, Table};

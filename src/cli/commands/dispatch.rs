@@ -1,0 +1,71 @@
+//! From the parsed command line to the command that it names.
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use super::super::context::Context;
+use super::super::error::{CommandError, Exit};
+use super::super::globals::Globals;
+use super::{backup, cat, check, configure, create, help, info, ls, ptar, restore, sync, version};
+use crate::connectors::Role;
+
+/// The whole command line.
+#[derive(Parser, Debug)]
+#[command(
+    name = "plakar",
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    disable_version_flag = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Create(create::Args),
+    Backup(backup::Args),
+    Ls(ls::Args),
+    Cat(cat::Args),
+    Restore(restore::Args),
+    #[command(alias = "verify")]
+    Check(check::Args),
+    Ptar(ptar::Args),
+    Sync(sync::Args),
+    Info(info::Args),
+    Store(configure::Args),
+    Source(configure::Args),
+    Destination(configure::Args),
+    Config(configure::Args),
+    Help(help::Args),
+    Version(version::Args),
+}
+
+/// Returns the definitions of all commands and flags.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command().mut_subcommands(|command| command.args_override_self(true).disable_help_flag(true))
+}
+
+/// Runs the command.
+pub(crate) fn dispatch(cli: Cli, context: &Context) -> Result<Exit, CommandError> {
+    match cli.command {
+        Command::Create(args) => create::run(&args, context),
+        Command::Backup(args) => backup::run(&args, context),
+        Command::Ls(args) => ls::run(&args, context),
+        Command::Cat(args) => cat::run(&args, context),
+        Command::Restore(args) => restore::run(&args, context),
+        Command::Check(args) => check::run(&args, context),
+        Command::Ptar(args) => ptar::run(&args, context),
+        Command::Sync(args) => sync::run(&args, context),
+        Command::Info(args) => info::run(&args, context),
+        Command::Store(args) => configure::run(Some(Role::Store), &args, context),
+        Command::Source(args) => configure::run(Some(Role::Source), &args, context),
+        Command::Destination(args) => configure::run(Some(Role::Destination), &args, context),
+        Command::Config(args) => configure::run(None, &args, context),
+        Command::Help(args) => help::run(&args, context),
+        Command::Version(args) => version::run(&args, context),
+    }
+}

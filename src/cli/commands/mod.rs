@@ -1,0 +1,18 @@
+//! The commands: one file each, with its flags and what it does.
+
+mod backup;
+mod cat;
+mod check;
+mod configure;
+mod create;
+mod dispatch;
+mod help;
+mod info;
+mod ls;
+mod ptar;
+mod restore;
+mod sync;
+pub(super) mod table;
+mod version;
+
+pub(crate) use dispatch::{Cli, definition, dispatch};

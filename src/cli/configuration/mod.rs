@@ -1,0 +1,13 @@
+//! The configured stores, sources and destinations: the files, their older forms, and the commands that edit them.
+
+mod action;
+mod edit;
+mod file;
+mod import;
+mod legacy;
+mod show;
+
+pub(crate) use action::{parse_config, parse_role};
+pub(crate) use edit::{Surroundings, perform};
+pub(crate) use file::{Configuration, ConfigurationError};
+pub(crate) use import::Import;

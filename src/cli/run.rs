@@ -1,0 +1,146 @@
+//! The program, from its arguments to its exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::argv::{self, Invocation};
+use super::commands::{Cli, definition, dispatch};
+use super::context::Context;
+use super::environment::Environment;
+use super::error::{CommandError, Exit};
+use super::globals::Globals;
+use super::help;
+use crate::base::Cancel;
+use crate::ui::{Output, units};
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    forbid_core_dumps();
+    let environment = Environment::read();
+    let cancel = Cancel::new();
+    watch_signals(&cancel);
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let (exit, output) = run(args, environment, &cancel);
+    // What could not be written at the very end is a failure like any other; a reader that left is not.
+    let exit = match output.flush() {
+        Err(error) if !error.is_broken_pipe() => finish(Err(error.into()), &output),
+        _ => exit,
+    };
+    ExitCode::from(exit.code())
+}
+
+fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit, Output) {
+    let start = Instant::now();
+    let given = |name: &str| {
+        args.iter().any(|arg| arg.to_str().is_some_and(|arg| arg.trim_start_matches('-') == name))
+    };
+    let guessed = Globals { json: given("json"), silent: given("silent"), ..Globals::default() };
+    let (invocation, cli) = match parse(args) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let output = open_output(&guessed, &environment);
+            return (finish(Err(error), &output), output);
+        }
+    };
+    let globals = cli.as_ref().map(|cli| cli.globals.clone()).unwrap_or_default();
+    let output = open_output(&globals, &environment);
+    let time = globals.time;
+    let result = match cli {
+        Some(cli) => {
+            set_threads(globals.cpu);
+            let context =
+                Context::new(globals, environment, invocation.store, output.clone(), cancel.clone());
+            dispatch(cli, &context)
+        }
+        None => explain(&invocation, &output),
+    };
+    let exit = finish(result, &output);
+    if time {
+        output.notice(format!("time: {}", units::duration(start.elapsed())));
+    }
+    (exit, output)
+}
+
+/// Parses the arguments; no command line where only help is wanted.
+fn parse(args: Vec<OsString>) -> Result<(Invocation, Option<Cli>), CommandError> {
+    let definition = definition();
+    let mut invocation = argv::normalise(args, &definition)?;
+    if invocation.version {
+        invocation.command = Some("version".into());
+    }
+    if invocation.help || invocation.command.is_none() {
+        return Ok((invocation, None));
+    }
+    let matches = definition.try_get_matches_from(invocation.for_clap()).map_err(|error| told(&error))?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| told(&error.format(&mut Cli::command())))?;
+    Ok((invocation, Some(cli)))
+}
+
+/// Takes the words out of clap's message and puts them the way the rest of this program speaks.
+fn told(error: &clap::Error) -> CommandError {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let text = text.split("\n\n").next().unwrap_or(text);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let message = words.join(" ").replace("'--", "'-").replace(" --", " -").replace("=<", " <");
+    CommandError::usage(message).hint("plakar help COMMAND shows the arguments and flags")
+}
+
+fn explain(invocation: &Invocation, output: &Output) -> Result<Exit, CommandError> {
+    match &invocation.command {
+        Some(name) => output.text(help::command(name)?)?,
+        None if invocation.help => output.text(help::overview())?,
+        None if invocation.store.is_some() => {
+            return Err(CommandError::usage("no command was given")
+                .hint("plakar at STORE COMMAND; plakar help lists the commands"));
+        }
+        None => {
+            output.text(help::overview())?;
+            return Ok(Exit::Usage);
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn open_output(globals: &Globals, environment: &Environment) -> Output {
+    Output::standard(globals.loudness(), globals.json, environment.no_color, environment.term.as_deref())
+}
+
+fn finish(result: Result<Exit, CommandError>, output: &Output) -> Exit {
+    let error = match result {
+        Ok(exit) => return exit,
+        Err(error) => error,
+    };
+    if let Some(report) = error.report() {
+        output.fail(&report, error.exit().code());
+    }
+    error.exit()
+}
+
+fn set_threads(cpu: Option<usize>) {
+    if let Some(threads) = cpu {
+        // Fails only when a pool stands already, which nothing before this point makes.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+}
+
+/// Keeps keys and passphrases out of core files.
+fn forbid_core_dumps() {
+    // Lowering a limit cannot be refused; where there is no such limit there is nothing to lower.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
+/// Turns the first SIGINT, SIGTERM or SIGHUP into a wish to stop; the second ends the process at once.
+fn watch_signals(cancel: &Cancel) {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // The order matters: the shutdown is armed by what the second line sets.
+        let armed = signal_hook::flag::register_conditional_shutdown(signal, 1, cancel.flag());
+        let flagged = signal_hook::flag::register(signal, cancel.flag());
+        debug_assert!(armed.is_ok() && flagged.is_ok(), "these signals can be handled");
+    }
+}

@@ -1,0 +1,125 @@
+//! How a tree is read.
+
+use std::path::{Path, PathBuf};
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use super::selection::Selection;
+use super::source::FsImporter;
+use crate::base::{RawString, Timestamp};
+use crate::connector::{Error, ErrorKind, Result};
+
+/// Collects what an [`FsImporter`] is to read, and how.
+#[derive(Clone, Debug)]
+pub struct FsImporterBuilder {
+    places: Vec<PathBuf>,
+    patterns: Vec<String>,
+    ignore_files: Vec<PathBuf>,
+    origin: Option<String>,
+    pub(super) previous_start: Option<Timestamp>,
+    pub(super) extended: bool,
+    pub(super) s3_metadata: bool,
+}
+
+impl FsImporterBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            places: Vec::new(),
+            patterns: Vec::new(),
+            ignore_files: Vec::new(),
+            origin: None,
+            previous_start: None,
+            extended: false,
+            s3_metadata: true,
+        }
+    }
+
+    /// Adds a folder or file to read. Of several, the longest common ancestor becomes the source's root.
+    #[must_use]
+    pub fn place(mut self, path: impl Into<PathBuf>) -> Self {
+        self.places.push(path.into());
+        self
+    }
+
+    /// Leaves out what a gitignore pattern matches, relative to the root. Later patterns win; `!` takes back.
+    #[must_use]
+    pub fn exclude(mut self, pattern: impl Into<String>) -> Self {
+        self.patterns.push(pattern.into());
+        self
+    }
+
+    /// Adds the patterns of a file in gitignore's syntax, relative to the root wherever the file lies. They come
+    /// before those of [`exclude`](Self::exclude).
+    #[must_use]
+    pub fn ignore_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ignore_files.push(path.into());
+        self
+    }
+
+    /// Names the host; by default the system's name for it.
+    #[must_use]
+    pub fn origin(mut self, origin: impl Into<String>) -> Self {
+        self.origin = Some(origin.into());
+        self
+    }
+
+    /// Tells when the snapshot that records are compared with was begun: what was modified since then is read
+    /// again whatever it looks like, because it may have changed after it was read.
+    #[must_use]
+    pub fn previous_start(mut self, start: Option<Timestamp>) -> Self {
+        self.previous_start = start;
+        self
+    }
+
+    /// Records what upstream's entries have no field for: the number of a device, as metadata `unix.rdev`
+    /// (u64, little-endian). Off by default.
+    #[must_use]
+    pub fn extended_metadata(mut self, extended: bool) -> Self {
+        self.extended = extended;
+        self
+    }
+
+    /// Chooses whether attributes `user.s3.*` are read back as the `s3.*` metadata they came from (the default),
+    /// or kept as attributes.
+    #[must_use]
+    pub fn s3_metadata(mut self, s3_metadata: bool) -> Self {
+        self.s3_metadata = s3_metadata;
+        self
+    }
+
+    /// Builds the importer. Fails when a place does not exist or a pattern is not valid.
+    pub fn build(self) -> Result<FsImporter> {
+        let (selection, root) = Selection::of(&self.places)?;
+        let excludes = self.excludes(&root)?;
+        let origin = self
+            .origin
+            .clone()
+            .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        Ok(FsImporter { selection, root, excludes, origin, options: self })
+    }
+
+    fn excludes(&self, root: &RawString) -> Result<Option<Gitignore>> {
+        if self.patterns.is_empty() && self.ignore_files.is_empty() {
+            return Ok(None);
+        }
+        let invalid = |target: &str, error: ignore::Error| {
+            let kind = match error.io_error() {
+                Some(io) if io.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+                _ => ErrorKind::Invalid,
+            };
+            Error::new(kind, "use", target).because(error)
+        };
+        let mut builder = GitignoreBuilder::new(Path::new(super::source::as_os(root)));
+        for file in &self.ignore_files {
+            if let Some(error) = builder.add(file) {
+                return Err(invalid(&file.display().to_string(), error));
+            }
+        }
+        for pattern in &self.patterns {
+            builder
+                .add_line(None, pattern)
+                .map_err(|error| invalid(&format!("the pattern {pattern}"), error))?;
+        }
+        builder.build().map(Some).map_err(|error| invalid("the patterns", error))
+    }
+}

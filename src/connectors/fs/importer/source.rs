@@ -1,0 +1,197 @@
+//! The importer itself: comparing, opening, attributes.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+
+use ignore::gitignore::Gitignore;
+use rustix::fs::{OFlags, lgetxattr, listxattr, llistxattr};
+use rustix::io::Errno;
+
+use super::content::FileContent;
+use super::options::FsImporterBuilder;
+use super::selection::Selection;
+use super::walk::Walk;
+use crate::base::{RawString, Timestamp};
+use crate::connector::{
+    Change, Content, Error, ErrorKind, Importer, Metadata, Record, Result, SourceInfo, Work, Xattr,
+};
+use crate::connectors::fs::sys;
+use crate::format::entry::{Entry, FileInfo};
+
+/// How far a file's time may lag behind the clock: file systems use the time of the last timer interrupt.
+const TICK_NANOS: i64 = 20_000_000;
+/// How far it may lag where times are whole seconds (FAT: two of them).
+const COARSE_NANOS: i64 = 2_000_000_000;
+
+/// A tree of the local file system.
+#[derive(Debug)]
+pub struct FsImporter {
+    pub(super) selection: Selection,
+    pub(super) root: RawString,
+    pub(super) excludes: Option<Gitignore>,
+    pub(super) origin: String,
+    pub(super) options: FsImporterBuilder,
+}
+
+impl FsImporter {
+    /// Begins to describe a source.
+    pub fn builder() -> FsImporterBuilder {
+        FsImporterBuilder::new()
+    }
+
+    /// Returns whether the patterns leave a path out. What was asked for by name is never left out.
+    pub(super) fn is_excluded(&self, path: &[u8], is_folder: bool) -> bool {
+        let path = OsStr::from_bytes(path);
+        self.excludes.as_ref().is_some_and(|excludes| excludes.matched(path, is_folder).is_ignore())
+    }
+
+    /// Returns whether a time is so late that what it belongs to may have changed after the previous snapshot
+    /// read it.
+    pub(super) fn is_recent(&self, time: Timestamp) -> bool {
+        self.options.previous_start.is_some_and(|start| {
+            let lag = if time.nanos == 0 { COARSE_NANOS } else { TICK_NANOS };
+            time.unix_nanos().saturating_add(lag) >= start.unix_nanos()
+        })
+    }
+
+    /// Reads the metadata that a path's attributes `user.s3.*` stand for.
+    pub(super) fn s3_metadata(&self, path: &[u8]) -> io::Result<Vec<Metadata>> {
+        let mut names = self.xattr_names(path)?;
+        names.retain(|name| name.starts_with(sys::S3_ATTRIBUTES));
+        names.sort_unstable();
+        let mut metadata = Vec::new();
+        for name in names {
+            if let Some(value) = self.xattr_value(path, &name)? {
+                metadata.push(Metadata { key: name[b"user.".len()..].into(), value });
+            }
+        }
+        Ok(metadata)
+    }
+
+    fn xattr_names(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let follow = self.selection.contains(path);
+        sys::with_short_path(path, |path| {
+            sys::xattr_names(|buffer| if follow { listxattr(path, buffer) } else { llistxattr(path, buffer) })
+        })
+    }
+
+    fn xattr_value(&self, path: &[u8], name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let follow = self.selection.contains(path);
+        sys::with_short_path(path, |path| {
+            sys::xattr_value(|buffer| {
+                if follow { rustix::fs::getxattr(path, name, buffer) } else { lgetxattr(path, name, buffer) }
+            })
+        })
+    }
+
+    fn is_kept(&self, name: &[u8]) -> bool {
+        let known = [&b"user."[..], b"security.", b"system.posix_acl_"];
+        let becomes_metadata = self.options.s3_metadata && name.starts_with(sys::S3_ATTRIBUTES);
+        known.iter().any(|prefix| name.starts_with(prefix)) && !becomes_metadata
+    }
+}
+
+impl Importer for FsImporter {
+    fn source(&self) -> SourceInfo {
+        SourceInfo { kind: "fs".into(), origin: self.origin.clone(), root: self.root.clone() }
+    }
+
+    /// Reports `/` and every folder on the way to the root, then the root and what is below it. A folder that
+    /// cannot be listed has two records: its entry, and an error.
+    fn scan(&self, emit: &mut dyn FnMut(Record) -> ControlFlow<()>) -> Result<()> {
+        // Breaking off is the receiver's wish, not a failure.
+        let _: ControlFlow<()> = Walk::new(self, emit).run()?;
+        Ok(())
+    }
+
+    fn compare(&self, record: &Record, previous: &Entry) -> Change {
+        let Ok(info) = &record.info else { return Change::Content };
+        if info.mode.is_regular() && !self.has_same_content(info, previous) {
+            return Change::Content;
+        }
+        let target = record.symlink_target.as_deref().unwrap_or_default();
+        let same = *info == previous.info
+            && target == previous.symlink_target.as_bytes()
+            && record.metadata == previous.metadata
+            && !is_touched(record);
+        if same { Change::Same } else { Change::MetadataOnly }
+    }
+
+    /// Opens a regular file. Fails with `Changed` when it is no longer one.
+    fn open(&self, record: &Record) -> Result<Box<dyn Content>> {
+        let path = record.path.as_bytes();
+        let failed = |error| Error::io("open", record.path.lossy(), error);
+        // Never waits for the far end of a pipe that took the file's place.
+        let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        if !self.selection.contains(path) {
+            flags |= OFlags::NOFOLLOW;
+        }
+        let opened = match sys::open_long(path, flags | OFlags::NOATIME) {
+            // Only a file's owner may read it without leaving a trace.
+            Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+                sys::open_long(path, flags)
+            }
+            other => other,
+        };
+        let file = match opened {
+            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                return Err(Error::new(ErrorKind::Changed, "open", record.path.lossy())
+                    .detail("a symbolic link took its place"));
+            }
+            other => File::from(other.map_err(failed)?),
+        };
+        Ok(Box::new(FileContent::open(file, record.path.lossy().into_owned())?))
+    }
+
+    /// Reads attributes of the classes `user.`, `security.` and `system.posix_acl_`.
+    fn xattrs(&self, record: &Record) -> Result<Vec<Xattr>> {
+        let path = record.path.as_bytes();
+        let failed = |error| Error::io("read the extended attributes of", record.path.lossy(), error);
+        let mut names = self.xattr_names(path).map_err(failed)?;
+        names.retain(|name| self.is_kept(name));
+        names.sort_unstable();
+        let mut xattrs = Vec::with_capacity(names.len());
+        for name in names {
+            if let Some(value) = self.xattr_value(path, &name).map_err(failed)? {
+                xattrs.push(Xattr { name: name.into(), value });
+            }
+        }
+        Ok(xattrs)
+    }
+
+    fn work(&self) -> Work {
+        Work::Local
+    }
+}
+
+impl FsImporter {
+    /// Returns whether a regular file's content is, by all that `lstat` tells, what the previous snapshot holds.
+    fn has_same_content(&self, info: &FileInfo, previous: &Entry) -> bool {
+        let was = &previous.info;
+        was.mode.is_regular()
+            && !previous.object.is_zero()
+            && (info.size, info.modified, info.inode, info.device)
+                == (was.size, was.modified, was.inode, was.device)
+            && !self.is_recent(info.modified)
+    }
+}
+
+/// Returns the locator of a path whose status changed since the previous snapshot was begun.
+///
+/// Why: owner, attributes and access lists change without a trace in what an entry holds, but not without one in
+/// the time of the last status change. That time is known to the walk only, and `compare` must see it.
+pub(super) fn touched(path: &[u8]) -> Vec<u8> {
+    [path, b"\0touched"].concat()
+}
+
+fn is_touched(record: &Record) -> bool {
+    !record.locator.is_empty()
+}
+
+/// Returns a path as the standard library's type.
+pub(super) fn as_os(path: &RawString) -> &OsStr {
+    OsStr::from_bytes(path.as_bytes())
+}

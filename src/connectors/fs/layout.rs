@@ -1,0 +1,58 @@
+//! Where a store's resources lie below its root (FORMAT.md section 11.1).
+//!
+//! ```text
+//! CONFIG                    0600, written last: a root without it is no store
+//! packfiles/<xx>/<id>       0600, 256 folders made at creation
+//! states/<xx>/<id>          0600, 256 folders made at creation
+//! locks/<id>                0600
+//! tmp.<random>              in the root, packfiles or states: files in the making
+//! CONFIG.lock               held while CONFIG's key slots are changed
+//! ```
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::base::Id;
+use crate::connector::Kind;
+
+/// The name of the resource that makes a folder a store.
+pub(super) const CONFIG: &str = "CONFIG";
+/// The name of the file locked while CONFIG is replaced.
+pub(super) const CONFIG_LOCK: &str = "CONFIG.lock";
+/// What the names of files in the making begin with.
+pub(super) const TEMPORARY: &str = "tmp.";
+/// Every kind.
+pub(super) const KINDS: [Kind; 3] = [Kind::Packfile, Kind::State, Kind::Lock];
+
+/// Returns whether a kind's resources are spread over 256 folders.
+pub(super) fn is_sharded(kind: Kind) -> bool {
+    kind != Kind::Lock
+}
+
+/// Returns the folder that holds a resource.
+pub(super) fn folder_of(root: &Path, kind: Kind, id: Id) -> PathBuf {
+    let folder = root.join(kind.folder());
+    if is_sharded(kind) { folder.join(&id.to_hex()[..2]) } else { folder }
+}
+
+/// Returns the path of a resource.
+pub(super) fn path_of(root: &Path, kind: Kind, id: Id) -> PathBuf {
+    folder_of(root, kind, id).join(id.to_hex())
+}
+
+/// Returns the folder where a resource of a kind is made before it gets its name.
+pub(super) fn workshop(root: &Path, kind: Kind) -> PathBuf {
+    if is_sharded(kind) { root.join(kind.folder()) } else { root.to_owned() }
+}
+
+/// Returns the id that a file name stands for: 64 lower-case digits, or it is no resource.
+pub(super) fn id_of(name: &OsStr) -> Option<Id> {
+    let name = name.as_bytes();
+    if name.iter().any(u8::is_ascii_uppercase) { None } else { Id::from_hex(name) }
+}
+
+/// Returns whether a name is that of a file in the making.
+pub(super) fn is_temporary(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(TEMPORARY.as_bytes())
+}

@@ -1,0 +1,268 @@
+//! From a stream of bytes to an object: cutting, naming, storing.
+
+use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::Id;
+use crate::base::budget::Budget;
+use crate::codec::entropy;
+use crate::connector;
+use crate::format::blob::BlobType;
+use crate::format::object::{ChunkRef, Object};
+use crate::store::blob::Lane;
+use crate::store::{Error, Session};
+
+/// Why a content could not be stored: the source's fault, which costs one file, or the store's, which ends the run.
+#[derive(Debug)]
+pub(super) enum ContentError {
+    Source(io::Error),
+    Store(Error),
+}
+
+impl From<Error> for ContentError {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<io::Error> for ContentError {
+    fn from(error: io::Error) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl ContentError {
+    /// Returns the error of the importer where the stream carries one.
+    pub(super) fn describe(error: io::Error, path: &[u8]) -> connector::Error {
+        match error.downcast::<connector::Error>() {
+            Ok(error) => error,
+            Err(error) => connector::Error::io("read", path.escape_ascii().to_string(), error),
+        }
+    }
+}
+
+/// What was stored of one content.
+#[derive(Debug)]
+pub(in super::super) struct StoredContent {
+    pub(in super::super) size: u64,
+    pub(in super::super) mac: Id,
+    pub(in super::super) chunks: Vec<ChunkRef>,
+    /// Mean of the chunks' entropies, weighted by their lengths.
+    pub(in super::super) entropy: f64,
+    /// The first bytes, for the content type.
+    pub(in super::super) head: Vec<u8>,
+}
+
+/// Bytes looked at for the content type.
+const HEAD: usize = 512;
+
+/// The budgets that contents draw on: buffers to read into, and chunks on their way through the pool. Two, so that
+/// readers that hold buffers never keep a chunk from being granted.
+#[derive(Clone, Debug)]
+pub(super) struct Budgets {
+    pub(super) buffers: Budget,
+    pub(super) chunks: Budget,
+}
+
+/// Stores contents read by one worker; keeps its buffer between them.
+pub(super) struct ContentWriter<'a> {
+    session: &'a dyn Session,
+    budgets: Budgets,
+    /// Whether entropies are computed. Upstream records them for every chunk; nothing here reads them.
+    entropy: bool,
+    buffer: Vec<u8>,
+}
+
+/// What a worker keeps of its buffer between two contents, in bytes.
+const KEPT: usize = 1 << 20;
+
+impl<'a> ContentWriter<'a> {
+    pub(super) fn new(session: &'a dyn Session, budgets: Budgets, entropy: bool) -> Self {
+        Self { session, budgets, entropy, buffer: Vec::new() }
+    }
+
+    /// Reads a content to its end and stores its chunks.
+    pub(super) fn store(
+        &mut self,
+        reader: &mut dyn Read,
+        size_hint: Option<u64>,
+        counted: &dyn Fn(u64),
+    ) -> Result<StoredContent, ContentError> {
+        let chunker = self.session.chunker();
+        let (min, max) = (chunker.params().min as usize, chunker.max_size());
+        // Up to the smallest chunk nothing is cut. One byte more tells the end from a file that grew.
+        let expected = size_hint.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= min);
+        let permit = self.budgets.buffers.acquire(expected.map_or(2 * max, |size| size + 1) as u64);
+        let limit = expected.map_or(2 * max, |size| size + 1);
+        let filled = self.fill(reader, 0, limit, counted)?;
+        let stored = if filled < limit && filled <= max && expected.is_some() {
+            self.store_small(filled)?
+        } else {
+            self.store_large(reader, filled, max, counted)?
+        };
+        if self.buffer.len() > KEPT {
+            self.buffer = Vec::new();
+        }
+        drop(permit);
+        Ok(stored)
+    }
+
+    /// Reads into the buffer from `filled` on until it holds `limit` bytes or the end is reached; returns how many
+    /// it holds.
+    fn fill(
+        &mut self,
+        reader: &mut dyn Read,
+        mut filled: usize,
+        limit: usize,
+        counted: &dyn Fn(u64),
+    ) -> io::Result<usize> {
+        if self.buffer.len() < limit {
+            self.buffer.resize(limit, 0);
+        }
+        while filled < limit {
+            match reader.read(&mut self.buffer[filled..limit]) {
+                Ok(0) => break,
+                Ok(read) => {
+                    filled += read;
+                    counted(read as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Stores a content that is one chunk: its content MAC is the chunk's id.
+    fn store_small(&self, filled: usize) -> Result<StoredContent, ContentError> {
+        let bytes = &self.buffer[..filled];
+        let chunk = put_chunk(self.session, bytes, self.entropy)?;
+        Ok(StoredContent {
+            size: filled as u64,
+            mac: chunk.id,
+            entropy: chunk.entropy,
+            chunks: vec![chunk],
+            head: bytes[..filled.min(HEAD)].to_vec(),
+        })
+    }
+
+    /// Stores a content of any length, `filled` bytes of which are in the buffer: this thread reads, cuts and
+    /// hashes the whole, the pool does the chunks.
+    fn store_large(
+        &mut self,
+        reader: &mut dyn Read,
+        mut filled: usize,
+        max: usize,
+        counted: &dyn Fn(u64),
+    ) -> Result<StoredContent, ContentError> {
+        let (session, entropy, budget) = (self.session, self.entropy, self.budgets.chunks.clone());
+        let results: Mutex<Vec<Option<ChunkRef>>> = Mutex::default();
+        let failure: Mutex<Option<Error>> = Mutex::default();
+        let head = self.buffer[..filled.min(HEAD)].to_vec();
+        let mut whole = session.hasher();
+        whole.update(&self.buffer[..filled]);
+        let (mut size, mut count, mut start, mut ended) = (0_u64, 0_usize, 0, false);
+        rayon::in_place_scope(|scope| -> Result<(), ContentError> {
+            loop {
+                // A chunk is cut only when a longest one is at hand, or the end was reached.
+                if !ended && filled - start < max {
+                    self.buffer.copy_within(start..filled, 0);
+                    (filled, start) = (filled - start, 0);
+                    let before = filled;
+                    filled = self.fill(reader, before, 2 * max, counted)?;
+                    ended = filled < 2 * max;
+                    whole.update(&self.buffer[before..filled]);
+                }
+                let rest = &self.buffer[start..filled];
+                if rest.is_empty() && count > 0 {
+                    return Ok(());
+                }
+                let length = session.chunker().cut(rest);
+                let permit = budget.acquire(length as u64);
+                if lock(&failure).is_some() {
+                    return Ok(());
+                }
+                let (chunk, index) = (rest[..length].to_vec(), count);
+                let (results, failure) = (&results, &failure);
+                scope.spawn(move |_| {
+                    match put_chunk(session, &chunk, entropy) {
+                        Ok(stored) => set(&mut lock(results), index, stored),
+                        Err(error) => drop(lock(failure).get_or_insert(error)),
+                    }
+                    drop(permit);
+                });
+                size += length as u64;
+                start += length;
+                count += 1;
+            }
+        })?;
+        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error.into());
+        }
+        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let chunks: Vec<ChunkRef> = results.into_iter().flatten().collect();
+        let entropy = weighted_entropy(&chunks, size);
+        let mac = match chunks.as_slice() {
+            [only] => only.id,
+            _ => whole.finish(),
+        };
+        Ok(StoredContent { size, mac, chunks, entropy, head })
+    }
+}
+
+fn set(results: &mut Vec<Option<ChunkRef>>, index: usize, stored: ChunkRef) {
+    if results.len() <= index {
+        results.resize(index + 1, None);
+    }
+    results[index] = Some(stored);
+}
+
+/// Stores one chunk.
+fn put_chunk(session: &dyn Session, bytes: &[u8], with_entropy: bool) -> Result<ChunkRef, Error> {
+    let id = session.put(BlobType::CHUNK, bytes, Lane::Data)?;
+    let entropy = if with_entropy { entropy(bytes) } else { 0.0 };
+    Ok(ChunkRef::new(id, u32::try_from(bytes.len()).expect("a chunk is at most 16 MiB"), entropy))
+}
+
+fn weighted_entropy(chunks: &[ChunkRef], size: u64) -> f64 {
+    match chunks {
+        [only] => only.entropy,
+        _ if size == 0 => 0.0,
+        _ => chunks.iter().map(|chunk| chunk.entropy * f64::from(chunk.length)).sum::<f64>() / size as f64,
+    }
+}
+
+/// Makes the object of a stored content and stores it.
+pub(in super::super) fn put_object(
+    session: &dyn Session,
+    content: &StoredContent,
+    content_type: &[u8],
+) -> Result<Id, Error> {
+    let mut object = Object::new(content.mac);
+    object.chunks.clone_from(&content.chunks);
+    object.content_type = content_type.into();
+    object.entropy = content.entropy;
+    session.put(BlobType::OBJECT, &object.encode(), Lane::Metadata)
+}
+
+/// Stores a value of a few bytes (an extended attribute) as an object of its own.
+pub(in super::super) fn put_value(session: &dyn Session, value: &[u8]) -> Result<Id, Error> {
+    let (mut chunks, mut start) = (Vec::new(), 0);
+    while start < value.len() || chunks.is_empty() {
+        let length = session.chunker().cut(&value[start..]);
+        let bytes = &value[start..start + length];
+        let id = session.put(BlobType::CHUNK, bytes, Lane::Metadata)?;
+        let length32 = u32::try_from(length).expect("a chunk is at most 16 MiB");
+        chunks.push(ChunkRef::new(id, length32, entropy(bytes)));
+        start += length;
+    }
+    let size = value.len() as u64;
+    let entropy = weighted_entropy(&chunks, size);
+    let mac = session.mac(value);
+    let content = StoredContent { size, mac, chunks, entropy, head: Vec::new() };
+    put_object(session, &content, b"application/octet-stream")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

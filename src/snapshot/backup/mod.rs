@@ -1,0 +1,22 @@
+//! Making a snapshot.
+//!
+//! ```text
+//! importer -> records -> join with the previous snapshot -> workers: read, cut, name, known?, encode, append
+//!  (scan)                (unchanged: nothing is read)                  -> entries -> view -> header -> commit
+//! ```
+//!
+//! The scan, the join and the workers run side by side, bounded queues between them. A content that fits one chunk
+//! is done by the worker that read it; of larger ones the worker cuts and hashes while the pool encodes the
+//! chunks, so that one large file keeps all cores busy. What fails for one path becomes an error item of the
+//! snapshot and the run goes on; what fails for the store ends it.
+
+mod content;
+mod header;
+mod previous;
+mod run;
+mod worker;
+
+pub use header::HeaderOptions;
+pub(super) use header::source_of;
+pub(super) use worker::{MARKED_DEVICE, put_header};
+pub use run::{BackupOptions, BackupReport, backup, backup_into};

@@ -1,0 +1,133 @@
+//! Joining what is found with what the previous snapshot, or an interrupted run, already covered.
+
+use std::sync::Arc;
+
+use crate::connector::{Change, Importer, Record, SourceInfo};
+use crate::format::entry::Entry;
+use crate::format::snapshot::Header;
+use crate::store::{Error, Journal, Repository};
+
+use super::super::vfs::read::{Child, ParentCursor, Vfs};
+use super::worker::MARKED_DEVICE;
+
+/// A record with what is known of it.
+#[derive(Debug)]
+pub(super) enum Joined {
+    /// Content has to be read, if there is any.
+    Fresh(Record),
+    /// The previous entry holds as it is.
+    Same(Record, Entry),
+    /// The previous content holds under new metadata.
+    SameContent(Record, Entry),
+}
+
+/// What a run builds on.
+#[derive(Debug)]
+pub(super) struct Previous {
+    repository: Arc<Repository>,
+    header: Option<Header>,
+    journal: Option<Journal>,
+}
+
+impl Previous {
+    /// Finds the latest snapshot of a source, and the journals of runs over it that never committed.
+    pub(super) fn find(
+        repository: &Arc<Repository>,
+        source: &SourceInfo,
+    ) -> Result<Self, Error> {
+        let mut latest: Option<Header> = None;
+        for id in repository.catalogue().snapshots() {
+            // A damaged snapshot is check's business; here it only costs time.
+            let Ok(header) = super::super::header(repository, &id) else { continue };
+            let newer = latest.as_ref().is_none_or(|latest| header.timestamp > latest.timestamp);
+            if newer && is_of(&header, source) {
+                latest = Some(header);
+            }
+        }
+        let since = latest.as_ref().map_or(crate::base::Timestamp::EPOCH, |header| header.timestamp);
+        let journal = Journal::load(repository, source, since)?;
+        Ok(Self { repository: Arc::clone(repository), header: latest, journal })
+    }
+
+    /// Returns when what is built on was read: what was modified after it may have changed unseen.
+    pub(super) fn begun(&self) -> Option<crate::base::Timestamp> {
+        self.header.as_ref().map(|header| header.timestamp)
+    }
+
+    /// Returns the number of paths an interrupted run covered.
+    pub(super) fn journalled(&self) -> usize {
+        self.journal.as_ref().map_or(0, Journal::len)
+    }
+
+    /// Opens the view of the previous snapshot. One that does not open is as good as none: everything is read.
+    pub(super) fn view(&self) -> Option<Vfs<'_, Repository>> {
+        Vfs::open(self.repository.as_ref(), self.header.as_ref()?.source()?).ok()
+    }
+
+    /// Starts the join.
+    pub(super) fn joiner<'a>(
+        &'a self,
+        view: Option<&'a Vfs<'a, Repository>>,
+        importer: &'a dyn Importer,
+    ) -> Joiner<'a> {
+        Joiner { cursor: view.map(ParentCursor::new), journal: self.journal.as_ref(), importer }
+    }
+}
+
+fn is_of(header: &Header, source: &SourceInfo) -> bool {
+    header.source().is_some_and(|found| {
+        found.importer.kind == source.kind.as_str()
+            && found.importer.origin == source.origin.as_str()
+            && found.importer.directory == source.root
+    })
+}
+
+/// Looks up the previous entry of every record, in the order they come.
+pub(super) struct Joiner<'a> {
+    cursor: Option<ParentCursor<'a, 'a, Repository>>,
+    journal: Option<&'a Journal>,
+    importer: &'a dyn Importer,
+}
+
+impl Joiner<'_> {
+    /// Joins one record. A previous snapshot that cannot be read costs time, never the backup.
+    pub(super) fn join(&mut self, record: Record) -> Joined {
+        if !record.info.as_ref().is_ok_and(|info| info.mode.is_regular()) {
+            return Joined::Fresh(record);
+        }
+        if let Some(journal) = self.journal
+            && let Ok(Some(bytes)) = journal.find(&record.path)
+            && let Ok(entry) = Entry::decode(&bytes)
+        {
+            match self.compare(&record, &entry) {
+                Change::Content => {}
+                Change::Same => return Joined::Same(record, entry),
+                Change::MetadataOnly => return Joined::SameContent(record, entry),
+            }
+        }
+        let found = self.cursor.as_mut().and_then(|cursor| cursor.entry(&record.path).ok().flatten());
+        match found {
+            Some(Child { entry, .. }) => match self.compare(&record, &entry) {
+                Change::Same => Joined::Same(record, entry),
+                Change::MetadataOnly => Joined::SameContent(record, entry),
+                Change::Content => Joined::Fresh(record),
+            },
+            None => Joined::Fresh(record),
+        }
+    }
+
+    fn compare(&self, record: &Record, entry: &Entry) -> Change {
+        match &record.info {
+            // The marked device says nothing about the file: take the real one as unchanged.
+            Ok(info) if entry.info.device == MARKED_DEVICE && info.device != MARKED_DEVICE => {
+                let mut unmarked = entry.clone();
+                unmarked.info.device = info.device;
+                match self.importer.compare(record, &unmarked) {
+                    Change::Same => Change::MetadataOnly,
+                    change => change,
+                }
+            }
+            _ => self.importer.compare(record, entry),
+        }
+    }
+}

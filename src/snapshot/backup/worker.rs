@@ -1,0 +1,280 @@
+//! One worker: takes records, stores their contents, hands entries to the view.
+
+use crossbeam_channel::Receiver;
+
+use crate::base::{Cancel, Id, RawString};
+use crate::codec::content_type;
+use crate::connector::{Content, ContentInfo, ErrorKind, Importer, Record, Xattr};
+use crate::format::blob::BlobType;
+use crate::format::entry::{Entry, FileInfo};
+use crate::format::object::Object;
+use crate::format::path;
+use crate::format::xattr::XattrItem;
+use crate::store::blob::{BlobSource, Lane};
+use crate::store::{Error, Repository, Session};
+
+use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, message_of};
+use super::super::vfs::build::{Facts, VfsBuilder};
+use super::content::{Budgets, ContentError, ContentWriter, put_object, put_value};
+use super::previous::Joined;
+
+/// The device of entries that carry metadata of ours, in stores that upstream writes too: its importer never
+/// reports it, so it never takes such an entry for its own (FORMAT.md, "Metadata of objects").
+pub(in super::super) const MARKED_DEVICE: u64 = 0x504c_414b_0000_0000;
+
+/// What all workers share.
+#[derive(Debug)]
+pub(super) struct Shared<'a> {
+    pub(super) session: &'a dyn Session,
+    /// The store that previous contents are in; `None` when there is no previous snapshot.
+    pub(super) repository: Option<&'a Repository>,
+    pub(super) importer: &'a dyn Importer,
+    pub(super) builder: &'a VfsBuilder,
+    pub(super) monitor: &'a dyn Monitor,
+    pub(super) cancel: &'a Cancel,
+    pub(super) budgets: Budgets,
+    pub(super) entropy: bool,
+    pub(super) xattrs: bool,
+}
+
+impl Shared<'_> {
+    /// Reports what went wrong at a path, and keeps it in the snapshot.
+    pub(super) fn problem(&self, path: &[u8], severity: Severity, message: String) -> Result<(), Error> {
+        self.builder.add_error(path, &message)?;
+        self.monitor.problem(&Problem { severity, path: path.into(), message });
+        Ok(())
+    }
+}
+
+/// Works until the records end. An error is the store's and ends the run.
+pub(super) fn work(shared: &Shared<'_>, records: &Receiver<Vec<Joined>>) -> Result<(), Error> {
+    let content = ContentWriter::new(shared.session, shared.budgets.clone(), shared.entropy);
+    let mut worker = Worker { shared, content, bytes: Vec::new() };
+    for batch in records {
+        for joined in batch {
+            if shared.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            worker.record(joined)?;
+        }
+    }
+    Ok(())
+}
+
+struct Worker<'a> {
+    shared: &'a Shared<'a>,
+    content: ContentWriter<'a>,
+    bytes: Vec<u8>,
+}
+
+impl Worker<'_> {
+    fn record(&mut self, joined: Joined) -> Result<(), Error> {
+        let shared = self.shared;
+        let (record, reuse) = match joined {
+            Joined::Fresh(record) => (record, None),
+            Joined::Same(record, entry) => (record, Some((entry, true))),
+            Joined::SameContent(record, entry) => (record, Some((entry, false))),
+        };
+        let info = match &record.info {
+            Ok(info) => info.clone(),
+            Err(error) => return shared.problem(&record.path, Severity::Error, message_of(error)),
+        };
+        let regular = info.mode.is_regular();
+        let reuse = match reuse {
+            Some((entry, _)) if regular && !self.is_whole(&entry)? => None,
+            reuse => reuse,
+        };
+        let entry = match reuse {
+            Some((entry, true)) => {
+                self.count_unchanged(&entry, regular);
+                Some(entry)
+            }
+            Some((previous, false)) => {
+                self.count_unchanged(&previous, regular);
+                Some(with_new_metadata(&record, info, &previous))
+            }
+            None if regular => self.read(&record, info)?,
+            None => Some(plain_entry(&record, info)),
+        };
+        let Some(mut entry) = entry else { return Ok(()) };
+        self.xattrs(&record, &mut entry)?;
+        self.finish(&record.path, entry)
+    }
+
+    fn count_unchanged(&self, entry: &Entry, regular: bool) {
+        if regular {
+            self.shared.monitor.count(Counter::Unchanged, 1);
+            self.shared.monitor.expect(Counter::Bytes, 0);
+        }
+        let _ = entry;
+    }
+
+    /// Returns whether everything a previous entry's content needs is still there. Looked at only when the store
+    /// has lost packfiles: a state never names blobs of packfiles that were not durable.
+    fn is_whole(&self, entry: &Entry) -> Result<bool, Error> {
+        let Some(repository) = self.shared.repository else { return Ok(false) };
+        if entry.object.is_zero() {
+            return Ok(false);
+        }
+        if !self.shared.session.lost_packfiles() {
+            return Ok(true);
+        }
+        if !self.shared.session.holds(BlobType::OBJECT, &entry.object)? {
+            return Ok(false);
+        }
+        let Ok(bytes) = repository.get(BlobType::OBJECT, &entry.object) else { return Ok(false) };
+        let Ok(object) = Object::decode(&bytes) else { return Ok(false) };
+        for chunk in &object.chunks {
+            if !self.shared.session.holds(BlobType::CHUNK, &chunk.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads and stores a content; `None` when the source failed, which is reported.
+    fn read(&mut self, record: &Record, info: FileInfo) -> Result<Option<Entry>, Error> {
+        let shared = self.shared;
+        let mut opened = match shared.importer.open(record) {
+            Ok(opened) => opened,
+            Err(error) => {
+                shared.problem(&record.path, Severity::Error, message_of(&error))?;
+                return Ok(None);
+            }
+        };
+        let hint = opened.size_hint();
+        let counted = |bytes| shared.monitor.count(Counter::Bytes, bytes);
+        let stored = match self.content.store(&mut Reader(opened.as_mut(), shared.cancel), hint, &counted) {
+            Ok(stored) => stored,
+            Err(ContentError::Store(error)) => return Err(error),
+            Err(ContentError::Source(_)) if shared.cancel.is_cancelled() => return Err(Error::Cancelled),
+            Err(ContentError::Source(error)) => {
+                let error = ContentError::describe(error, &record.path);
+                shared.problem(&record.path, Severity::Error, message_of(&error))?;
+                return Ok(None);
+            }
+        };
+        let told = self.told(record, opened)?;
+        let content_type = match told.content_type {
+            Some(told) => told,
+            None => content_type(path::name(&record.path), &stored.head),
+        };
+        let mut entry = plain_entry(record, info);
+        entry.info.size = i64::try_from(stored.size).unwrap_or(i64::MAX);
+        entry.object = put_object(shared.session, &stored, content_type.as_bytes())?;
+        entry.content_type = content_type.into();
+        entry.entropy = stored.entropy;
+        entry.chunks = stored.chunks.len() as u64;
+        entry.metadata.extend(told.metadata);
+        Ok(Some(entry))
+    }
+
+    /// Ends the reading of a content. One that changed meanwhile is kept as it was read, and reported.
+    fn told(&self, record: &Record, opened: Box<dyn Content>) -> Result<ContentInfo, Error> {
+        match opened.finish() {
+            Ok(info) => Ok(info),
+            Err(error) => {
+                let severity = match error.kind {
+                    ErrorKind::Changed => Severity::Warning,
+                    _ => Severity::Error,
+                };
+                self.shared.problem(&record.path, severity, message_of(&error))?;
+                Ok(ContentInfo::default())
+            }
+        }
+    }
+
+    /// Stores the extended attributes of an entry and notes their names in it.
+    fn xattrs(&self, record: &Record, entry: &mut Entry) -> Result<(), Error> {
+        let shared = self.shared;
+        if !shared.xattrs {
+            entry.xattrs.clear();
+            return Ok(());
+        }
+        let xattrs = match shared.importer.xattrs(record) {
+            Ok(xattrs) => xattrs,
+            Err(error) => {
+                shared.problem(&record.path, Severity::Warning, message_of(&error))?;
+                Vec::new()
+            }
+        };
+        let mut names: Vec<RawString> = Vec::with_capacity(xattrs.len());
+        for Xattr { name, value } in xattrs {
+            let object = put_value(shared.session, &value)?;
+            let item = XattrItem::new(record.path.clone(), name.clone(), value.len() as u64, object);
+            shared.builder.add_xattr(&item)?;
+            names.push(name);
+        }
+        entry.xattrs = names;
+        Ok(())
+    }
+
+    fn finish(&mut self, path: &[u8], mut entry: Entry) -> Result<(), Error> {
+        let shared = self.shared;
+        if !entry.metadata.is_empty() && !shared.session.is_ours_alone() {
+            entry.info.device = MARKED_DEVICE;
+        }
+        // Summaries inside folder entries were 1.0.x's way; ours stand in an index.
+        entry.summary = None;
+        self.bytes.clear();
+        entry.encode_into(&mut self.bytes);
+        shared.builder.add(path, &self.bytes, &Facts::of(&entry))?;
+        if entry.info.mode.is_regular() {
+            shared.session.covered(path, &self.bytes)?;
+            shared.monitor.count(Counter::Files, 1);
+        } else if entry.info.mode.is_dir() {
+            shared.monitor.count(Counter::Folders, 1);
+        }
+        let size = u64::try_from(entry.info.size).unwrap_or(0);
+        shared.monitor.event(&Event::Done { path, size });
+        Ok(())
+    }
+}
+
+/// Makes an entry without content.
+fn plain_entry(record: &Record, info: FileInfo) -> Entry {
+    let mut entry = Entry::new(RawString::from(path::parent(&record.path)), info);
+    if let Some(target) = &record.symlink_target {
+        entry.symlink_target = target.clone();
+    }
+    if !entry.info.mode.is_dir() && !entry.info.mode.is_regular() {
+        entry.content_type = "application/x-not-regular-file".into();
+    }
+    entry.metadata.clone_from(&record.metadata);
+    entry
+}
+
+/// Puts new metadata over the content of a previous entry.
+fn with_new_metadata(record: &Record, info: FileInfo, previous: &Entry) -> Entry {
+    let size = previous.info.size;
+    let mut entry = plain_entry(record, info);
+    if entry.info.mode.is_regular() {
+        entry.info.size = size;
+        entry.object = previous.object;
+        entry.content_type = previous.content_type.clone();
+        entry.entropy = previous.entropy;
+        entry.chunks = previous.chunks;
+        // What only a GET tells is kept; what the listing tells is new.
+        let listed: Vec<RawString> = entry.metadata.iter().map(|metadata| metadata.key.clone()).collect();
+        let kept = previous.metadata.iter().filter(|metadata| !listed.contains(&metadata.key));
+        entry.metadata.extend(kept.cloned());
+    }
+    entry
+}
+
+/// Ends the reading of a content when the run is cancelled.
+struct Reader<'a>(&'a mut dyn Content, &'a Cancel);
+
+impl std::io::Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.1.is_cancelled() {
+            return Err(std::io::Error::other(Error::Cancelled));
+        }
+        self.0.read(buffer)
+    }
+}
+
+/// Stores a header.
+pub(in super::super) fn put_header(session: &dyn Session, id: Id, bytes: &[u8]) -> Result<(), Error> {
+    session.put_as(BlobType::SNAPSHOT, id, bytes, Lane::Tree).map(drop)
+}

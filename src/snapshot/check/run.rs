@@ -1,0 +1,122 @@
+//! A check from the packfiles to the report.
+
+use std::time::{Duration, Instant};
+
+use crate::base::{Cancel, Id};
+use crate::store::{Error, KnownSet, Repository, Warning};
+
+use super::super::catalogue::{SnapshotInfo, list};
+use super::super::monitor::{Monitor, message_of};
+use super::damage::{Damage, Ledger};
+use super::packs::PackChecker;
+use super::structure::StructureChecker;
+
+/// How a check is done.
+#[derive(Clone, Debug, Default)]
+pub struct CheckOptions {
+    /// Whether contents are left alone: structure only.
+    pub fast: bool,
+    /// Ends the run early when set.
+    pub cancel: Cancel,
+}
+
+/// What a check found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CheckReport {
+    /// Snapshots checked.
+    pub snapshot_count: u64,
+    /// Packfiles verified as a whole.
+    pub packfile_count: u64,
+    /// Everything that is damaged or missing; empty when all is well.
+    pub damage: Vec<Damage>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Checks the whole store (`selection` is `None`), or the given snapshots below the given paths.
+///
+/// An error returned is a failure to check; damage is in the report.
+pub fn check(
+    repository: &Repository,
+    selection: Option<&[(SnapshotInfo, Option<Vec<u8>>)]>,
+    options: &CheckOptions,
+    monitor: &dyn Monitor,
+) -> Result<CheckReport, Error> {
+    let begun = Instant::now();
+    let ledger = Ledger::default();
+    let spills = repository.spills();
+    let (verified, visited) = (KnownSet::new(spills), KnownSet::new(spills));
+    let mut packfile_count = 0;
+    let everything;
+    let selection = match selection {
+        Some(selection) => selection,
+        None => {
+            note_warnings(repository, &ledger);
+            if !options.fast {
+                monitor.phase("packfiles");
+                let (verified, ledger, cancel) = (&verified, &ledger, &options.cancel);
+                packfile_count = PackChecker { repository, verified, ledger, monitor, cancel }.all()?;
+            }
+            everything = all_snapshots(repository, &ledger)?;
+            &everything[..]
+        }
+    };
+    monitor.phase("snapshots");
+    let checker = StructureChecker {
+        repository,
+        verified: &verified,
+        visited: &visited,
+        ledger: &ledger,
+        monitor,
+        cancel: &options.cancel,
+        fast: options.fast,
+    };
+    for (info, path) in selection {
+        checker.snapshot(info, path.as_deref())?;
+    }
+    if ledger.has_objects() {
+        monitor.phase("damage");
+        for (info, path) in selection {
+            checker.attribute(info, path.as_deref())?;
+        }
+    }
+    Ok(CheckReport {
+        snapshot_count: selection.len() as u64,
+        packfile_count,
+        damage: ledger.into_damage(),
+        duration: begun.elapsed(),
+    })
+}
+
+type Selected = (SnapshotInfo, Option<Vec<u8>>);
+
+/// Lists the snapshots; headers that cannot be read are damage.
+fn all_snapshots(repository: &Repository, ledger: &Ledger) -> Result<Vec<Selected>, Error> {
+    let (found, failed) = list(repository);
+    for (id, error) in failed {
+        if !error.is_damage() {
+            return Err(error);
+        }
+        let name = ledger.add(&format!("snapshot {id}"), &error);
+        ledger.hurts(&name, id, b"/");
+    }
+    Ok(found.into_iter().map(|info| (info, None)).collect())
+}
+
+/// Turns what was noticed when the store was opened into damage.
+fn note_warnings(repository: &Repository, ledger: &Ledger) {
+    for warning in repository.take_warnings() {
+        match warning {
+            Warning::DamagedState { id, error } => {
+                ledger.add_message(&format!("state {id}"), message_of(&error));
+            }
+            Warning::MissingStates(ids) => {
+                for id in ids {
+                    let id: Id = id;
+                    let message = "it was there before and is gone; -accept-missing takes that as given";
+                    ledger.add_message(&format!("state {id}"), message.into());
+                }
+            }
+        }
+    }
+}

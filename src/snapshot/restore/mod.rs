@@ -1,0 +1,17 @@
+//! Restoring a snapshot, or a part of one, to a destination.
+//!
+//! The walk creates folders as it meets them and hands everything else to workers. A local store is read in the
+//! order of the walk, through maps. From a remote one, files are sorted by where they lie, and windows of them,
+//! bounded by memory, are fetched as merged ranges. Files with several links wait and are restored group by
+//! group. Folders are finished last, children first, since what is put into a folder changes its times.
+
+mod content;
+mod job;
+mod run;
+pub(super) mod window;
+
+pub use content::ObjectContent;
+pub(super) use content::read_chunk;
+pub(super) use job::Job;
+pub(super) use run::{join, side_by_side};
+pub use run::{RestoreOptions, RestoreReport, restore};

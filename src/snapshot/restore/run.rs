@@ -1,0 +1,356 @@
+//! A restore from the walk to the last folder.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::base::sort::{ByteOrder, Sorter};
+use crate::base::spill::SpillWriter;
+use crate::base::{Cancel, RawString};
+use crate::connector::{Exporter, Item, Work};
+use crate::format::entry::Entry;
+use crate::format::path;
+use crate::store::{Error, Repository};
+
+use super::super::catalogue::SnapshotInfo;
+use super::super::monitor::{Counter, Monitor, Severity, message_of};
+use super::super::vfs::read::{Vfs, Visit};
+use super::job::{Counts, Job, Shared};
+use super::window;
+
+/// How a restore is done.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// Memory for contents and sorting, in bytes.
+    pub memory: u64,
+    /// Ends the run early when set.
+    pub cancel: Cancel,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        Self { memory: 256 << 20, cancel: Cancel::new() }
+    }
+}
+
+/// What a restore did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RestoreReport {
+    /// Files restored, hard links included.
+    pub file_count: u64,
+    /// Folders created or taken.
+    pub folder_count: u64,
+    /// Symbolic links and special files restored.
+    pub other_count: u64,
+    /// Files that stood there already.
+    pub equal_count: u64,
+    /// Files left out on request.
+    pub skipped_count: u64,
+    /// Things restored, but not all of them.
+    pub partly_count: u64,
+    /// Things the destination cannot hold.
+    pub unsupported_count: u64,
+    /// Things that failed, those the destination cannot hold included.
+    pub error_count: u64,
+    /// Bytes of content written.
+    pub restored_bytes: u64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Jobs travel in batches.
+const BATCH: usize = 32;
+const QUEUE: usize = 16;
+
+/// Restores what lies below `start` (the backed-up root when `None`) to the exporter's root; a path that is no
+/// folder is restored under its name.
+pub fn restore(
+    repository: &Repository,
+    snapshot: &SnapshotInfo,
+    start: Option<&[u8]>,
+    exporter: &dyn Exporter,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<RestoreReport, Error> {
+    let begun = Instant::now();
+    let source = snapshot
+        .header
+        .source()
+        .ok_or_else(|| Error::malformed(&format!("snapshot {}", snapshot.id), "it has no source"))?;
+    let vfs = Vfs::open(repository, source)?;
+    let start: RawString = match start {
+        Some(start) => start.into(),
+        None => source.importer.directory.clone(),
+    };
+    monitor.phase("restore");
+    let shared =
+        Shared { repository, vfs: &vfs, exporter, monitor, cancel: &options.cancel, counts: Counts::default() };
+    let run = Run { shared: &shared, start: &start, memory: options.memory };
+    run.all()?;
+    exporter.finish()?;
+    for fault in vfs.take_faults() {
+        shared.monitor.problem(&super::super::monitor::Problem {
+            severity: Severity::Warning,
+            path: fault.path,
+            message: format!("found elsewhere: {}", message_of(&fault.error)),
+        });
+    }
+    Ok(report(&shared.counts, begun.elapsed()))
+}
+
+fn report(counts: &Counts, duration: Duration) -> RestoreReport {
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    RestoreReport {
+        file_count: get(&counts.files),
+        folder_count: get(&counts.folders),
+        other_count: get(&counts.others),
+        equal_count: get(&counts.equal),
+        skipped_count: get(&counts.skipped),
+        partly_count: get(&counts.partly),
+        unsupported_count: get(&counts.unsupported),
+        error_count: get(&counts.errors),
+        restored_bytes: get(&counts.bytes),
+        duration,
+    }
+}
+
+struct Run<'a> {
+    shared: &'a Shared<'a>,
+    start: &'a RawString,
+    memory: u64,
+}
+
+/// Where the walk puts what it finds.
+struct Found<'a> {
+    direct: &'a Sender<Vec<Job>>,
+    batch: Vec<Job>,
+    /// Files of remote stores, by place.
+    sorted: Option<Sorter<ByteOrder>>,
+    /// Files with several links, by (device, inode).
+    linked: Sorter<ByteOrder>,
+    folders: SpillWriter,
+}
+
+impl Run<'_> {
+    fn all(&self) -> Result<(), Error> {
+        let shared = self.shared;
+        let workers = match shared.exporter.work() {
+            Work::Local => rayon::current_num_threads(),
+            Work::Waiting(count) => count.max(1),
+        };
+        let (direct, jobs) = bounded::<Vec<Job>>(QUEUE);
+        let (sorted, linked, folders) = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..workers)
+                .map(|_| {
+                    let jobs = jobs.clone();
+                    scope.spawn(move || work(shared, &jobs))
+                })
+                .collect();
+            drop(jobs);
+            let found = self.walk(direct);
+            join(threads).and(found)
+        })?;
+        if let Some(mut sorted) = sorted.map(Sorter::finish).transpose()? {
+            // Two windows at a time: one is fetched while the other is restored.
+            let (ready, windows) = bounded::<window::Batch>(0);
+            std::thread::scope(|scope| {
+                let fetcher = scope.spawn(move || -> Result<(), Error> {
+                    while let Some(batch) = window::next(shared.repository, &mut sorted, self.memory / 4)? {
+                        if ready.send(batch).is_err() {
+                            break;
+                        }
+                    }
+                    Ok(())
+                });
+                let mut result = Ok(());
+                for batch in &windows {
+                    result = restore_batch(shared, &batch, workers);
+                    if result.is_err() {
+                        break;
+                    }
+                }
+                drop(windows);
+                let fetched = fetcher.join().unwrap_or(Err(Error::Aborted));
+                result.and(fetched)
+            })?;
+        }
+        self.restore_linked(linked)?;
+        self.finish_folders(folders)
+    }
+
+    /// Walks the snapshot: creates folders, hands out everything else.
+    #[expect(clippy::type_complexity, reason = "three kinds of leftovers, taken apart at once")]
+    fn walk(
+        &self,
+        direct: Sender<Vec<Job>>,
+    ) -> Result<(Option<Sorter<ByteOrder>>, Sorter<ByteOrder>, SpillWriter), Error> {
+        /// Memory per sorter, in bytes.
+        const SORT_MEMORY: usize = 16 << 20;
+        let shared = self.shared;
+        let spills = shared.repository.spills();
+        let remote = shared.repository.storage().is_remote();
+        let mut found = Found {
+            direct: &direct,
+            batch: Vec::new(),
+            sorted: remote.then(|| Sorter::new(ByteOrder, spills, SORT_MEMORY)),
+            linked: Sorter::new(ByteOrder, spills, SORT_MEMORY),
+            folders: spills.create()?,
+        };
+        let mut single = true;
+        for visit in shared.vfs.walk(self.start)? {
+            shared.check_cancelled()?;
+            match visit {
+                Ok(Visit::Entry(child)) => {
+                    if single && !child.is_dir() {
+                        // A single file keeps its name.
+                        let name = RawString::from(path::name(self.start));
+                        self.take(&mut found, name, child.entry)?;
+                    } else {
+                        let path = self.relative(&child.path());
+                        self.take(&mut found, path, child.entry)?;
+                    }
+                    single = false;
+                }
+                Ok(Visit::Left(_)) => {}
+                Err(error) => {
+                    shared.problem(&error.folder.clone(), Severity::Error, message_of(&error));
+                }
+            }
+        }
+        let last = std::mem::take(&mut found.batch);
+        let _ = direct.send(last);
+        let Found { sorted, linked, folders, .. } = found;
+        Ok((sorted, linked, folders))
+    }
+
+    fn relative(&self, path: &[u8]) -> RawString {
+        let rest = match self.start.as_bytes() {
+            b"/" => path,
+            start => path.strip_prefix(start).unwrap_or(path),
+        };
+        RawString::from(rest.strip_prefix(b"/").unwrap_or(rest))
+    }
+
+    fn take(&self, found: &mut Found<'_>, path: RawString, entry: Entry) -> Result<(), Error> {
+        let shared = self.shared;
+        shared.monitor.count(Counter::Items, 1);
+        if entry.info.mode.is_dir() {
+            let item = Item { path: &path, entry: &entry, xattrs: &[] };
+            let outcome = shared.exporter.folder(&item);
+            if outcome.is_ok() {
+                found.folders.push(&[&window::encode(&path, &entry)])?;
+            }
+            shared.monitor.count(Counter::Folders, 1);
+            shared.note(&entry, &shared.counts.folders, outcome);
+            return Ok(());
+        }
+        if entry.info.mode.is_regular() && entry.info.links > 1 && shared.exporter.links() {
+            let mut key = entry.info.device.to_le_bytes().to_vec();
+            key.extend_from_slice(&entry.info.inode.to_le_bytes());
+            key.extend_from_slice(entry.object.as_bytes());
+            key.extend_from_slice(&path);
+            found.linked.push(&key, &window::encode(&path, &entry))?;
+            return Ok(());
+        }
+        if let Some(sorted) = found.sorted.as_mut().filter(|_| entry.info.mode.is_regular()) {
+            let key = window::sort_key(shared.repository, &entry)?;
+            sorted.push(&key, &window::encode(&path, &entry))?;
+            return Ok(());
+        }
+        found.batch.push(Job { path, entry, object: None });
+        if found.batch.len() == BATCH {
+            let batch = std::mem::replace(&mut found.batch, Vec::with_capacity(BATCH));
+            found.direct.send(batch).map_err(|_| Error::Aborted)?;
+        }
+        Ok(())
+    }
+
+    /// Restores groups of hard links: the first of each as a file, the others as links to it.
+    fn restore_linked(&self, linked: Sorter<ByteOrder>) -> Result<(), Error> {
+        /// Device, inode and object: what makes a group.
+        const GROUP: usize = 8 + 8 + 32;
+        let shared = self.shared;
+        let mut sorted = linked.finish()?;
+        let mut group: Option<(Vec<u8>, RawString)> = None;
+        while let Some((key, record)) = sorted.next()? {
+            shared.check_cancelled()?;
+            let job = window::decode(record)?;
+            let of = &key[..GROUP.min(key.len())];
+            if let Some((_, first)) = group.as_ref().filter(|(group, _)| group == of) {
+                let xattrs = shared.xattrs(&job.entry);
+                let item = Item { path: &job.path, entry: &job.entry, xattrs: &xattrs };
+                let outcome = shared.exporter.hard_link(&item, first);
+                shared.monitor.count(Counter::Files, 1);
+                shared.note(&job.entry, &shared.counts.files, outcome);
+                continue;
+            }
+            let errors = shared.counts.errors.load(Ordering::Relaxed);
+            shared.restore(&job, None)?;
+            // A first one that failed is no file to link to.
+            let failed = shared.counts.errors.load(Ordering::Relaxed) > errors;
+            group = (!failed).then(|| (of.to_vec(), job.path));
+        }
+        Ok(())
+    }
+
+    /// Sets what folders' contents disturbed, children first: backwards through the order of the walk.
+    fn finish_folders(&self, folders: SpillWriter) -> Result<(), Error> {
+        let shared = self.shared;
+        let mut records = folders.finish()?.backward();
+        while let Some(record) = records.next()? {
+            shared.check_cancelled()?;
+            let job = window::decode(record)?;
+            let xattrs = shared.xattrs(&job.entry);
+            let item = Item { path: &job.path, entry: &job.entry, xattrs: &xattrs };
+            let done = AtomicU64::new(0);
+            shared.note(&job.entry, &done, shared.exporter.finish_folder(&item));
+        }
+        Ok(())
+    }
+}
+
+fn work(shared: &Shared<'_>, jobs: &Receiver<Vec<Job>>) -> Result<(), Error> {
+    for batch in jobs {
+        for job in batch {
+            shared.restore(&job, None)?;
+        }
+    }
+    Ok(())
+}
+
+fn restore_batch(shared: &Shared<'_>, batch: &window::Batch, workers: usize) -> Result<(), Error> {
+    side_by_side(&batch.jobs, workers, &|job| shared.restore(job, Some(&batch.window)))
+}
+
+/// Does jobs on several threads.
+pub(in super::super) fn side_by_side(
+    jobs: &[Job],
+    workers: usize,
+    each: &(dyn Fn(&Job) -> Result<(), Error> + Sync),
+) -> Result<(), Error> {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers.min(jobs.len()))
+            .map(|_| {
+                scope.spawn(|| -> Result<(), Error> {
+                    while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        each(job)?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        join(threads)
+    })
+}
+
+/// Waits for threads; the first error counts.
+pub(in super::super) fn join(threads: Vec<std::thread::ScopedJoinHandle<'_, Result<(), Error>>>) -> Result<(), Error> {
+    let mut result = Ok(());
+    for thread in threads {
+        let ended = thread.join().unwrap_or(Err(Error::Aborted));
+        result = result.and(ended);
+    }
+    result
+}

@@ -1,0 +1,236 @@
+//! Bringing the snapshots of one store into another.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::{Cancel, Id};
+use crate::format::blob::BlobType;
+use crate::format::snapshot::Header;
+use crate::format::state::Delete;
+use crate::store::blob::BlobSource;
+use crate::store::{ArchiveWriter, CheckpointPolicy, Error, IdMap, KnownSet, Repository, Session, Writer, WriterStats};
+
+use super::super::catalogue::SnapshotInfo;
+use super::super::monitor::{Event, Monitor};
+use super::copy::{copy_as_is, copy_into};
+use super::reach::Reach;
+
+/// How a synchronisation is done.
+#[derive(Clone, Debug)]
+pub struct SyncOptions {
+    /// Memory for contents and sorting, in bytes.
+    pub memory: u64,
+    /// How often a run makes itself resumable.
+    pub checkpoints: CheckpointPolicy,
+    /// Ends the run early when set.
+    pub cancel: Cancel,
+}
+
+impl Default for SyncOptions {
+    fn default() -> Self {
+        Self { memory: 256 << 20, checkpoints: CheckpointPolicy::default(), cancel: Cancel::new() }
+    }
+}
+
+/// What a synchronisation did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SyncReport {
+    /// Snapshots copied.
+    pub copied: Vec<Id>,
+    /// Snapshots that had been removed there and are live again.
+    pub revived: Vec<Id>,
+    /// Snapshots that were there already.
+    pub present: Vec<Id>,
+    /// Snapshots whose signature was cleared.
+    pub unsigned: Vec<Id>,
+    /// What was stored.
+    pub stats: WriterStats,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Copies snapshots of one store into another, each committed by itself.
+pub fn sync(
+    from: &Repository,
+    to: &Arc<Repository>,
+    snapshots: &[SnapshotInfo],
+    options: &SyncOptions,
+    monitor: &dyn Monitor,
+) -> Result<SyncReport, Error> {
+    let begun = Instant::now();
+    let map = IdMap::new(to.spills());
+    let mut report = SyncReport::default();
+    monitor.phase("sync");
+    for info in snapshots {
+        let one = One { from, to, info, map: &map, options, monitor };
+        one.bring(&mut report)?;
+    }
+    report.duration = begun.elapsed();
+    Ok(report)
+}
+
+struct One<'a> {
+    from: &'a Repository,
+    to: &'a Arc<Repository>,
+    info: &'a SnapshotInfo,
+    map: &'a IdMap,
+    options: &'a SyncOptions,
+    monitor: &'a dyn Monitor,
+}
+
+impl One<'_> {
+    fn bring(&self, report: &mut SyncReport) -> Result<(), Error> {
+        let id = self.info.id;
+        let catalogue = self.to.catalogue();
+        if catalogue.has_snapshot(&id) {
+            let there = super::super::catalogue::header(self.to, &id)?;
+            if !same_snapshot(&there, &self.info.header) {
+                return Err(Error::Collision { id });
+            }
+            report.present.push(id);
+            return Ok(());
+        }
+        let removed = catalogue.removed_at(&id).is_some();
+        let mut writer = Writer::open(self.to, id, self.options.checkpoints, None)?;
+        if removed {
+            let after = catalogue.colouring_state(&id).and_then(|state| catalogue.newest_descendant(&state));
+            writer.take_back(vec![Delete::snapshot_colour(id)], after);
+        }
+        if !(removed && self.is_whole_there()?) {
+            self.copy(&mut writer, removed, report)?;
+        }
+        add(&mut report.stats, &writer.commit()?);
+        // What is reported is confirmed: the state may have lost to one that nobody could see before.
+        self.to.refresh_after_commit().map_err(|error| match error {
+            crate::store::OpenError::Store(error) => error,
+            other => Error::malformed("the store after the commit", &other.to_string()),
+        })?;
+        if !self.to.catalogue().has_snapshot(&id) {
+            return Err(Error::NotRevived { id });
+        }
+        self.monitor.event(&Event::Committed { snapshot: id });
+        if removed {
+            report.revived.push(id);
+        } else {
+            report.copied.push(id);
+        }
+        Ok(())
+    }
+
+    fn copy(&self, writer: &mut Writer, removed: bool, report: &mut SyncReport) -> Result<(), Error> {
+        let id = self.info.id;
+        let options = self.options;
+        let copied = copy_into(
+            self.from,
+            self.info,
+            writer,
+            self.map,
+            options.memory,
+            &options.cancel,
+            self.monitor,
+        )?;
+        if copied.unsigned {
+            report.unsigned.push(id);
+        }
+        if removed {
+            // The header that is still there leads to what is not: it goes.
+            let places = self.to.catalogue().find_any(BlobType::SNAPSHOT, &id)?;
+            let old = places.iter().map(|place| Delete::location(BlobType::SNAPSHOT, id, place.packfile));
+            writer.take_back(old.collect(), None);
+        }
+        writer.put_header_anew(&copied.header.encode())
+    }
+
+    /// Returns whether everything a removed snapshot refers to is still there.
+    fn is_whole_there(&self) -> Result<bool, Error> {
+        let Ok(header) = super::super::catalogue::header(self.to, &self.info.id) else { return Ok(false) };
+        if !same_snapshot(&header, &self.info.header) {
+            return Err(Error::Collision { id: self.info.id });
+        }
+        let seen = KnownSet::new(self.to.spills());
+        let catalogue = self.to.catalogue();
+        let mut each = |kind, id: Id| {
+            if catalogue.has(kind, &id)? { Ok(()) } else { Err(Error::Missing { kind, id }) }
+        };
+        match (Reach { repository: self.to, seen: &seen, each: &mut each }).snapshot(&header) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Returns whether two headers describe one snapshot: everything but what a copy makes anew is equal.
+pub(super) fn same_snapshot(a: &Header, b: &Header) -> bool {
+    let bare = |header: &Header| {
+        let mut bare = header.clone();
+        bare.identity = crate::format::snapshot::Identity::default();
+        for source in bare.sources.iter_mut().flatten() {
+            source.root = crate::format::snapshot::Roots::default();
+            source.indexes = None;
+            source.summary = crate::format::summary::Summary::default();
+        }
+        bare
+    };
+    bare(a) == bare(b)
+}
+
+fn add(all: &mut WriterStats, one: &WriterStats) {
+    all.blob_count += one.blob_count;
+    all.plain_bytes += one.plain_bytes;
+    all.stored_bytes += one.stored_bytes;
+    all.packfile_count += one.packfile_count;
+    all.packfile_bytes += one.packfile_bytes;
+}
+
+/// Puts the snapshots of stores into an archive in the making.
+#[derive(Debug)]
+pub struct ArchiveExport<'a> {
+    archive: &'a ArchiveWriter,
+    options: &'a SyncOptions,
+    monitor: &'a dyn Monitor,
+    headers: std::collections::HashMap<Id, Header>,
+    report: SyncReport,
+}
+
+impl<'a> ArchiveExport<'a> {
+    /// Begins with an empty archive.
+    pub fn new(archive: &'a ArchiveWriter, options: &'a SyncOptions, monitor: &'a dyn Monitor) -> Self {
+        Self { archive, options, monitor, headers: std::collections::HashMap::new(), report: SyncReport::default() }
+    }
+
+    /// Adds snapshots of a store. An id that came from another store already must stand for the same snapshot.
+    pub fn add(&mut self, from: &Repository, snapshots: &[SnapshotInfo]) -> Result<(), Error> {
+        let map = IdMap::new(self.archive.spills());
+        let seen = KnownSet::new(self.archive.spills());
+        let same_keys = from.mac(b"same key") == crate::store::blob::BlobSink::mac(self.archive, b"same key");
+        for info in snapshots {
+            if let Some(there) = self.headers.get(&info.id) {
+                if !same_snapshot(there, &info.header) {
+                    return Err(Error::Collision { id: info.id });
+                }
+                self.report.present.push(info.id);
+                continue;
+            }
+            let (cancel, memory) = (&self.options.cancel, self.options.memory);
+            if same_keys {
+                copy_as_is(from, info, self.archive, &seen, cancel, self.monitor)?;
+            } else {
+                let copied = copy_into(from, info, self.archive, &map, memory, cancel, self.monitor)?;
+                if copied.unsigned {
+                    self.report.unsigned.push(info.id);
+                }
+                super::super::backup::put_header(self.archive, info.id, &copied.header.encode())?;
+            }
+            self.headers.insert(info.id, info.header.clone());
+            self.report.copied.push(info.id);
+            self.monitor.event(&Event::Committed { snapshot: info.id });
+        }
+        Ok(())
+    }
+
+    /// Returns what was copied. The archive is not committed by this.
+    pub fn finish(self) -> SyncReport {
+        self.report
+    }
+}

@@ -1,0 +1,193 @@
+//! What the states say of packfiles, colours and deletes, taken together in order (FORMAT.md, "Aggregation").
+//!
+//! Parents come before children; among states that are ready the oldest comes first; a packfile deleted by any
+//! state stays deleted whatever the order.
+
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+
+use crate::base::Id;
+use crate::format::blob::BlobType;
+use crate::format::state::{Delete, StateEntry};
+
+use super::Merged;
+use super::tables::Row;
+
+/// One entry that is kept per state: everything but ordinary locations.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Kept {
+    /// The state's ordinal.
+    pub(super) state: u32,
+    pub(super) entry: StateEntry,
+}
+
+/// The result of aggregating.
+#[derive(Debug, Default)]
+pub(super) struct Aggregate {
+    known: Vec<bool>,
+    coloured: Vec<bool>,
+    /// When each resource was coloured, and by which state.
+    colours: HashMap<(u8, Id), (i64, u32)>,
+    /// Deleted locations, with the position of the state that deleted them.
+    deleted: HashMap<(u8, Id, u32), u32>,
+    /// Positions of the states in the order they were applied, by ordinal.
+    positions: Vec<u32>,
+    snapshots: BTreeSet<Id>,
+    journals: BTreeSet<Id>,
+}
+
+impl Aggregate {
+    /// Applies what was kept of every state, in order.
+    pub(super) fn new(states: &[Merged], ordinals: &HashMap<Id, u32>, kept: &[Kept]) -> Self {
+        let order = order(states);
+        let mut positions = vec![0; states.len()];
+        for (position, ordinal) in (0_u32..).zip(&order) {
+            positions[*ordinal as usize] = position;
+        }
+        let mut by_state: Vec<Vec<&StateEntry>> = vec![Vec::new(); states.len()];
+        for kept in kept {
+            by_state[kept.state as usize].push(&kept.entry);
+        }
+        let mut all =
+            Self { known: vec![false; ordinals.len()], coloured: vec![false; ordinals.len()], positions, ..Self::default() };
+        let mut gone = HashSet::new();
+        let mut special = Vec::new();
+        for ordinal in order {
+            for entry in &by_state[ordinal as usize] {
+                all.apply(ordinal, entry, ordinals, &mut gone, &mut special);
+            }
+        }
+        for pack in gone {
+            all.known[pack as usize] = false;
+        }
+        all.derive(ordinals, &special);
+        all
+    }
+
+    fn apply(
+        &mut self,
+        state: u32,
+        entry: &StateEntry,
+        ordinals: &HashMap<Id, u32>,
+        gone: &mut HashSet<u32>,
+        special: &mut Vec<(BlobType, Id, Row)>,
+    ) {
+        match entry {
+            StateEntry::Location(location) => {
+                if let Some(&pack) = ordinals.get(&location.packfile) {
+                    let row = Row::new(location, pack, state);
+                    special.push((location.kind, location.id, row));
+                }
+            }
+            StateEntry::Coloured(coloured) => {
+                self.colours.entry((coloured.kind, coloured.id)).or_insert((coloured.when, state));
+            }
+            StateEntry::Packfile(pack) => {
+                if let Some(&ordinal) = ordinals.get(&pack.packfile) {
+                    self.known[ordinal as usize] = true;
+                }
+            }
+            StateEntry::Delete(delete) => self.delete(state, delete, ordinals, gone),
+        }
+    }
+
+    fn delete(&mut self, state: u32, delete: &Delete, ordinals: &HashMap<Id, u32>, gone: &mut HashSet<u32>) {
+        let pack = ordinals.get(&delete.packfile).copied();
+        match (delete.kind, pack) {
+            (2, Some(pack)) => {
+                let position = self.positions[state as usize];
+                let last = self.deleted.entry((delete.resource, delete.id, pack)).or_insert(position);
+                *last = position.max(*last);
+            }
+            (3, _) => {
+                self.colours.remove(&(delete.resource, delete.id));
+            }
+            (4, Some(pack)) => {
+                gone.insert(pack);
+            }
+            _ => {}
+        }
+    }
+
+    /// Derives what is asked often: coloured packfiles, live snapshots, journals.
+    fn derive(&mut self, ordinals: &HashMap<Id, u32>, special: &[(BlobType, Id, Row)]) {
+        const PACKFILE: u8 = 4;
+        for (id, ordinal) in ordinals {
+            self.coloured[*ordinal as usize] = self.colours.contains_key(&(PACKFILE, *id));
+        }
+        for (kind, id, row) in special {
+            if !self.is_known(row.pack) || self.is_deleted(row) {
+                continue;
+            }
+            if *kind == BlobType::SNAPSHOT && !self.colours.contains_key(&(kind.0, *id)) {
+                self.snapshots.insert(*id);
+            } else if *kind == BlobType::JOURNAL && self.is_live(row.pack) {
+                self.journals.insert(*id);
+            }
+        }
+    }
+
+    pub(super) fn is_known(&self, pack: u32) -> bool {
+        self.known.get(pack as usize).copied().unwrap_or(false)
+    }
+
+    pub(super) fn is_live(&self, pack: u32) -> bool {
+        self.is_known(pack) && !self.coloured[pack as usize]
+    }
+
+    /// Returns whether a location was deleted by a state applied after the one that brought it.
+    pub(super) fn is_deleted(&self, row: &Row) -> bool {
+        if self.deleted.is_empty() {
+            return false;
+        }
+        let position = self.positions.get(row.state as usize).copied().unwrap_or(0);
+        self.deleted.get(&(row.kind.0, row.id, row.pack)).is_some_and(|deleted| *deleted > position)
+    }
+
+    pub(super) fn colour(&self, kind: u8, id: &Id) -> Option<i64> {
+        self.colours.get(&(kind, *id)).map(|(when, _)| *when)
+    }
+
+    pub(super) fn colouring_state(&self, kind: u8, id: &Id) -> Option<u32> {
+        self.colours.get(&(kind, *id)).map(|(_, state)| *state)
+    }
+
+    pub(super) fn live_snapshots(&self) -> Vec<Id> {
+        self.snapshots.iter().copied().collect()
+    }
+
+    pub(super) fn is_live_snapshot(&self, id: &Id) -> bool {
+        self.snapshots.contains(id)
+    }
+
+    pub(super) fn journals(&self) -> Vec<Id> {
+        self.journals.iter().copied().collect()
+    }
+}
+
+/// Orders states: parents first, the oldest first among those that are ready. States of a cycle come last.
+fn order(states: &[Merged]) -> Vec<u32> {
+    let ordinals: HashMap<Id, u32> = (0_u32..).zip(states).map(|(ordinal, state)| (state.id, ordinal)).collect();
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut ready = BinaryHeap::new();
+    let key = |ordinal: u32| {
+        let state = &states[ordinal as usize];
+        std::cmp::Reverse((state.facts.timestamp, state.id, ordinal))
+    };
+    for ordinal in ordinals.values().copied() {
+        match ordinals.get(&states[ordinal as usize].facts.parent) {
+            Some(&parent) => children.entry(parent).or_default().push(ordinal),
+            None => ready.push(key(ordinal)),
+        }
+    }
+    let mut order = Vec::with_capacity(states.len());
+    let mut done = vec![false; states.len()];
+    while let Some(std::cmp::Reverse((_, _, ordinal))) = ready.pop() {
+        order.push(ordinal);
+        done[ordinal as usize] = true;
+        for child in children.remove(&ordinal).unwrap_or_default() {
+            ready.push(key(child));
+        }
+    }
+    order.extend((0_u32..).zip(&done).filter(|(_, done)| !**done).map(|(ordinal, _)| ordinal));
+    order
+}

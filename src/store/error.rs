@@ -1,0 +1,163 @@
+//! The error of the store floor.
+
+use std::fmt;
+use std::io;
+
+use crate::base::{Id, PathError};
+use crate::connector;
+use crate::format::{self, blob::BlobType};
+
+/// A failed operation on a store. Damage is never the same variant as a failed transport.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A blob that something refers to has no live location.
+    #[error("{kind} {id} is missing from the store")]
+    Missing {
+        /// The type of the blob.
+        kind: BlobType,
+        /// Its id.
+        id: Id,
+    },
+    /// Bytes are not what they should be: what their MAC says, for one.
+    #[error("{what} is damaged: expected {expected}, found {found}")]
+    Corrupt {
+        /// What was read.
+        what: String,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// Bytes cannot be opened, decompressed or understood.
+    #[error("{what} is damaged: {detail}")]
+    Malformed {
+        /// What was read.
+        what: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Something was written by a newer program.
+    #[error("{what} has version {found}, this program reads up to {newest}")]
+    Version {
+        /// What was read.
+        what: String,
+        /// Its version.
+        found: String,
+        /// The newest version understood.
+        newest: String,
+    },
+    /// Another program holds a lock that stands in the way.
+    #[error("the store is locked by {holder}{}", if *exclusive { " for maintenance" } else { "" })]
+    Locked {
+        /// The host that holds the lock.
+        holder: String,
+        /// Whether the lock is exclusive.
+        exclusive: bool,
+    },
+    /// The store cannot be written in the way asked for.
+    #[error("the store cannot be written: {0}")]
+    ReadOnly(String),
+    /// What was asked for needs states of version 1.1.0 in a store that holds only older ones.
+    #[error("the store holds only states of version 1.0.0, which upstream 1.0.x reads; this needs newer ones")]
+    OldStates,
+    /// The state of the store moved under a writer that was suspended.
+    #[error("maintenance removed data this run relied on while it was suspended; nothing was committed")]
+    Overtaken,
+    /// A snapshot id exists already with another header.
+    #[error("snapshot {id} exists already with another header")]
+    Collision {
+        /// The id that stands for two snapshots.
+        id: Id,
+    },
+    /// A snapshot that had been removed was brought back, but the store does not show it.
+    #[error("snapshot {id} was brought back, but another state keeps it removed")]
+    NotRevived {
+        /// The snapshot.
+        id: Id,
+    },
+    /// No snapshot has this id or prefix.
+    #[error("no snapshot matches {0}")]
+    NoSnapshot(String),
+    /// Several snapshots have this prefix.
+    #[error("several snapshots match {0}")]
+    Ambiguous(String),
+    /// A path is not in the snapshot.
+    #[error("no such path in the snapshot: {}", path.escape_ascii())]
+    NoPath {
+        /// The path.
+        path: Vec<u8>,
+    },
+    /// The run was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// An earlier failure of the same run made this one pointless.
+    #[error("stopped because an earlier operation failed")]
+    Aborted,
+    /// A connector failed.
+    #[error(transparent)]
+    Connector(#[from] connector::Error),
+    /// A local file failed.
+    #[error(transparent)]
+    Io(#[from] PathError),
+    /// A temporary file failed.
+    #[error("cannot {op} a temporary file")]
+    Spool {
+        /// What was tried.
+        op: &'static str,
+        /// What the system answered.
+        #[source]
+        source: io::Error,
+    },
+    /// Bytes do not decode.
+    #[error(transparent)]
+    Format(#[from] format::Error),
+}
+
+impl Error {
+    /// Creates a [`Error::Corrupt`].
+    pub fn corrupt(what: impl fmt::Display, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+        Self::Corrupt { what: what.to_string(), expected: expected.to_string(), found: found.to_string() }
+    }
+
+    /// Creates a [`Error::Malformed`] from what a decoder said.
+    pub(crate) fn undecodable(what: &str, source: impl fmt::Display) -> Self {
+        Self::Malformed { what: what.to_owned(), detail: source.to_string() }
+    }
+
+    /// Creates a [`Error::Malformed`].
+    pub(crate) fn malformed(what: &str, detail: &str) -> Self {
+        Self::Malformed { what: what.to_owned(), detail: detail.to_owned() }
+    }
+
+    /// Creates a [`Error::Spool`].
+    pub(crate) fn spool(op: &'static str, source: io::Error) -> Self {
+        Self::Spool { op, source }
+    }
+
+    /// Creates an error of what an archive is written to.
+    pub(crate) fn sink(source: io::Error) -> Self {
+        match source.downcast::<connector::Error>() {
+            Ok(connector) => Self::Connector(connector),
+            Err(source) => Self::Connector(connector::Error::io("write", "the archive", source)),
+        }
+    }
+
+    /// Says that a blob is larger than the format can express.
+    pub(crate) fn too_large(kind: BlobType, id: Id) -> Self {
+        Self::Malformed { what: format!("{kind} {id}"), detail: "an encoded blob must be below 4 GiB".into() }
+    }
+
+    /// Returns whether this is damage of what is stored, rather than a failure to reach or to write it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::Corrupt { .. } | Self::Malformed { .. } => true,
+            Self::Format(error) => !matches!(error, format::Error::Io { .. }),
+            // A packfile that is gone, or shorter than the states say.
+            Self::Connector(error) => {
+                matches!(error.kind, connector::ErrorKind::Protocol | connector::ErrorKind::NotFound)
+            }
+            _ => false,
+        }
+    }
+}

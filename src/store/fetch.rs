@@ -1,0 +1,139 @@
+//! Reading many blobs of a remote store at once: ranges of packfiles, neighbours merged, fetched side by side.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::base::Id;
+use crate::connector::Kind;
+use crate::format::wrapper::HEADER_LEN;
+
+use super::catalogue::Place;
+use super::error::Error;
+use super::repository::Repository;
+
+/// Two ranges with at most this between them become one: a request costs more than these bytes.
+const GAP: u64 = 128 << 10;
+/// The longest request.
+const LONGEST: u64 = 8 << 20;
+/// In encrypted stores ranges are widened to multiples of this, so that blob boundaries do not show.
+const ALIGNMENT: u64 = 64 << 10;
+/// Requests under way at once.
+const THREADS: usize = 8;
+
+/// A range of a packfile's blob area.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Range {
+    packfile: Id,
+    start: u64,
+    end: u64,
+}
+
+/// Encoded blobs that were fetched together.
+#[derive(Debug, Default)]
+pub struct Window {
+    ranges: HashMap<Id, Vec<(u64, Vec<u8>)>>,
+}
+
+impl Window {
+    /// Fetches everything that the places need. A range that fails is left out: whoever asks for one of its blobs
+    /// reads that alone and learns why.
+    pub fn fetch(repository: &Repository, places: Vec<Place>) -> Self {
+        let plan = plan(places);
+        let widen = repository.is_encrypted();
+        let (next, done) = (AtomicUsize::new(0), Mutex::new(Self::default()));
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS.min(plan.len()) {
+                scope.spawn(|| {
+                    while let Some(range) = plan.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Ok((start, bytes)) = read(repository, range, widen) {
+                            let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                            done.ranges.entry(range.packfile).or_default().push((start, bytes));
+                        }
+                    }
+                });
+            }
+        });
+        let mut window = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        window.ranges.values_mut().for_each(|ranges| ranges.sort_unstable_by_key(|(start, _)| *start));
+        window
+    }
+
+    /// Returns the encoded bytes at a place, if they were fetched.
+    pub fn get(&self, place: &Place) -> Option<&[u8]> {
+        let ranges = self.ranges.get(&place.packfile)?;
+        let after = ranges.partition_point(|(start, _)| *start <= place.offset);
+        let (start, bytes) = ranges.get(after.checked_sub(1)?)?;
+        let from = usize::try_from(place.offset - start).ok()?;
+        bytes.get(from..from.checked_add(place.length as usize)?)
+    }
+
+    /// Returns the number of bytes held.
+    pub fn len(&self) -> usize {
+        self.ranges.values().flatten().map(|(_, bytes)| bytes.len()).sum()
+    }
+
+    /// Returns whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+/// Merges places into ranges.
+fn plan(mut places: Vec<Place>) -> Vec<Range> {
+    places.sort_unstable_by_key(|place| (place.pack, place.offset));
+    let mut ranges: Vec<Range> = Vec::new();
+    for place in places {
+        let (start, end) = (place.offset, place.offset.saturating_add(u64::from(place.length)));
+        match ranges.last_mut() {
+            Some(last)
+                if last.packfile == place.packfile
+                    && start <= last.end.saturating_add(GAP)
+                    && end.saturating_sub(last.start) <= LONGEST =>
+            {
+                last.end = last.end.max(end);
+            }
+            _ => ranges.push(Range { packfile: place.packfile, start, end }),
+        }
+    }
+    ranges
+}
+
+/// Reads a range; returns the offset in the blob area of what was read.
+fn read(repository: &Repository, range: &Range, widen: bool) -> Result<(u64, Vec<u8>), Error> {
+    let header = HEADER_LEN as u64;
+    let (mut start, mut end) = (range.start.saturating_add(header), range.end.saturating_add(header));
+    if widen {
+        start = (start / ALIGNMENT * ALIGNMENT).max(header);
+        let size = repository.storage().size(Kind::Packfile, range.packfile).unwrap_or(end);
+        end = end.next_multiple_of(ALIGNMENT).min(size).max(end);
+    }
+    let length = usize::try_from(end - start).map_err(|_| Error::malformed("a range", "longer than memory"))?;
+    let mut bytes = Vec::new();
+    repository.storage().read_range(Kind::Packfile, range.packfile, start, length, &mut |read| {
+        bytes.extend_from_slice(read);
+    })?;
+    Ok((start - header, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_merged_up_to_a_limit() {
+        let place = |pack: u32, offset, length| Place {
+            pack,
+            packfile: Id([u8::try_from(pack).unwrap(); 32]),
+            offset,
+            length,
+        };
+        let far = GAP + 200;
+        let ranges = plan(vec![place(1, far, 10), place(0, 0, 100), place(0, 150, 50), place(1, 0, 100)]);
+        let short: Vec<_> = ranges.iter().map(|range| (range.packfile.0[0], range.start, range.end)).collect();
+        assert_eq!(short, [(0, 0, 200), (1, 0, 100), (1, far, far + 10)]);
+        let length = u32::try_from(LONGEST / 2).unwrap();
+        let long = plan((0..4).map(|n| place(0, n * LONGEST / 2, length)).collect());
+        assert_eq!(long.len(), 2, "no request is longer than the longest");
+    }
+}

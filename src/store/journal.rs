@@ -1,0 +1,249 @@
+//! Journals: what an interrupted run had covered, so that the next one neither reads nor sends it again.
+//!
+//! A journal blob (type 200, ignored by upstream) travels in the packfiles of a checkpoint:
+//!
+//! | Size | Field |
+//! |---|---|
+//! | 4 | magic `PKJ1` |
+//! | 32 | the snapshot id the run would have committed |
+//! | 8 | i64, Unix nanoseconds when the run began |
+//! | 2 + n | u16 length, importer type |
+//! | 2 + n | u16 length, origin |
+//! | 4 + n | u32 length, backed-up root |
+//! | … | records: u32 length, path; u32 length, entry serialization (blob type 12) |
+//!
+//! An entry carries everything an importer compares: size, times, and for objects the listed ETag and date.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lru::LruCache;
+
+use crate::base::spill::SpillWriter;
+use crate::base::{Id, Timestamp};
+use crate::connector::SourceInfo;
+use crate::format::blob::BlobType;
+
+use super::blob::BlobSource as _;
+use super::error::Error;
+use super::repository::Repository;
+
+const MAGIC: &[u8; 4] = b"PKJ1";
+/// A journal blob is closed when it exceeds this.
+const BLOB: usize = 1 << 20;
+
+/// Collects the records of a run between two checkpoints.
+#[derive(Debug)]
+pub struct JournalWriter {
+    header: Vec<u8>,
+    open: Vec<u8>,
+    full: SpillWriter,
+    repository: Arc<Repository>,
+}
+
+impl JournalWriter {
+    /// Starts the journal of a run that reads `source` and would commit `snapshot`.
+    pub fn new(
+        repository: &Arc<Repository>,
+        snapshot: Id,
+        begun: Timestamp,
+        source: &SourceInfo,
+    ) -> Result<Self, Error> {
+        let mut header = MAGIC.to_vec();
+        header.extend_from_slice(snapshot.as_bytes());
+        header.extend_from_slice(&begun.unix_nanos().to_le_bytes());
+        push16(&mut header, source.kind.as_bytes());
+        push16(&mut header, source.origin.as_bytes());
+        push32(&mut header, &source.root);
+        let full = repository.spills().create()?;
+        Ok(Self { open: header.clone(), header, full, repository: Arc::clone(repository) })
+    }
+
+    /// Adds an entry whose blobs were all put.
+    pub(super) fn add(&mut self, path: &[u8], entry: &[u8]) -> Result<(), Error> {
+        push32(&mut self.open, path);
+        push32(&mut self.open, entry);
+        if self.open.len() >= BLOB {
+            self.full.push(&[&self.open])?;
+            self.open.clone_from(&self.header);
+        }
+        Ok(())
+    }
+
+    /// Passes every blob collected since the last call to `each`.
+    pub(super) fn drain(&mut self, each: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        if self.open.len() > self.header.len() {
+            self.full.push(&[&self.open])?;
+            self.open.clone_from(&self.header);
+        }
+        let fresh = self.repository.spills().create()?;
+        let full = std::mem::replace(&mut self.full, fresh);
+        let mut blobs = full.finish()?.forward();
+        while let Some(blob) = blobs.next()? {
+            each(blob)?;
+        }
+        Ok(())
+    }
+}
+
+fn push16(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&bytes[..usize::from(length)]);
+}
+
+fn push32(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).expect("paths and entries are below 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// A cursor over the bytes of a journal blob; every read is checked.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn bytes16(&mut self) -> Option<&'a [u8]> {
+        let length = u16::from_le_bytes(self.array()?);
+        self.take(usize::from(length))
+    }
+
+    fn bytes32(&mut self) -> Option<&'a [u8]> {
+        let length = u32::from_le_bytes(self.array()?);
+        self.take(usize::try_from(length).ok()?)
+    }
+}
+
+/// The decoded front of a journal blob.
+struct Front<'a> {
+    snapshot: Id,
+    begun: Timestamp,
+    source: SourceInfo,
+    records: Cursor<'a>,
+}
+
+fn parse_front(blob: &[u8]) -> Option<Front<'_>> {
+    let mut cursor = Cursor(blob);
+    if cursor.take(4)? != MAGIC {
+        return None;
+    }
+    let snapshot = Id(cursor.array()?);
+    let begun = Timestamp::from_unix_nanos(i64::from_le_bytes(cursor.array()?));
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    let source = SourceInfo {
+        kind: text(cursor.bytes16()?)?,
+        origin: text(cursor.bytes16()?)?,
+        root: cursor.bytes32()?.into(),
+    };
+    Some(Front { snapshot, begun, source, records: cursor })
+}
+
+/// Where a record is: which blob, at which byte.
+type Place = (u32, u32);
+
+/// The records of interrupted runs, found by path. Holds 16 bytes a record; blobs are read again as needed.
+#[derive(Debug)]
+pub struct Journal {
+    repository: Arc<Repository>,
+    blobs: Vec<Id>,
+    places: HashMap<u64, Place>,
+    hasher: RandomState,
+    cache: Mutex<LruCache<u32, Arc<Vec<u8>>>>,
+    /// When the newest of the runs began: what was modified after it may have changed since.
+    begun: Timestamp,
+}
+
+impl Journal {
+    /// Collects the journals of runs over `source` that began after `since` and never committed.
+    pub fn load(
+        repository: &Arc<Repository>,
+        source: &SourceInfo,
+        since: Timestamp,
+    ) -> Result<Option<Self>, Error> {
+        let catalogue = repository.catalogue();
+        let mut found: Vec<(Timestamp, Id)> = Vec::new();
+        for id in catalogue.journals() {
+            // A journal is a help, not a need: one that cannot be read is passed over.
+            let Ok(blob) = repository.get(BlobType::JOURNAL, &id) else { continue };
+            let Some(front) = parse_front(&blob) else { continue };
+            let open = !catalogue.has_snapshot(&front.snapshot);
+            if open && front.source == *source && front.begun > since {
+                found.push((front.begun, id));
+            }
+        }
+        found.sort_unstable();
+        let Some(&(begun, _)) = found.last() else { return Ok(None) };
+        let cache = Mutex::new(LruCache::new(NonZero::new(8).expect("not zero")));
+        let mut journal = Self {
+            repository: Arc::clone(repository),
+            blobs: found.into_iter().map(|(_, id)| id).collect(),
+            places: HashMap::new(),
+            hasher: RandomState::new(),
+            cache,
+            begun,
+        };
+        for index in 0..journal.blobs.len() {
+            journal.index(u32::try_from(index).expect("few blobs"))?;
+        }
+        Ok(Some(journal))
+    }
+
+    fn index(&mut self, blob: u32) -> Result<(), Error> {
+        let bytes = self.blob(blob)?;
+        let Some(mut front) = parse_front(&bytes) else { return Ok(()) };
+        loop {
+            let offset = u32::try_from(bytes.len() - front.records.0.len()).expect("blobs are about 1 MiB");
+            let (Some(path), Some(_)) = (front.records.bytes32(), front.records.bytes32()) else { break };
+            // Of two records of one path the later run's counts.
+            self.places.insert(self.hasher.hash_one(path), (blob, offset));
+        }
+        Ok(())
+    }
+
+    fn blob(&self, index: u32) -> Result<Arc<Vec<u8>>, Error> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(blob) = cache.get(&index) {
+            return Ok(Arc::clone(blob));
+        }
+        let blob = Arc::new(self.repository.get(BlobType::JOURNAL, &self.blobs[index as usize])?);
+        cache.put(index, Arc::clone(&blob));
+        Ok(blob)
+    }
+
+    /// Returns when the newest of the interrupted runs began.
+    pub fn begun(&self) -> Timestamp {
+        self.begun
+    }
+
+    /// Returns the number of paths covered.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Returns whether no path is covered.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Returns the serialized entry that an interrupted run completed for a path.
+    pub fn find(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let Some(&(blob, offset)) = self.places.get(&self.hasher.hash_one(path)) else { return Ok(None) };
+        let bytes = self.blob(blob)?;
+        let mut cursor = Cursor(&bytes[offset as usize..]);
+        Ok(match (cursor.bytes32(), cursor.bytes32()) {
+            (Some(found), Some(entry)) if found == path => Some(entry.to_vec()),
+            _ => None,
+        })
+    }
+}

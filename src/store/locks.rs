@@ -1,0 +1,188 @@
+//! Locks: shared ones while snapshots are written, exclusive ones for maintenance (FORMAT.md, "Locks").
+//!
+//! No lock is needed to read. A lock is stale ten minutes after it was last written, judged by the listing
+//! where the listing tells, else by the time inside. One that cannot be decoded blocks exclusive work only and
+//! is never deleted: it may belong to a newer program.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+
+use crate::base::{Id, RawString, Timestamp};
+use crate::connector::{Body, ErrorKind, Kind, Listed, Storage};
+use crate::crypto::seal::Item;
+use crate::format::lock::Lock;
+use crate::format::version::Version;
+use crate::format::wrapper::{self, Resource};
+
+use super::blob::Error;
+use super::encoding::Encoding;
+use super::keys::Keys;
+
+/// After this long without a refresh a lock no longer counts.
+pub(super) const STALE: Duration = Duration::from_secs(600);
+const REFRESH: Duration = Duration::from_secs(300);
+/// The most a lock may take when decoded; real ones are below 300 bytes.
+const LIMIT: usize = 1 << 16;
+
+/// What a held lock shares with the thread that refreshes it.
+#[derive(Debug)]
+struct Held {
+    storage: Arc<dyn Storage>,
+    id: Id,
+    /// When the lock was last written, by our own monotonic clock.
+    written: Mutex<Instant>,
+    keys: Arc<Keys>,
+    encoding: Arc<Encoding>,
+    exclusive: bool,
+}
+
+/// A lock that is held, refreshed every five minutes, and released when dropped.
+#[derive(Debug)]
+pub struct LockGuard {
+    held: Arc<Held>,
+    stop: Option<Sender<()>>,
+    refresher: Option<JoinHandle<()>>,
+}
+
+impl LockGuard {
+    /// Takes a lock: puts it, then looks for others, as every writer of the format does.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when a live lock stands in the way; ours is released then.
+    pub(super) fn acquire(
+        storage: Arc<dyn Storage>,
+        keys: Arc<Keys>,
+        encoding: Arc<Encoding>,
+        id: Id,
+        exclusive: bool,
+    ) -> Result<Self, Error> {
+        let held = Arc::new(Held { storage, id, written: Mutex::new(Instant::now()), keys, encoding, exclusive });
+        held.write(Timestamp::now())?;
+        let guard = Self { held, stop: None, refresher: None };
+        guard.held.look_for_others()?;
+        guard.start()
+    }
+
+    fn start(mut self) -> Result<Self, Error> {
+        let (stop, stopped) = bounded::<()>(0);
+        let held = Arc::clone(&self.held);
+        let refresher = std::thread::Builder::new()
+            .name("lock".into())
+            .spawn(move || {
+                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(REFRESH) {
+                    // A failed refresh is seen by `lapsed`: the writer then looks again before it commits.
+                    let _ = held.write(Timestamp::now());
+                }
+            })
+            .map_err(|source| Error::spool("start a thread for", source))?;
+        self.stop = Some(stop);
+        self.refresher = Some(refresher);
+        Ok(self)
+    }
+
+    /// Returns whether the lock went without a refresh for so long that others may have taken it for stale.
+    pub(super) fn lapsed(&self) -> bool {
+        self.held.written.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= STALE
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(refresher) = self.refresher.take() {
+            let _ = refresher.join();
+        }
+        self.held.release();
+    }
+}
+
+impl Held {
+    fn write(&self, timestamp: Timestamp) -> Result<(), Error> {
+        let before = Instant::now();
+        let lock = Lock { version: Version::V1_0_0, timestamp, hostname: hostname(), exclusive: self.exclusive };
+        let bytes = seal_lock(&self.keys, &self.encoding, self.id, &lock)?;
+        self.storage.put(Kind::Lock, self.id, Body::Bytes(&bytes))?;
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = before;
+        Ok(())
+    }
+
+    fn look_for_others(&self) -> Result<(), Error> {
+        let mut listed = Vec::new();
+        self.storage.list(Kind::Lock, &mut |lock| listed.push(lock))?;
+        for other in listed.into_iter().filter(|other| other.id != self.id) {
+            let lock = match self.read(other.id) {
+                Ok(lock) => Some(lock),
+                Err(Error::Connector(error)) if error.kind == ErrorKind::NotFound => continue,
+                Err(Error::Connector(error)) => return Err(Error::Connector(error)),
+                Err(_) => None,
+            };
+            match &lock {
+                Some(lock) if is_stale(&other, lock) => {
+                    // Deleting is tidiness, not correctness: a key that may not delete leaves it.
+                    let _ = self.storage.delete(Kind::Lock, other.id);
+                }
+                Some(lock) if lock.exclusive || self.exclusive => {
+                    return Err(Error::Locked {
+                        holder: lock.hostname.lossy().into_owned(),
+                        exclusive: lock.exclusive,
+                    });
+                }
+                None if self.exclusive => {
+                    return Err(Error::Locked { holder: "an unknown program".into(), exclusive: false });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, id: Id) -> Result<Lock, Error> {
+        let bytes = self.storage.get(Kind::Lock, id)?;
+        open_lock(&self.keys, &self.encoding, id, &bytes)
+    }
+
+    /// Deletes the lock; where that is not allowed, writes one that has expired.
+    fn release(&self) {
+        if self.storage.delete(Kind::Lock, self.id).is_err() {
+            let _ = self.write(Timestamp::EPOCH);
+        }
+    }
+}
+
+fn is_stale(listed: &Listed, lock: &Lock) -> bool {
+    let inside = lock.timestamp.to_system();
+    // A lock written with an old time inside was released by a key that may not delete.
+    let written = match (listed.modified, inside) {
+        (Some(listed), Some(inside)) if lock.timestamp != Timestamp::EPOCH => Some(listed.max(inside)),
+        (_, inside) => inside,
+    };
+    written.is_none_or(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age >= STALE))
+}
+
+/// Encodes a lock resource.
+fn seal_lock(keys: &Keys, encoding: &Encoding, id: Id, lock: &Lock) -> Result<Vec<u8>, Error> {
+    let mut bytes = wrapper::header(Resource::Lock, Version::V1_0_0).to_vec();
+    encoding.encode(Item::lock(id), &lock.encode(), &mut bytes)?;
+    let trailer = keys.trailers().mac(&bytes);
+    bytes.extend_from_slice(trailer.as_bytes());
+    Ok(bytes)
+}
+
+/// Decodes a lock resource, trailer verified.
+fn open_lock(keys: &Keys, encoding: &Encoding, id: Id, bytes: &[u8]) -> Result<Lock, Error> {
+    let what = format!("lock {id}");
+    let parts = wrapper::split(bytes, Resource::Lock)?;
+    let found = keys.trailers().mac(parts.signed);
+    if found != parts.trailer {
+        return Err(Error::Corrupt { what, expected: parts.trailer.to_string(), found: found.to_string() });
+    }
+    let plain = encoding.decode(Item::lock(id), parts.payload, LIMIT, &what)?;
+    Ok(Lock::decode(&plain)?)
+}
+
+fn hostname() -> RawString {
+    RawString::from(rustix::system::uname().nodename().to_bytes())
+}

@@ -1,0 +1,382 @@
+//! An open store: its configuration, keys and catalogue, and the way to its blobs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::base::spill::SpillDir;
+use crate::base::{Id, PathError};
+use crate::codec::chunker::{Chunker, ChunkerError};
+use crate::connector::{ErrorKind, Storage};
+use crate::crypto::Key;
+use crate::crypto::mac::MacKey;
+use crate::crypto::spill::RunCipher;
+use crate::format::blob::BlobType;
+use crate::format::config::Config;
+use crate::format::version::Version;
+use crate::format::wrapper::HEADER_LEN;
+
+use super::blob::BlobSource;
+use super::catalogue::{CacheDir, Catalogue, Place, Source, load};
+use super::create::{CreateError, CreateOptions, Profile, make_config};
+use super::encoding::Encoding;
+use super::error::Error;
+use super::keys::Keys;
+use super::locks::LockGuard;
+use super::packer::Padding;
+use super::pins::{Pin, PinError};
+use super::unlock::{Unlock, UnlockError, Unlocked, unlock};
+
+use crate::crypto::seal::Item;
+
+/// Where a run may keep things, and what it accepts.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// The cache directory; `None` does without a cache.
+    pub cache_dir: Option<PathBuf>,
+    /// The data directory, for pins; `None` does without.
+    pub data_dir: Option<PathBuf>,
+    /// Where temporary files go; `None` takes the system's folder.
+    pub spill_dir: Option<PathBuf>,
+    /// Takes missing pinned states as given from now on.
+    pub accept_missing: bool,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is no store at the location.
+    #[error("there is no store at {location}")]
+    NoStore {
+        /// The location.
+        location: String,
+    },
+    /// It could not be unlocked.
+    #[error("cannot open the store at {location}")]
+    Unlock {
+        /// The location.
+        location: String,
+        /// Why.
+        #[source]
+        source: UnlockError,
+    },
+    /// A plaintext store stands where an encrypted one was expected.
+    #[error("the store at {location} is not encrypted, but a passphrase was given for it")]
+    PlaintextRefused {
+        /// The location.
+        location: String,
+    },
+    /// It is not the store that was seen before.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// Its catalogue could not be read.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<PathError> for OpenError {
+    fn from(error: PathError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    config: Config,
+    config_bytes: Vec<u8>,
+    keys: Arc<Keys>,
+    encoding: Arc<Encoding>,
+    chunker: Result<Chunker, ChunkerError>,
+    master: Option<Key>,
+    catalogue: RwLock<Arc<Catalogue>>,
+    spills: SpillDir,
+    cache: Option<CacheDir>,
+    pin: Mutex<Option<Pin>>,
+    warnings: Mutex<Vec<Warning>>,
+}
+
+/// Something that is wrong with a store without keeping it from being opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Warning {
+    /// A state could not be used; snapshots that only it names are not seen.
+    DamagedState {
+        /// The state.
+        id: Id,
+        /// What is wrong with it.
+        error: Error,
+    },
+    /// States that were seen before are gone.
+    MissingStates(Vec<Id>),
+}
+
+impl Repository {
+    /// Creates a store in an empty place.
+    pub fn create(storage: &dyn Storage, options: &CreateOptions) -> Result<(), CreateError> {
+        let (config, _) = make_config(options)?;
+        Ok(storage.create(&config)?)
+    }
+
+    /// Opens a store: unlocks it, compares it with its pin, and loads its catalogue.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        unlocker: &mut dyn Unlock,
+        options: &OpenOptions,
+    ) -> Result<Arc<Self>, OpenError> {
+        let location = storage.location();
+        let bytes = storage.config().map_err(|error| match error.kind {
+            ErrorKind::NotFound => OpenError::NoStore { location: location.clone() },
+            _ => OpenError::Store(error.into()),
+        })?;
+        // Archives travel: their location says nothing about who they are.
+        let pin = match &options.data_dir {
+            Some(data) if !storage.is_archive() => Some(Pin::load(data, &location)?),
+            _ => None,
+        };
+        let Unlocked { config, keys, encoding, chunker, master } =
+            unlock(&bytes, unlocker).map_err(|source| OpenError::Unlock { location: location.clone(), source })?;
+        if config.encryption.is_none()
+            && unlocker.is_explicit()
+            && !pin.as_ref().is_some_and(Pin::is_plaintext)
+        {
+            return Err(OpenError::PlaintextRefused { location });
+        }
+        if let Some(pin) = &pin {
+            pin.compare(&config, &bytes, keys.key_check())?;
+        }
+        let spill_folder = options.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let cipher = config.encryption.as_ref().map(|_| RunCipher::shared());
+        let spills = SpillDir::new(spill_folder, cipher);
+        let cache = options.cache_dir.as_deref().and_then(|cache| open_cache(cache, &keys, &config, &bytes));
+        let (catalogue, damaged) = load(&Source {
+            storage: storage.as_ref(),
+            keys: &keys,
+            encoding: &encoding,
+            spills: &spills,
+            cache: cache.as_ref(),
+        })?;
+        let repository = Self {
+            storage,
+            config,
+            config_bytes: bytes,
+            keys: Arc::new(keys),
+            encoding: Arc::new(encoding),
+            chunker,
+            master,
+            catalogue: RwLock::new(Arc::new(catalogue)),
+            spills,
+            cache,
+            pin: Mutex::new(pin),
+            warnings: Mutex::default(),
+        };
+        repository.note_damaged(damaged);
+        repository.update_pin(options.accept_missing)?;
+        Ok(Arc::new(repository))
+    }
+
+    fn note_damaged(&self, damaged: Vec<(Id, Error)>) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.extend(damaged.into_iter().map(|(id, error)| Warning::DamagedState { id, error }));
+    }
+
+    /// Compares the listed states with the pinned ones and remembers the listed ones.
+    fn update_pin(&self, accept_missing: bool) -> Result<(), OpenError> {
+        let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(pin) = pin.as_mut() else { return Ok(()) };
+        let catalogue = self.catalogue();
+        let present: std::collections::BTreeSet<Id> = catalogue.states().chain(self.damaged_states()).collect();
+        let missing = pin.missing_states(&|id| present.contains(id));
+        if missing.is_empty() || accept_missing {
+            pin.update(&self.config, &self.config_bytes, self.keys.key_check(), present.into_iter())?;
+        } else {
+            let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            warnings.push(Warning::MissingStates(missing));
+        }
+        Ok(())
+    }
+
+    fn damaged_states(&self) -> Vec<Id> {
+        let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let damaged = |warning: &Warning| match warning {
+            Warning::DamagedState { id, .. } => Some(*id),
+            Warning::MissingStates(_) => None,
+        };
+        warnings.iter().filter_map(damaged).collect()
+    }
+
+    /// Returns and clears what is wrong with the store without keeping it from being read.
+    pub fn take_warnings(&self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns where the store is kept.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// Returns the configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns the keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Returns the encoding pipeline.
+    pub fn encoding(&self) -> &Encoding {
+        &self.encoding
+    }
+
+    /// Returns the chunker, or why this store can be read but not extended.
+    pub fn chunker(&self) -> Result<&Chunker, &ChunkerError> {
+        self.chunker.as_ref()
+    }
+
+    /// Returns the master key of an encrypted store.
+    pub(crate) fn master(&self) -> Option<&Key> {
+        self.master.as_ref()
+    }
+
+    /// Returns whether blobs are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.config.encryption.is_some()
+    }
+
+    /// Returns whether only we can read this store, so that liberties upstream would not understand are free.
+    pub fn is_ours_alone(&self) -> bool {
+        self.config.encryption.as_ref().is_some_and(crate::format::config::Encryption::is_native)
+    }
+
+    /// Returns the profile the store follows.
+    pub fn profile(&self) -> Profile {
+        let ours = self.is_ours_alone() || self.config.chunking.algorithm.starts_with("fastcdc2020");
+        if ours { Profile::Native } else { Profile::Plakar }
+    }
+
+    /// Returns the version of states to write: 1.0.0 while the store holds only those.
+    pub fn state_version(&self) -> Version {
+        if self.catalogue().only_old_states() { Version::V1_0_0 } else { Version::V1_1_0 }
+    }
+
+    pub(super) fn padding(&self) -> Padding {
+        match self.profile() {
+            Profile::Native if self.is_encrypted() => Padding::Rounded { last: false },
+            Profile::Native => Padding::Tail,
+            Profile::Plakar => Padding::Upstream { limit: self.config.chunking.min },
+        }
+    }
+
+    /// Returns the catalogue as it was loaded last.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lists the states again and loads what is new.
+    pub fn reload(&self) -> Result<Arc<Catalogue>, Error> {
+        let (catalogue, damaged) = load(&Source {
+            storage: self.storage.as_ref(),
+            keys: &self.keys,
+            encoding: &self.encoding,
+            spills: &self.spills,
+            cache: self.cache.as_ref(),
+        })?;
+        self.note_damaged(damaged);
+        let catalogue = Arc::new(catalogue);
+        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&catalogue);
+        Ok(catalogue)
+    }
+
+    /// After a commit: loads the new state and remembers it in the pin.
+    pub fn refresh_after_commit(&self) -> Result<(), OpenError> {
+        self.reload()?;
+        self.update_pin(false)
+    }
+
+    /// Returns the folder and cipher of temporary files.
+    pub fn spills(&self) -> &SpillDir {
+        &self.spills
+    }
+
+    /// Takes a lock.
+    pub(super) fn lock(&self, id: Id, exclusive: bool) -> Result<LockGuard, Error> {
+        let (keys, encoding) = (Arc::clone(&self.keys), Arc::clone(&self.encoding));
+        LockGuard::acquire(Arc::clone(&self.storage), keys, encoding, id, exclusive)
+    }
+
+    /// Reads a blob whose decoded length is at most `limit` bytes: verified, from whichever place is whole.
+    pub fn get_limited(&self, kind: BlobType, id: &Id, limit: usize) -> Result<Vec<u8>, Error> {
+        let places = self.catalogue().find_any(kind, id)?;
+        let mut last = Error::Missing { kind, id: *id };
+        for place in places {
+            match self.read_at(kind, id, &place, limit) {
+                Ok(plain) => return Ok(plain),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Reads a blob from one place; what does not verify is read once more from the source.
+    pub(crate) fn read_at(&self, kind: BlobType, id: &Id, place: &Place, limit: usize) -> Result<Vec<u8>, Error> {
+        match self.read_once(kind, id, place, limit) {
+            Err(error) if error.is_damage() => self.read_once(kind, id, place, limit),
+            result => result,
+        }
+    }
+
+    fn read_once(&self, kind: BlobType, id: &Id, place: &Place, limit: usize) -> Result<Vec<u8>, Error> {
+        let mut decoded = None;
+        self.with_stored(place, &mut |stored| decoded = Some(self.decode(kind, id, stored, limit)))?;
+        decoded.unwrap_or(Err(Error::Missing { kind, id: *id }))
+    }
+
+    /// Passes the encoded bytes at a place to `consume`. They may lie in a map: verify a copy.
+    pub(crate) fn with_stored(&self, place: &Place, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        let offset = place.offset.checked_add(HEADER_LEN as u64).ok_or_else(|| {
+            Error::malformed(&format!("packfile {}", place.packfile), "an offset that overflows")
+        })?;
+        let length = place.length as usize;
+        let kind = crate::connector::Kind::Packfile;
+        Ok(self.storage.read_range(kind, place.packfile, offset, length, consume)?)
+    }
+
+    /// Decodes stored bytes and verifies them against the id.
+    pub(crate) fn decode(&self, kind: BlobType, id: &Id, stored: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
+        let what = format!("{kind} {id}");
+        let plain = self.encoding.decode(Item::blob(kind.0, *id), stored, limit, &what)?;
+        if kind.is_named_by_mac() {
+            let found = self.keys.id(&plain);
+            if found != *id {
+                return Err(Error::Corrupt { what, expected: id.to_string(), found: found.to_string() });
+            }
+        }
+        Ok(plain)
+    }
+}
+
+/// The most a blob that is no chunk may decode to: an object of a file of some terabytes.
+pub(crate) const METADATA_LIMIT: usize = 256 << 20;
+
+impl BlobSource for Repository {
+    fn mac_key(&self) -> &MacKey {
+        self.keys.ids()
+    }
+
+    fn get(&self, kind: BlobType, id: &Id) -> Result<Vec<u8>, Error> {
+        self.get_limited(kind, id, METADATA_LIMIT)
+    }
+
+    fn has(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        Ok(!self.catalogue().find_any(kind, id)?.is_empty())
+    }
+}
+
+fn open_cache(cache: &Path, keys: &Keys, config: &Config, bytes: &[u8]) -> Option<CacheDir> {
+    let digest = blake3::hash(bytes);
+    let identity = keys.key_check().unwrap_or(digest.as_bytes());
+    CacheDir::open(cache, identity, &config.repository_id)
+}

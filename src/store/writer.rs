@@ -1,0 +1,606 @@
+//! A session that adds blobs to a store: deduplication, lanes, checkpoints, commit.
+//!
+//! The order of a commit is what makes it safe: every packfile is durable, then the state that names them is put,
+//! and only with it anything becomes visible. A checkpoint is the same without a snapshot.
+//!
+//! Why a gate: a blob is marked known before it is appended, so that two threads never store it twice. Every
+//! `put` holds the gate for reading from the mark to the append; a checkpoint takes it for writing, so what was
+//! known before the checkpoint is in a packfile that the checkpoint covers.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::base::spill::{SpillDir, SpillWriter};
+use crate::base::{Id, Timestamp};
+use crate::codec::chunker::Chunker;
+use crate::connector::Storage;
+use crate::crypto::mac::MacKey;
+use crate::crypto::random;
+use crate::crypto::seal::Item;
+use crate::format::blob::BlobType;
+use crate::format::state::{Delete, Location, PackEntry, StateEntry};
+use crate::format::version::Version;
+
+use super::blob::{BlobSink, Lane};
+use super::catalogue::Catalogue;
+use super::encoding::Encoding;
+use super::error::Error;
+use super::journal::JournalWriter;
+use super::known::KnownSet;
+use super::locks::LockGuard;
+use super::packer::{OpenPack, Padding, StoredPack};
+use super::repository::Repository;
+use super::session::{Encode, Session, WriterStats};
+use super::state::{StateHead, put_state};
+
+/// How often a run makes itself resumable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CheckpointPolicy {
+    /// After this many bytes were stored.
+    pub bytes: u64,
+    /// After this much time.
+    pub interval: Duration,
+}
+
+impl Default for CheckpointPolicy {
+    fn default() -> Self {
+        Self { bytes: 1 << 30, interval: Duration::from_secs(120) }
+    }
+}
+
+#[derive(Default, Debug)]
+struct Counters {
+    blobs: AtomicU64,
+    plain: AtomicU64,
+    stored: AtomicU64,
+    packs: AtomicU64,
+    pack_bytes: AtomicU64,
+}
+
+/// State entries of packfiles that are durable but not yet named by a state.
+#[derive(Debug)]
+struct Pending {
+    locations: SpillWriter,
+    packs: Vec<(Id, i64)>,
+}
+
+/// One lane: an open packfile, or none yet.
+type LaneSlot = Mutex<Option<OpenPack>>;
+
+struct Closing {
+    ticket: u64,
+    pack: OpenPack,
+    padding: Padding,
+}
+
+/// Which packfiles are on their way: a checkpoint waits for those handed over before it, not for later ones.
+#[derive(Default)]
+struct Tickets {
+    next: u64,
+    open: BTreeSet<u64>,
+}
+
+/// What the session shares with its storage threads.
+struct Shared {
+    repository: Arc<Repository>,
+    padding: Padding,
+    pending: Mutex<Pending>,
+    failure: Mutex<Option<Error>>,
+    failed: AtomicBool,
+    counters: Counters,
+    /// Tickets of the packfiles handed to the storage threads and not yet durable.
+    in_flight: Mutex<Tickets>,
+    landed: std::sync::Condvar,
+}
+
+/// A session that adds to a store.
+pub struct Writer {
+    shared: Arc<Shared>,
+    base: Arc<Catalogue>,
+    /// Whether a packfile of the catalogue may be deduplicated against, by its ordinal.
+    usable: Vec<bool>,
+    /// Whether some packfile that should be live is not listed.
+    lost: bool,
+    known: KnownSet,
+    gate: RwLock<()>,
+    data: Vec<LaneSlot>,
+    metadata: LaneSlot,
+    closing: Option<Sender<Closing>>,
+    threads: Vec<JoinHandle<()>>,
+    lock: LockGuard,
+    snapshot: Id,
+    deletes: Vec<Delete>,
+    checkpoint: Mutex<CheckpointState>,
+    policy: CheckpointPolicy,
+    journal: Mutex<Option<JournalWriter>>,
+    /// Stored bytes at the last checkpoint.
+    covered: AtomicU64,
+}
+
+struct CheckpointState {
+    parent: Id,
+    last: Instant,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("snapshot", &self.snapshot).finish_non_exhaustive()
+    }
+}
+
+/// Storage threads of a session: one puts while another writes its packfile's end.
+const STORAGE_THREADS: usize = 2;
+const REMOTE_STORAGE_THREADS: usize = 4;
+
+impl Writer {
+    /// Opens a session that will commit `snapshot`: takes the shared lock, lists the packfiles.
+    pub fn open(
+        repository: &Arc<Repository>,
+        snapshot: Id,
+        policy: CheckpointPolicy,
+        journal: Option<JournalWriter>,
+    ) -> Result<Self, Error> {
+        let storage = repository.storage();
+        if storage.is_read_only() {
+            return Err(Error::ReadOnly(storage.location()));
+        }
+        repository.chunker().map_err(|error| Error::ReadOnly(error.to_string()))?;
+        let lock = repository.lock(snapshot, false)?;
+        let base = repository.catalogue();
+        let usable = usable_packs(storage.as_ref(), &base)?;
+        let padding = repository.padding();
+        let shared = Arc::new(Shared {
+            repository: Arc::clone(repository),
+            padding,
+            pending: Mutex::new(Pending {
+                locations: repository.spills().create()?,
+                packs: Vec::new(),
+            }),
+            failure: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            counters: Counters::default(),
+            in_flight: Mutex::default(),
+            landed: std::sync::Condvar::new(),
+        });
+        let count = if storage.is_remote() { REMOTE_STORAGE_THREADS } else { STORAGE_THREADS };
+        let (closing, packs) = bounded::<Closing>(0);
+        let threads = (0..count)
+            .map(|_| Shared::start(&shared, packs.clone()))
+            .collect::<Result<Vec<_>, Error>>()?;
+        let lanes = if repository.is_encrypted() { 2 } else { 1 };
+        Ok(Self {
+            shared,
+            lost: (0..usable.len()).any(|pack| !usable[pack] && base.is_live_pack(base.pack_id(pack))),
+            usable,
+            known: KnownSet::new(repository.spills()),
+            gate: RwLock::new(()),
+            data: (0..lanes).map(|_| Mutex::new(None)).collect(),
+            metadata: Mutex::new(None),
+            closing: Some(closing),
+            threads,
+            lock,
+            snapshot,
+            deletes: Vec::new(),
+            checkpoint: Mutex::new(CheckpointState { parent: base.newest(), last: Instant::now() }),
+            base,
+            policy,
+            journal: Mutex::new(journal),
+            covered: AtomicU64::new(0),
+        })
+    }
+
+    /// Returns the repository that is written.
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.shared.repository
+    }
+
+    /// Returns the id of the snapshot this session will commit.
+    pub fn snapshot(&self) -> Id {
+        self.snapshot
+    }
+
+    /// Marks a blob as known; returns whether it has to be stored.
+    fn claim(&self, kind: BlobType, id: Id) -> Result<bool, Error> {
+        if self.holds(kind, &id)? { Ok(false) } else { self.known.insert(kind, id) }
+    }
+
+    fn append(&self, kind: BlobType, id: Id, lane: Lane, encoded: &[u8], plain: usize) -> Result<(), Error> {
+        let slot = match lane {
+            Lane::Data => self.data_lane(),
+            Lane::Metadata | Lane::Tree => &self.metadata,
+        };
+        let full = self.append_to(slot, kind, id, encoded).inspect_err(|_| self.shared.poison())?;
+        let counters = &self.shared.counters;
+        counters.blobs.fetch_add(1, Ordering::Relaxed);
+        counters.plain.fetch_add(plain as u64, Ordering::Relaxed);
+        counters.stored.fetch_add(encoded.len() as u64, Ordering::Relaxed);
+        full.map_or(Ok(()), |pack| self.close(pack, false))
+    }
+
+    /// Appends under the lane's lock; returns the packfile if that filled it.
+    fn append_to(
+        &self,
+        slot: &LaneSlot,
+        kind: BlobType,
+        id: Id,
+        encoded: &[u8],
+    ) -> Result<Option<OpenPack>, Error> {
+        let mut open = lock(slot);
+        let mut pack = match open.take() {
+            Some(pack) => pack,
+            None => OpenPack::new(self.repository().storage().as_ref(), self.shared.padding)?,
+        };
+        pack.append(kind, id, encoded)?;
+        if pack.area() > self.repository().config().packfile.max {
+            return Ok(Some(pack));
+        }
+        *open = Some(pack);
+        Ok(None)
+    }
+
+    /// Picks a data lane: at random in encrypted stores, so that neighbours in a packfile tell little.
+    fn data_lane(&self) -> &LaneSlot {
+        match self.data.len() {
+            1 => &self.data[0],
+            count => &self.data[usize::try_from(random::below(count as u64)).expect("a small number")],
+        }
+    }
+
+    /// Hands a packfile to the storage threads; waits while they are all busy.
+    fn close(&self, pack: OpenPack, last: bool) -> Result<(), Error> {
+        if pack.is_empty() {
+            return Ok(());
+        }
+        let padding = match self.shared.padding {
+            Padding::Rounded { .. } => Padding::Rounded { last },
+            other => other,
+        };
+        let ticket = {
+            let mut tickets = lock(&self.shared.in_flight);
+            let ticket = tickets.next;
+            tickets.next += 1;
+            tickets.open.insert(ticket);
+            ticket
+        };
+        let closing = self.closing.as_ref().expect("open until finished");
+        closing.send(Closing { ticket, pack, padding }).map_err(|_| Error::Aborted)
+    }
+
+    /// Detaches what every lane has open.
+    fn detach(&self) -> Vec<OpenPack> {
+        self.data.iter().chain([&self.metadata]).filter_map(|slot| lock(slot).take()).collect()
+    }
+
+    /// Makes a checkpoint when enough was stored or enough time passed, unless another thread is at it.
+    fn checkpoint_when_due(&self) -> Result<(), Error> {
+        let stored = self.shared.counters.stored.load(Ordering::Relaxed);
+        let bytes = stored - self.covered.load(Ordering::Relaxed).min(stored);
+        // The clock is looked at now and then only.
+        if bytes < self.policy.bytes && !self.shared.counters.blobs.load(Ordering::Relaxed).is_multiple_of(64) {
+            return Ok(());
+        }
+        let Ok(mut state) = self.checkpoint.try_lock() else { return Ok(()) };
+        if bytes < self.policy.bytes && (bytes == 0 || state.last.elapsed() < self.policy.interval) {
+            return Ok(());
+        }
+        self.make_checkpoint(&mut state)
+    }
+
+    /// Puts what was stored so far under a state of its own, with the journal of what it covers.
+    fn make_checkpoint(&self, state: &mut CheckpointState) -> Result<(), Error> {
+        let packs = {
+            let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            self.covered.store(self.shared.counters.stored.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.put_journal()?;
+            self.detach()
+        };
+        for pack in packs {
+            self.close(pack, false)?;
+        }
+        self.shared.wait_for_packs()?;
+        let id = random::id();
+        self.put_state(id, &mut state.parent, &[])?;
+        state.last = Instant::now();
+        Ok(())
+    }
+
+    /// Stores the journal's records since the last checkpoint as blobs that upstream ignores.
+    fn put_journal(&self) -> Result<(), Error> {
+        let mut guard = lock(&self.journal);
+        let Some(journal) = guard.as_mut() else { return Ok(()) };
+        journal.drain(&mut |plain| {
+            let id = self.mac(plain);
+            let mut encoded = Vec::new();
+            self.repository().encoding().encode(Item::blob(BlobType::JOURNAL.0, id), plain, &mut encoded)?;
+            self.append(BlobType::JOURNAL, id, Lane::Metadata, &encoded, plain.len())
+        })
+    }
+
+    /// Puts a state with all pending entries; its id becomes the parent of the next one.
+    fn put_state(&self, id: Id, parent: &mut Id, deletes: &[Delete]) -> Result<(), Error> {
+        let repository = self.repository();
+        let fresh = repository.spills().create()?;
+        let pending = std::mem::replace(
+            &mut *lock(&self.shared.pending),
+            Pending { locations: fresh, packs: Vec::new() },
+        );
+        if pending.packs.is_empty() && deletes.is_empty() {
+            return Ok(());
+        }
+        let version = repository.state_version();
+        if version < Version::V1_1_0 && !deletes.is_empty() {
+            return Err(Error::OldStates);
+        }
+        let head = StateHead {
+            id,
+            version,
+            parent: *parent,
+            timestamp: Timestamp::now().unix_nanos(),
+            serial: if version > Version::V1_0_0 { [0; 16] } else { repository.config().repository_id },
+        };
+        let locations = pending.locations.finish()?;
+        let mut entries = |out: &mut dyn std::io::Write| {
+            let mut bytes = Vec::new();
+            deletes.iter().for_each(|delete| StateEntry::Delete(*delete).encode(&mut bytes));
+            out.write_all(&bytes)?;
+            let mut records = locations.forward();
+            while let Some(bytes) = records.next().map_err(std::io::Error::other)? {
+                out.write_all(bytes)?;
+            }
+            for (packfile, when) in &pending.packs {
+                bytes.clear();
+                StateEntry::Packfile(PackEntry { packfile: *packfile, state: id, when: *when })
+                    .encode(&mut bytes);
+                out.write_all(&bytes)?;
+            }
+            Ok(())
+        };
+        put_state(
+            repository.storage().as_ref(),
+            repository.keys(),
+            repository.encoding(),
+            &head,
+            &mut entries,
+        )?;
+        *parent = id;
+        Ok(())
+    }
+
+    /// Adds entries to the state that the commit will put, which take something out of the catalogue; that state
+    /// then descends from `after`, so that they are applied behind what they take back.
+    pub fn take_back(&mut self, deletes: Vec<Delete>, after: Option<Id>) {
+        self.deletes.extend(deletes);
+        if let Some(after) = after {
+            lock(&self.checkpoint).parent = after;
+        }
+    }
+
+    /// Stores a snapshot's header even where the store holds another one of this id.
+    pub fn put_header_anew(&self, plain: &[u8]) -> Result<(), Error> {
+        let (kind, id) = (BlobType::SNAPSHOT, self.snapshot);
+        let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let mut encoded = Vec::new();
+        self.repository().encoding().encode(Item::blob(kind.0, id), plain, &mut encoded)?;
+        self.append(kind, id, Lane::Tree, &encoded, plain.len())
+    }
+
+    /// Commits: closes and waits for every packfile, then puts the state named after the snapshot.
+    ///
+    /// The caller has put the snapshot's header. Nothing is visible until this returns `Ok`.
+    pub fn commit(mut self) -> Result<WriterStats, Error> {
+        self.shared.check()?;
+        for pack in self.detach() {
+            self.close(pack, true)?;
+        }
+        drop(self.closing.take());
+        for thread in self.threads.drain(..) {
+            thread.join().map_err(|_| Error::Aborted)?;
+        }
+        self.shared.take_failure()?;
+        if self.lock.lapsed() {
+            self.look_again()?;
+        }
+        let mut parent = lock(&self.checkpoint).parent;
+        let deletes = std::mem::take(&mut self.deletes);
+        self.put_state(self.snapshot, &mut parent, &deletes)?;
+        Ok(self.stats())
+    }
+
+    /// After a lapse of the lock: what was deduplicated against must still be there.
+    fn look_again(&self) -> Result<(), Error> {
+        let now = self.repository().reload()?;
+        for (ordinal, used) in self.usable.iter().enumerate() {
+            if *used && !now.is_live_pack(self.base.pack_id(ordinal)) {
+                return Err(Error::Overtaken);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.closing.take());
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl BlobSink for Writer {
+    fn mac_key(&self) -> &MacKey {
+        self.repository().keys().ids()
+    }
+
+    fn chunker(&self) -> &Chunker {
+        self.repository().chunker().expect("checked when the session was opened")
+    }
+
+    fn put_as(&self, kind: BlobType, id: Id, plain: &[u8], lane: Lane) -> Result<bool, Error> {
+        self.put_encoded(kind, id, lane, &mut |out| {
+            self.repository().encoding().encode(Item::blob(kind.0, id), plain, out)?;
+            Ok(plain.len())
+        })
+    }
+}
+
+impl Session for Writer {
+    fn put_encoded(&self, kind: BlobType, id: Id, lane: Lane, encode: &mut Encode<'_>) -> Result<bool, Error> {
+        self.shared.check()?;
+        {
+            let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+            if !self.claim(kind, id)? {
+                return Ok(false);
+            }
+            let mut encoded = Vec::new();
+            let plain = encode(&mut encoded).inspect_err(|_| self.shared.poison())?;
+            self.append(kind, id, lane, &encoded, plain)?;
+        }
+        self.checkpoint_when_due()?;
+        Ok(true)
+    }
+
+    fn covered(&self, path: &[u8], entry: &[u8]) -> Result<(), Error> {
+        match lock(&self.journal).as_mut() {
+            Some(journal) => journal.add(path, entry),
+            None => Ok(()),
+        }
+    }
+
+    fn holds(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        Ok(self.base.find(kind, id)?.iter().any(|place| self.usable[place.pack as usize]))
+    }
+
+    fn lost_packfiles(&self) -> bool {
+        self.lost
+    }
+
+    fn encoding(&self) -> &Encoding {
+        self.repository().encoding()
+    }
+
+    fn spills(&self) -> &SpillDir {
+        self.repository().spills()
+    }
+
+    fn is_ours_alone(&self) -> bool {
+        self.repository().is_ours_alone()
+    }
+
+    fn stats(&self) -> WriterStats {
+        let counters = &self.shared.counters;
+        WriterStats {
+            blob_count: counters.blobs.load(Ordering::Relaxed),
+            plain_bytes: counters.plain.load(Ordering::Relaxed),
+            stored_bytes: counters.stored.load(Ordering::Relaxed),
+            packfile_count: counters.packs.load(Ordering::Relaxed),
+            packfile_bytes: counters.pack_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Shared {
+    fn start(shared: &Arc<Self>, packs: Receiver<Closing>) -> Result<JoinHandle<()>, Error> {
+        let shared = Arc::clone(shared);
+        std::thread::Builder::new()
+            .name("packfiles".into())
+            .spawn(move || {
+                for closing in packs {
+                    shared.store(closing);
+                }
+            })
+            .map_err(|source| Error::spool("start a thread for", source))
+    }
+
+    fn store(&self, closing: Closing) {
+        let repository = &self.repository;
+        let stored = if self.failed.load(Ordering::Acquire) {
+            Err(Error::Aborted)
+        } else {
+            closing
+                .pack
+                .finish(
+                    repository.storage().as_ref(),
+                    repository.keys(),
+                    repository.encoding(),
+                    closing.padding,
+                )
+                .and_then(|pack| self.record(pack))
+        };
+        if let Err(error) = stored {
+            lock(&self.failure).get_or_insert(error);
+            self.poison();
+        }
+        lock(&self.in_flight).open.remove(&closing.ticket);
+        self.landed.notify_all();
+    }
+
+    fn record(&self, pack: StoredPack) -> Result<(), Error> {
+        self.counters.packs.fetch_add(1, Ordering::Relaxed);
+        self.counters.pack_bytes.fetch_add(pack.bytes, Ordering::Relaxed);
+        let mut bytes = Vec::with_capacity(pack.index.len() * 90);
+        for record in &pack.index {
+            StateEntry::Location(Location {
+                kind: record.kind,
+                version: record.version,
+                id: record.id,
+                packfile: pack.id,
+                offset: record.offset,
+                length: record.length,
+                flags: 0,
+            })
+            .encode(&mut bytes);
+        }
+        let mut pending = lock(&self.pending);
+        pending.locations.push(&[&bytes])?;
+        pending.packs.push((pack.id, pack.created.unix_nanos()));
+        Ok(())
+    }
+
+    fn poison(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.failed.load(Ordering::Acquire) { self.take_failure().and(Err(Error::Aborted)) } else { Ok(()) }
+    }
+
+    fn take_failure(&self) -> Result<(), Error> {
+        match lock(&self.failure).take() {
+            Some(error) => Err(error),
+            None if self.failed.load(Ordering::Acquire) => Err(Error::Aborted),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until every packfile handed over so far is durable.
+    fn wait_for_packs(&self) -> Result<(), Error> {
+        let mut in_flight = lock(&self.in_flight);
+        let until = in_flight.next;
+        while in_flight.open.first().is_some_and(|ticket| *ticket < until) {
+            in_flight = self.landed.wait(in_flight).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(in_flight);
+        self.take_failure()
+    }
+}
+
+/// Says for each packfile of the catalogue whether it is live and listed.
+fn usable_packs(storage: &dyn Storage, base: &Catalogue) -> Result<Vec<bool>, Error> {
+    let mut usable = vec![false; base.pack_count()];
+    storage.list(crate::connector::Kind::Packfile, &mut |listed| {
+        if let Some(ordinal) = base.pack_ordinal(&listed.id) {
+            usable[ordinal] = base.is_live_pack(listed.id);
+        }
+    })?;
+    Ok(usable)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

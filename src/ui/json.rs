@@ -1,0 +1,90 @@
+//! The shapes of `-json`: one object a line, `type` first.
+//!
+//! Members are only ever added. Ids are 64 hexadecimal digits, sizes are bytes, durations are seconds, times are
+//! RFC 3339 in UTC. Foreign strings are UTF-8 where they can be; a string with other bytes is spelt as
+//! [`Printable`](crate::base::Printable) does, and then `encoding` is `"printable"` beside it where that matters.
+//!
+//! | `type` | members |
+//! |---|---|
+//! | `progress` | `phase`, `files`, `objects`, `bytes`, `total_bytes`?, `errors`, `elapsed` |
+//! | `warning`, `notice` | `message` |
+//! | `problem` | `path`?, `message`, `severity` (`warning`, `error`) |
+//! | `error` | `message`, `causes` [string], `hint`?, `exit_code` |
+//! | `summary` | the members of the command's report |
+//!
+//! Results have the command's noun as their type: `snapshot`, `entry`, `store`, `source`, `destination`, `version`.
+
+use serde::Serialize;
+
+/// Something worth knowing that is no failure.
+#[derive(Serialize, Debug)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Message<'a> {
+    /// How far a long operation is.
+    Progress {
+        /// What is being done.
+        phase: &'a str,
+        /// Files or folders done.
+        files: u64,
+        /// Objects (contents, blobs) done.
+        objects: u64,
+        /// Bytes done.
+        bytes: u64,
+        /// Bytes to do, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total_bytes: Option<u64>,
+        /// Failures so far.
+        errors: u64,
+        /// Seconds since the start.
+        elapsed: f64,
+    },
+    /// A notice.
+    Notice {
+        /// What it says.
+        message: &'a str,
+    },
+    /// A warning.
+    Warning {
+        /// What it says.
+        message: &'a str,
+    },
+    /// A failure that ends the run.
+    Error {
+        /// What failed.
+        message: &'a str,
+        /// Why.
+        causes: &'a [String],
+        /// What to do.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<&'a str>,
+        /// The exit code that follows.
+        exit_code: u8,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_pinned() {
+        let json = |message: Message<'_>| serde_json::to_string(&message).unwrap();
+        assert_eq!(
+            json(Message::Error { message: "m", causes: &["c".into()], hint: None, exit_code: 66 }),
+            r#"{"type":"error","message":"m","causes":["c"],"exit_code":66}"#
+        );
+        assert_eq!(json(Message::Notice { message: "m" }), r#"{"type":"notice","message":"m"}"#);
+        assert_eq!(
+            json(Message::Progress {
+                phase: "reading",
+                files: 1,
+                objects: 2,
+                bytes: 3,
+                total_bytes: Some(4),
+                errors: 0,
+                elapsed: 0.5
+            }),
+            r#"{"type":"progress","phase":"reading","files":1,"objects":2,"bytes":3,"total_bytes":4,"errors":0,"elapsed":0.5}"#
+        );
+    }
+}
