@@ -21,15 +21,12 @@ use crate::base::{RawString, Timestamp};
 use crate::connector::{
     Change, Content, ContentInfo, Error, ErrorKind, Importer, Record, Result, SourceInfo, Work,
 };
-use crate::format::entry::{Entry, FileInfo, Mode};
+use crate::format::entry::{Entry, FileInfo, Mode, marked_device};
 
-/// The device of every entry that carries metadata of ours: "PLAK" and four zero bytes. Upstream's importer reports
-/// other numbers, so it never takes such an entry for its own and loses what it carries (FORMAT.md, quirks).
-const DEVICE: u64 = 0x504c_414b_0000_0000;
 /// An object's mode, as upstream's S3 source reports it.
-const FILE_MODE: u32 = 0o700;
-/// A folder's mode, as upstream makes it: directory, 0750.
-const FOLDER_MODE: u32 = 0x8000_0000 | 0o750;
+const FILE_MODE: Mode = Mode::regular(0o700);
+/// A folder's mode, as upstream makes it.
+const FOLDER_MODE: Mode = Mode::dir(0o750);
 /// How often in a row a content may break off without one byte more.
 const MAX_STALLS: u32 = 3;
 
@@ -72,39 +69,24 @@ impl S3Importer {
     }
 }
 
-fn info(name: RawString, size: u64, mode: u32, modified: Timestamp, device: u64) -> FileInfo {
-    FileInfo {
-        name,
-        size: i64::try_from(size).unwrap_or(i64::MAX),
-        mode: Mode(mode),
-        modified,
-        device,
-        inode: 0,
-        uid: 0,
-        gid: 0,
-        links: 0,
-        user: RawString::new(),
-        group: RawString::new(),
-        flags: 0,
-    }
-}
-
 fn folder(path: RawString, name: RawString) -> Record {
-    Record {
-        path,
-        info: Ok(info(name, 0, FOLDER_MODE, Timestamp::EPOCH, 0)),
-        symlink_target: None,
-        metadata: Vec::new(),
-        locator: Vec::new(),
-    }
+    let info = FileInfo { modified: Timestamp::EPOCH, ..FileInfo::new(name, FOLDER_MODE) };
+    Record { path, info: Ok(info), symlink_target: None, metadata: Vec::new(), locator: Vec::new() }
 }
 
 fn record(object: Listed) -> Record {
     let path = path_of(&object.key);
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     let modified = object.time().map_or(Timestamp::EPOCH, |time| Timestamp::from(std::time::SystemTime::from(time)));
+    let info = FileInfo {
+        size: i64::try_from(object.size).unwrap_or(i64::MAX),
+        modified,
+        // The entry will carry metadata of ours.
+        device: marked_device(0),
+        ..FileInfo::new(RawString::from(name), FILE_MODE)
+    };
     Record {
-        info: Ok(info(RawString::from(name), object.size, FILE_MODE, modified, DEVICE)),
+        info: Ok(info),
         path,
         symlink_target: None,
         metadata: metadata::from_listing(&object),
@@ -308,6 +290,7 @@ impl Content for ObjectContent {
         }
         let lost = self.tags(&mut out)?;
         out.extend(metadata::not_captured(&lost));
+        metadata::sort(&mut out);
         let content_type = metadata::get(&out, "s3.content-type").and_then(|value| String::from_utf8(value.to_vec()).ok());
         Ok(ContentInfo { metadata: out, content_type })
     }

@@ -11,6 +11,7 @@
 //! | `s3.meta.<name>` | the bytes of `x-amz-meta-<name>` | GET |
 //! | `s3.tags` | a query string, sorted by name | GET of the tags |
 //! | `s3.version-id` | | GET |
+//! | `s3.checksum.<alg>` | the server's checksum, base 64 | GET |
 //! | `s3.not-captured` | what there is but could not be read, separated by commas: `tags`, `metadata` | GET |
 //!
 //! Values are bytes: a server may hand out text that is not UTF-8, or RFC 2047 words, and gets back what it gave.
@@ -32,6 +33,7 @@ pub(super) const TAGS: &str = "s3.tags";
 const VERSION_ID: &str = "s3.version-id";
 const NOT_CAPTURED: &str = "s3.not-captured";
 const META: &str = "s3.meta.";
+const CHECKSUM: &str = "s3.checksum.";
 const META_HEADER: &str = "x-amz-meta-";
 
 /// System headers and their keys.
@@ -65,7 +67,14 @@ pub(super) fn from_listing(object: &Listed) -> Vec<Metadata> {
     if !object.class.is_empty() {
         out.push(item(STORAGE_CLASS, object.class.as_str()));
     }
+    sort(&mut out);
     out
+}
+
+/// Puts metadata into the order an entry has it in: by the bytes of the keys, which differ.
+pub(super) fn sort(metadata: &mut Vec<Metadata>) {
+    metadata.sort_by(|a, b| a.key.cmp(&b.key));
+    metadata.dedup_by(|a, b| a.key == b.key);
 }
 
 /// Returns what the headers of a GET tell of an object.
@@ -81,6 +90,8 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Vec<Metadata> {
     for (name, value) in headers {
         if let Some(name) = name.as_str().strip_prefix(META_HEADER) {
             out.push(item(format!("{META}{name}"), value.as_bytes()));
+        } else if let Some(algorithm) = name.as_str().strip_prefix("x-amz-checksum-").filter(|a| *a != "type") {
+            out.push(item(format!("{CHECKSUM}{algorithm}"), value.as_bytes()));
         }
     }
     if let Some(id) = headers.get("x-amz-version-id").filter(|id| id.as_bytes() != b"null") {
@@ -172,7 +183,7 @@ impl Headers {
             (true, nanos) => format!("-{}.{:09}", (modified.secs + 1).unsigned_abs(), 1_000_000_000 - nanos),
         };
         out.add("x-amz-meta-mtime", mtime.as_bytes(), "modification time");
-        out.add("x-amz-meta-mode", format!("{:o}", unix_mode(info.mode.0)).as_bytes(), "mode");
+        out.add("x-amz-meta-mode", format!("{:o}", info.mode.to_unix()).as_bytes(), "mode");
         out.add("x-amz-meta-uid", info.uid.to_string().as_bytes(), "owner");
         out.add("x-amz-meta-gid", info.gid.to_string().as_bytes(), "group");
         out
@@ -185,12 +196,6 @@ impl Headers {
             self.lost.push(what.to_owned());
         }
     }
-}
-
-/// Returns a regular file's Unix mode (FORMAT.md, "Mode bits").
-fn unix_mode(mode: u32) -> u32 {
-    let bit = |go: u32, unix: u32| if mode >> go & 1 == 1 { unix } else { 0 };
-    0o100_000 | (mode & 0o777) | bit(23, 0o4000) | bit(22, 0o2000) | bit(20, 0o1000)
 }
 
 #[cfg(test)]
@@ -248,11 +253,5 @@ mod tests {
         for name in ["GLACIER", "DEEP_ARCHIVE", "STANDARD", ""] {
             assert_eq!(class(name), None);
         }
-    }
-
-    #[test]
-    fn unix_modes() {
-        assert_eq!(unix_mode(0x1a4), 0o100_644);
-        assert_eq!(unix_mode(0x0080_01ed), 0o104_755);
     }
 }

@@ -1,51 +1,20 @@
 //! Keys and the paths they get in a snapshot's tree.
 //!
-//! A key is cut at its slashes; each segment becomes a name by one injective rule (FORMAT.md, "S3 objects"). A
-//! segment stands as it is unless it is empty, `.` or `..`, holds a NUL, or begins with `%~`: then the name is
-//! `%~` followed by the segment with `%`, NUL and the dots of `.` and `..` percent-encoded.
+//! A key is cut at its slashes; each segment becomes a name by the one injective rule of
+//! [`format::path`](crate::format::path) (FORMAT.md, "Names of S3 objects").
 //!
 //! An object `a` beside a folder `a` (there is a key `a/b`) gets a marked name too, but only whoever has seen all
 //! keys can know that: the names made here are the plain ones, and the build of the tree renames what collides.
 
 use crate::base::RawString;
-
-/// What a marked name begins with.
-const MARK: &[u8] = b"%~";
-
-/// Returns the name of a key's segment.
-pub(super) fn escape_segment(segment: &[u8]) -> Vec<u8> {
-    let odd = matches!(segment, b"" | b"." | b"..") || segment.starts_with(MARK) || segment.contains(&0);
-    if !odd {
-        return segment.to_vec();
-    }
-    let dots = matches!(segment, b"." | b"..");
-    let mut name = MARK.to_vec();
-    for &byte in segment {
-        match byte {
-            b'%' => name.extend_from_slice(b"%25"),
-            0 => name.extend_from_slice(b"%00"),
-            b'.' if dots => name.extend_from_slice(b"%2E"),
-            byte => name.push(byte),
-        }
-    }
-    name
-}
-
-/// Returns the segment of a name: the reverse of [`escape_segment`], and of the renaming of objects that stand
-/// beside a folder of their name.
-pub(super) fn unescape_segment(name: &[u8]) -> Vec<u8> {
-    let Some(mut rest) = name.strip_prefix(MARK) else { return name.to_vec() };
-    // An escaped name that collided is marked twice.
-    rest = rest.strip_prefix(MARK).unwrap_or(rest);
-    percent_encoding::percent_decode(rest).collect()
-}
+use crate::format::path::{escape_segment, unescape_segment};
 
 /// Returns the absolute path of a key.
 pub(super) fn path_of(key: &[u8]) -> RawString {
     let mut path = Vec::with_capacity(key.len() + 2);
     for segment in key.split(|&byte| byte == b'/') {
         path.push(b'/');
-        path.extend_from_slice(&escape_segment(segment));
+        path.extend_from_slice(&escape_segment(segment, false));
     }
     path.into()
 }
@@ -56,7 +25,7 @@ pub(super) fn tail_of(key: &[u8], path: &[u8]) -> Option<Vec<u8>> {
     let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
     let segments: Vec<&[u8]> = key.split(|&byte| byte == b'/').collect();
     let tail = &segments[segments.len().checked_sub(names.len())?..];
-    let same = names.iter().zip(tail).all(|(name, segment)| unescape_segment(name) == *segment);
+    let same = names.iter().zip(tail).all(|(name, segment)| unescape_segment(name).as_deref() == Some(*segment));
     same.then(|| tail.join(&b'/'))
 }
 
@@ -85,13 +54,6 @@ mod tests {
         for (key, path) in cases {
             assert_eq!(path_of(key).as_bytes(), path, "{}", key.escape_ascii());
         }
-    }
-
-    #[test]
-    fn renamed_objects_decode_to_their_segment() {
-        assert_eq!(unescape_segment(b"%~a"), b"a");
-        assert_eq!(unescape_segment(b"%~%~%2E"), b".");
-        assert_eq!(unescape_segment(b"%~%~"), b"");
     }
 
     #[test]
