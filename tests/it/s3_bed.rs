@@ -3,14 +3,13 @@
 //! `S3_ENDPOINT` (`http://host:port`), `S3_ACCESS_KEY`, `S3_SECRET_KEY` and, where the server checks it,
 //! `S3_REGION` name a real server; tests make a bucket of their own there and remove it.
 
-use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::time::Duration;
 
 use plakar::connectors::s3::Options;
 use ureq::http::HeaderMap;
 
-use crate::s3server::{self, S3Server, authorize, elements, percent_decode, percent_encode};
+use crate::s3server::{self, S3Server, authorize, elements, percent_decode, percent_encode, unescape};
 
 /// A bucket on some server, with a way to it that is not the product's.
 #[derive(Debug)]
@@ -102,18 +101,14 @@ impl Bed {
 
     /// The same under other keys.
     pub(crate) fn options_as(&self, access_key: &str, secret: &str, prefix: &str, more: &[(&str, &str)]) -> Options {
-        let mut map: BTreeMap<String, String> = [
+        let own = [
             ("access_key", access_key),
             ("secret_access_key", secret),
             ("use_tls", "false"),
             ("region", &self.region),
-        ]
-        .iter()
-        .chain(more)
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-        map.retain(|_, value| !value.is_empty());
-        let mut options = Options::parse(&self.location(prefix), &map, &|_| None).unwrap();
+        ];
+        let all = own.iter().chain(more).copied();
+        let mut options = Options::parse(&self.location(prefix), all, &|_| None).unwrap();
         options.tuning.base_delay = Duration::from_millis(1);
         options.tuning.throttle_delay = Duration::from_millis(1);
         options.tuning.max_delay = Duration::from_millis(20);
@@ -185,7 +180,7 @@ impl Bed {
             let query = format!("{token}encoding-type=url&list-type=2");
             let text = String::from_utf8(self.request("GET", None, &query, &[], b"").body).unwrap();
             let found = elements(&text, "Key");
-            keys.extend(found.iter().map(|key| percent_decode(key.replace('+', " ").as_bytes())));
+            keys.extend(found.iter().map(|key| percent_decode(unescape(key).replace('+', " ").as_bytes())));
             match elements(&text, "NextContinuationToken").first() {
                 Some(next) => token = format!("continuation-token={}&", percent_encode(next.as_bytes(), b"")),
                 None => break,

@@ -227,7 +227,8 @@ pub struct Context {
 impl Location {
     /// Reads `s3://X/…`. The error is a sentence for people.
     pub fn parse(text: &str, context: &Context) -> Result<Self, String> {
-        let rest = text.strip_prefix("s3://").ok_or("an S3 location starts with s3://")?;
+        let scheme = text.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("s3://"));
+        let rest = &text[scheme.ok_or("an S3 location starts with s3://")?.len()..];
         let (first, path) = rest.split_once('/').unwrap_or((rest, ""));
         if first.contains('@') {
             return Err("a location holds no keys; set access_key and secret_access_key".into());

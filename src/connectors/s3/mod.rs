@@ -17,16 +17,16 @@
 
 pub mod client;
 pub mod credentials;
-//pub mod exporter;
-//pub mod importer;
+pub mod exporter;
+pub mod importer;
 pub mod location;
-//mod metadata;
-//mod names;
+mod metadata;
+mod names;
 pub mod options;
 mod sse;
 pub mod store;
 
-//pub use exporter::{ExportOptions, S3Exporter};
-//pub use importer::S3Importer;
+pub use exporter::{ExportOptions, S3Exporter};
+pub use importer::S3Importer;
 pub use options::Options;
 pub use store::S3Store;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::credentials::{Credentials, Given};
 use super::location::{Context, Location, is_region};
 use super::sse::CustomerKey;
+use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 
 /// Every option an S3 connector knows, in the order they are documented.
-pub const KNOWN: [&str; 23] = [
+pub const KNOWN: [&str; 24] = [
     "location",
     "uri",
     "type",
@@ -30,6 +31,7 @@ pub const KNOWN: [&str; 23] = [
     "sse_customer_key",
     "passphrase",
     "passphrase_cmd",
+    "keyfile",
     "environment",
     "data_class",
     "versions",
@@ -110,6 +112,8 @@ pub struct Options {
     pub storage_class: Option<String>,
     /// Time limits, retries and parallelism.
     pub tuning: Tuning,
+    /// Ends what waits or tries again.
+    pub cancel: Cancel,
     pub(super) customer_key: Option<CustomerKey>,
     pub(super) proxy: Option<ProxySettings>,
 }
@@ -118,15 +122,16 @@ impl Options {
     /// Reads a location and its options. An empty `location` is taken from the options `location` or `uri`.
     ///
     /// The environment is asked through `environment` alone. Fails with `Invalid`; no secret is in the error.
-    pub fn parse(
+    pub fn parse<'a>(
         location: &str,
-        options: &BTreeMap<String, String>,
+        options: impl IntoIterator<Item = (&'a str, &'a str)>,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self> {
-        let get = |name: &str| options.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        let options: BTreeMap<&str, &str> = options.into_iter().collect();
+        let get = |name: &str| options.get(name).copied().filter(|value| !value.is_empty());
         let location = if location.is_empty() { get("location").or_else(|| get("uri")).unwrap_or("") } else { location };
         let invalid = |what: String| Error::new(ErrorKind::Invalid, "use", shown(location)).detail(what);
-        check_names(options).map_err(invalid)?;
+        check_names(&options).map_err(invalid)?;
         let env = |name: &str| environment(name).filter(|value| !value.is_empty());
 
         let region = get("region").map(str::to_owned);
@@ -174,6 +179,7 @@ impl Options {
             credentials,
             use_tls,
             tuning,
+            cancel: Cancel::new(),
             customer_key,
         })
     }
@@ -209,10 +215,10 @@ fn join(prefix: &str, root: &str) -> String {
     }
 }
 
-fn check_names(options: &BTreeMap<String, String>) -> Result<(), String> {
+fn check_names(options: &BTreeMap<&str, &str>) -> Result<(), String> {
     for name in options.keys() {
-        if !KNOWN.contains(&name.as_str()) {
-            let nearest = KNOWN.iter().min_by_key(|known| distance(name, known)).filter(|k| distance(name, k) <= 4);
+        if !KNOWN.contains(name) {
+            let nearest = KNOWN.iter().min_by_key(|known| strsim::damerau_levenshtein(name, known)).filter(|k| strsim::damerau_levenshtein(name, k) <= 4);
             let hint = nearest.map(|known| format!(" (did you mean {known}?)")).unwrap_or_default();
             return Err(format!("unknown option {name}{hint}; known are {}", KNOWN.join(", ")));
         }
@@ -222,27 +228,11 @@ fn check_names(options: &BTreeMap<String, String>) -> Result<(), String> {
         ("versions", "old versions are not captured yet"),
     ];
     for (name, why) in refused {
-        if options.get(name).is_some_and(|value| !matches!(value.as_str(), "" | "false" | "latest")) {
+        if options.get(name).is_some_and(|value| !matches!(*value, "" | "false" | "latest")) {
             return Err(format!("option {name} is not supported: {why}"));
         }
     }
     Ok(())
-}
-
-/// Returns the number of single-character edits between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
@@ -289,8 +279,8 @@ mod tests {
     }
 
     fn parse_env(location: &str, options: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Options> {
-        let map = KEYS.iter().chain(options).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        Options::parse(location, &map, &|name| {
+        let all = KEYS.iter().chain(options).copied();
+        Options::parse(location, all, &|name| {
             env.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
         })
     }

@@ -166,24 +166,36 @@ impl Storage for S3Store {
         if current != expected {
             return Err(self.changed());
         }
-        let condition = if !etag.is_empty() && self.honours_conditions()? {
-            Condition::IfMatch(etag)
+        let conditions = if !etag.is_empty() && self.honours_conditions()? {
+            // Some servers (Ceph 18 for one) compare without the quotes; a wrong guess is refused, never accepted.
+            vec![Condition::IfMatch(format!("\"{etag}\"")), Condition::IfMatch(etag)]
         } else {
             // The caller holds the store's lock; looking again right before is all that is left to do.
-            if self.config()? != expected {
-                return Err(self.changed());
-            }
-            Condition::Always
+            vec![Condition::Always]
         };
-        let result = self.client.put(&key, &self.put_headers(false), Source::Bytes(new), &condition);
-        if let Err(failure) = result {
-            // A lost answer: the write may have happened.
-            if self.config().is_ok_and(|now| now == new) {
-                return Ok(());
+        let mut refusal = None;
+        for condition in conditions {
+            if self.config()? != expected {
+                break;
             }
-            return Err(if matches!(failure.status, 409 | 412) { self.changed() } else { failure.into() });
+            match self.client.put(&key, &self.put_headers(false), Source::Bytes(new), &condition) {
+                Ok(_) => {
+                    refusal = None;
+                    break;
+                }
+                Err(failure) => refusal = Some(failure),
+            }
+            if refusal.as_ref().is_none_or(|failure| !matches!(failure.status, 409 | 412)) {
+                break;
+            }
         }
-        if self.config()? == new { Ok(()) } else { Err(self.changed()) }
+        // Read back whatever was answered: a lost answer does not mean that the write was lost.
+        match (self.config(), refusal) {
+            (Ok(now), _) if now == new => Ok(()),
+            (_, Some(failure)) if !matches!(failure.status, 409 | 412) => Err(failure.into()),
+            (Err(error), None) => Err(error),
+            _ => Err(self.changed()),
+        }
     }
 
     fn list(&self, kind: Kind, each: &mut dyn FnMut(Listed)) -> Result<()> {

@@ -26,7 +26,7 @@ pub(crate) use access::Key;
 pub(crate) use backend::Object;
 use backend::Backend;
 pub(crate) use fault::{Action, Counters, Fault};
-pub(crate) use wire::{elements, percent_decode, percent_encode};
+pub(crate) use wire::{elements, percent_decode, percent_encode, unescape};
 
 /// The access key every server starts with.
 pub(crate) const ACCESS_KEY: &str = "AKIDTESTEXAMPLE";

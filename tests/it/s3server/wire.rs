@@ -160,7 +160,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// Undoes [`escape`].
-pub(super) fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('&') {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::location::is_region;
 use super::xml::Element;
+use crate::base::Printable;
 use crate::connector::{Error, ErrorKind};
 
 /// The result of a request.
@@ -222,18 +223,10 @@ fn hint(code: &str) -> Option<&'static str> {
     })
 }
 
-/// Makes a foreign text printable: control and format characters are escaped, the length is bounded.
+/// Makes a foreign text printable, and no longer than so many characters.
 pub(super) fn printable(text: &str, limit: usize) -> String {
-    let mut out = String::new();
-    for c in text.chars().take(limit) {
-        let odd = c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if odd {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    let text: String = text.chars().take(limit).collect();
+    Printable::message(&text).to_string()
 }
 
 #[cfg(test)]
@@ -279,7 +272,7 @@ mod tests {
                     <Region>evil.example/#</Region></Error>";
         let got = fail(400, body);
         assert_eq!(got.code, "Bad31mCode");
-        assert_eq!(got.message, "a\\u{1b}[2Jb\\u{202e}c");
+        assert_eq!(got.message, "a\\x1b[2Jb\\u{202e}c");
         assert_eq!(got.region, None);
         let error = Error::from(got).to_string();
         assert!(error.starts_with("cannot get s3://h/b/k: Bad31mCode, HTTP 400"), "{error}");

@@ -29,7 +29,8 @@ pub(in super::super) enum Condition {
     Always,
     /// That there is nothing. Servers that do not know the condition ignore it.
     IfAbsent,
-    /// That there is this version, by its ETag without quotes.
+    /// That there is this version; the value goes out as it stands. Quotes belong to it, but there are servers
+    /// that compare without them.
     IfMatch(String),
 }
 
@@ -221,7 +222,7 @@ impl Client {
         match condition {
             Condition::Always => {}
             Condition::IfAbsent => request = request.header("if-none-match", "*"),
-            Condition::IfMatch(etag) => request = request.header("if-match", format!("\"{etag}\"")),
+            Condition::IfMatch(etag) => request = request.header("if-match", etag.as_str()),
         }
         self.customer_key(&mut request.headers);
         self.send_content(request, source)
@@ -329,10 +330,13 @@ impl Client {
         })
     }
 
-    /// Reads an object's tags as a query string, sorted by name.
-    pub(in super::super) fn tags(&self, key: &[u8]) -> Result<String> {
+    /// Reads the tags of an object, of one version where it is named, as a query string sorted by name.
+    pub(in super::super) fn tags(&self, key: &[u8], version: Option<&str>) -> Result<String> {
         let target = self.target(Some(key));
-        let request = Request::new("read the tags of", Method::Get, Some(key)).query("tagging", "");
+        let mut request = Request::new("read the tags of", Method::Get, Some(key)).query("tagging", "");
+        if let Some(version) = version.filter(|version| *version != "null") {
+            request = request.query("versionId", version);
+        }
         self.run(&request, Payload::None, &mut |response| {
             let root = root(response, "read the tags of", &target, "Tagging")?;
             let set = root.child("TagSet").map(|set| set.children.as_slice()).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rusty_s3::Method;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
@@ -17,6 +17,7 @@ use super::failure::{Again, Answer, Failure, Result, classify, printable};
 use super::gate::Gate;
 use super::retry::Retry;
 use super::sign::{Unsigned, encode, presign};
+use crate::base::Printable;
 use crate::connector;
 
 /// The longest error answer that is read.
@@ -182,7 +183,7 @@ impl Client {
         let place = &self.options.location;
         let base = format!("s3://{}/{}", place.endpoint.authority(), place.bucket);
         match key {
-            Some(key) => format!("{base}/{}", printable(&String::from_utf8_lossy(key), 1024)),
+            Some(key) => format!("{base}/{}", Printable::new(key)),
             None => base,
         }
     }
@@ -204,6 +205,9 @@ impl Client {
         let mut retry = Retry::new(&self.options.tuning);
         let (mut moved, mut wound) = (false, false);
         loop {
+            if self.options.cancel.is_cancelled() {
+                return Err(Failure::new(connector::ErrorKind::Cancelled, request.op, &target, "cancelled"));
+            }
             let mut failure = match self.attempt(request, payload, &target).and_then(&mut *consume) {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
@@ -220,12 +224,23 @@ impl Client {
                 self.gate.throttled();
             }
             match retry.next(&failure) {
-                Some(pause) => std::thread::sleep(pause),
+                Some(pause) => self.pause(pause),
                 None => {
                     failure.attempts = retry.failures();
                     self.advise(&mut failure);
                     return Err(failure);
                 }
+            }
+        }
+    }
+
+    /// Waits, but not longer than until everything is to end.
+    fn pause(&self, pause: Duration) {
+        let end = Instant::now() + pause;
+        while !self.options.cancel.is_cancelled() {
+            match end.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => std::thread::sleep(left.min(Duration::from_millis(50))),
+                _ => return,
             }
         }
     }

@@ -1,0 +1,355 @@
+//! A bucket as a destination: a file becomes an object.
+//!
+//! **Keys.** What came from a bucket gets its own key back, below the destination's prefix: the last segments of
+//! the raw key, as many as the item's path has, so that a part of a snapshot keeps its exact spelling too. What
+//! came from elsewhere gets its path. Keys are only ever appended to the prefix; nothing in them is resolved.
+//!
+//! **What comes along.** System headers, user metadata, tags, storage class and redirect of an object; mode, owner
+//! and time of a file as user metadata. A cold class is not written back unless the connector is told to use it.
+//! What the server refuses (tags without the permission, a class it does not know) is left out and reported.
+//!
+//! **Large objects** go up in parts, each read again from the content source when it has to be sent again.
+
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::client::{Client, Condition, Failure, Part, PartSizes, Put, Result as Answer, Rewind, Source};
+use super::metadata::{self, Headers};
+use super::names::tail_of;
+use super::options::Options;
+use crate::base::RawString;
+use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Result, Work};
+use crate::format::path;
+
+/// The longest key, in bytes.
+const MAX_KEY: usize = 1024;
+/// Contents up to this many bytes are read whole and go out under a checksum.
+const SMALL: u64 = 1 << 20;
+/// Larger ones are read in pieces of this many bytes.
+const PIECE: usize = 512 << 10;
+/// Parts of one object in flight.
+const PARTS_AT_ONCE: u64 = 4;
+
+/// How a bucket is written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ExportOptions {
+    /// Whether an empty folder becomes an object whose key ends in a slash.
+    pub folder_markers: bool,
+}
+
+/// A destination of objects.
+#[derive(Debug)]
+pub struct S3Exporter {
+    client: Client,
+    /// Empty, or ending in a slash.
+    prefix: Vec<u8>,
+    options: ExportOptions,
+    /// Folders that have nothing in them so far, where markers are wanted.
+    empty: Mutex<HashSet<RawString>>,
+    /// Set once tags were refused and the object went through without them.
+    tags_refused: AtomicBool,
+}
+
+impl S3Exporter {
+    /// Makes the connector; no request is sent yet.
+    pub fn new(options: Options, export: ExportOptions) -> Result<Self> {
+        let prefix = options.folder_prefix();
+        Ok(Self {
+            client: Client::new(options)?,
+            prefix,
+            options: export,
+            empty: Mutex::default(),
+            tags_refused: AtomicBool::new(false),
+        })
+    }
+
+    /// Returns the key of an item, or why it can have none.
+    fn key_of(&self, item: &Item<'_>) -> std::result::Result<Vec<u8>, Outcome> {
+        let refuse = |why: &str| Err(Outcome::Unsupported(why.into()));
+        let path = item.path.as_bytes();
+        let raw = item.entry.metadata(metadata::KEY).and_then(|key| tail_of(key, path));
+        let name = match raw {
+            Some(raw) => raw,
+            None if std::str::from_utf8(path).is_err() => return refuse("a key is UTF-8, this name is not"),
+            None => path.to_vec(),
+        };
+        if name.is_empty() {
+            return refuse("an object needs a key");
+        }
+        let key = [self.prefix.as_slice(), &name].concat();
+        if key.len() > MAX_KEY {
+            return refuse("the key would be longer than 1024 bytes");
+        }
+        Ok(key)
+    }
+
+    /// Notes that a folder is there, and that the one it lies in is not empty.
+    fn note(&self, item: &Item<'_>, is_folder: bool) {
+        if !self.options.folder_markers || item.path.is_empty() {
+            return;
+        }
+        let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
+        empty.remove(path::parent(item.path));
+        if is_folder {
+            empty.insert(item.path.clone());
+        }
+    }
+
+    /// Puts an object, making the bucket if the server says that there is none.
+    fn store(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<()> {
+        match self.upload(key, put, content) {
+            Err(failure) if failure.is_no_bucket() => {
+                self.client.create_bucket()?;
+                self.upload(key, put, content)
+            }
+            result => result,
+        }
+    }
+
+    fn upload(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<()> {
+        let size = content.size();
+        let tuning = &self.client.options().tuning;
+        if size <= SMALL {
+            let mut bytes = vec![0; usize::try_from(size).expect("a MiB at most")];
+            content.read_at(0, &mut bytes).map_err(|error| self.unreadable(key, error))?;
+            self.client.put(key, put, Source::Bytes(&bytes), &Condition::Always)?;
+        } else if size < tuning.multipart_threshold {
+            let whole = ContentRange { content, start: 0, length: size };
+            self.client.put(key, put, Source::Streamed(&whole), &Condition::Always)?;
+        } else {
+            let Some(plan) = PartSizes::plan(size, tuning.part_size, self.client.max_parts()) else {
+                let target = self.client.target(Some(key));
+                return Err(Failure::new(ErrorKind::Full, "upload", &target, "too large for an object here"));
+            };
+            self.upload_parts(key, put, content, plan)?;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, key: &[u8], error: Error) -> Box<Failure> {
+        let mut failure = Failure::new(error.kind, "put", &self.client.target(Some(key)), "");
+        failure.cause = Some(Box::new(error));
+        failure
+    }
+
+    fn upload_parts(&self, key: &[u8], put: &Put, content: &dyn ContentSource, plan: PartSizes) -> Answer<()> {
+        let upload = self.client.begin_upload(key, put)?;
+        let result = self
+            .send_parts(key, &upload, content, plan)
+            .and_then(|parts| self.client.complete_upload(key, &upload, &parts, plan.total));
+        let Err(mut failure) = result else { return Ok(()) };
+        if let Err(left) = self.client.abort_upload(key, &upload) {
+            failure.message = format!("{}; the parts sent so far are left behind: {left}", failure.message);
+        }
+        Err(failure)
+    }
+
+    /// Sends all parts, several at a time. The first failure ends it.
+    fn send_parts(&self, key: &[u8], upload: &str, content: &dyn ContentSource, plan: PartSizes) -> Answer<Vec<Part>> {
+        let next = AtomicU64::new(0);
+        let stop = AtomicBool::new(false);
+        let done = Mutex::new((Vec::new(), None));
+        let work = || {
+            while !stop.load(Ordering::Relaxed) {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= plan.count() {
+                    return;
+                }
+                let (start, length) = plan.range(index);
+                let range = ContentRange { content, start, length };
+                let result = self.client.upload_part(key, upload, index + 1, Source::Streamed(&range));
+                let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                match result {
+                    Ok(part) => done.0.push(part),
+                    Err(failure) => {
+                        stop.store(true, Ordering::Relaxed);
+                        done.1.get_or_insert(failure);
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..plan.count().min(PARTS_AT_ONCE) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let (mut parts, failure) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        parts.sort_unstable_by_key(|part: &Part| part.number);
+        failure.map_or(Ok(parts), Err)
+    }
+}
+
+impl Exporter for S3Exporter {
+    fn location(&self) -> String {
+        self.client.options().describe()
+    }
+
+    fn folder(&self, item: &Item<'_>) -> Result<Outcome> {
+        self.note(item, true);
+        Ok(Outcome::Restored)
+    }
+
+    fn file(&self, item: &Item<'_>, content: &dyn ContentSource) -> Result<Outcome> {
+        self.note(item, false);
+        let key = match self.key_of(item) {
+            Ok(key) => key,
+            Err(outcome) => return Ok(outcome),
+        };
+        let from_bucket = item.entry.metadata(metadata::KEY).is_some();
+        let mut headers = if from_bucket {
+            Headers::of_object(&item.entry.metadata)
+        } else {
+            Headers::of_file(item.entry)
+        };
+        if !item.xattrs.is_empty() {
+            headers.lost.push("extended attributes".into());
+        }
+        let chosen = self.client.options().storage_class.as_ref();
+        let mut wish = Wish {
+            class: chosen.map(|class| class.clone().into_bytes()).or(headers.class),
+            // A class that was asked for is not left out in silence.
+            class_is_optional: chosen.is_none(),
+            tags: headers.tags.filter(|_| !self.tags_refused.load(Ordering::Relaxed)),
+            headers: headers.headers,
+        };
+        let mut lost = headers.lost;
+        if self.tags_refused.load(Ordering::Relaxed) && item.entry.metadata(metadata::TAGS).is_some() {
+            lost.push("tags".into());
+        }
+        loop {
+            let Err(failure) = self.store(&key, &wish.put(), content) else { break };
+            match wish.relent(&failure) {
+                Some(what) => lost.push(what),
+                None => return Err(failure.into()),
+            }
+        }
+        if lost.iter().any(|what| what == "tags") {
+            self.tags_refused.store(true, Ordering::Relaxed);
+        }
+        Ok(if lost.is_empty() { Outcome::Restored } else { Outcome::Partly(lost) })
+    }
+
+    fn special(&self, item: &Item<'_>) -> Result<Outcome> {
+        self.note(item, false);
+        let mode = item.entry.info.mode;
+        let what = if mode.is_symlink() { "symbolic links" } else { "special files" };
+        Ok(Outcome::Unsupported(format!("{what} have no place in a bucket")))
+    }
+
+    fn finish_folder(&self, item: &Item<'_>) -> Result<Outcome> {
+        if !self.empty.lock().unwrap_or_else(PoisonError::into_inner).remove(item.path) {
+            return Ok(Outcome::Restored);
+        }
+        let mut key = match self.key_of(item) {
+            Ok(key) => key,
+            Err(outcome) => return Ok(outcome),
+        };
+        key.push(b'/');
+        self.store(&key, &Put::default(), &Nothing)?;
+        Ok(Outcome::Restored)
+    }
+
+    fn work(&self) -> Work {
+        Work::Waiting(self.client.options().tuning.workers)
+    }
+}
+
+/// What an object should get, given up piece by piece where the server refuses it.
+struct Wish {
+    headers: Vec<(String, Vec<u8>)>,
+    class: Option<Vec<u8>>,
+    class_is_optional: bool,
+    tags: Option<Vec<u8>>,
+}
+
+impl Wish {
+    fn put(&self) -> Put {
+        let mut headers = self.headers.clone();
+        headers.extend(self.class.clone().map(|class| ("x-amz-storage-class".into(), class)));
+        headers.extend(self.tags.clone().map(|tags| ("x-amz-tagging".into(), tags)));
+        Put { headers }
+    }
+
+    /// Gives up what a failure can be blamed on; returns what that was.
+    fn relent(&mut self, failure: &Failure) -> Option<String> {
+        let tags_blamed = matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported) || failure.is("InvalidTag");
+        if tags_blamed && failure.cause.is_none() && self.tags.take().is_some() {
+            return Some("tags".into());
+        }
+        if failure.is("InvalidStorageClass") && self.class_is_optional {
+            return self.class.take().map(|class| format!("storage class {}", String::from_utf8_lossy(&class)));
+        }
+        None
+    }
+}
+
+/// A part of a content, read from the content source as often as it takes.
+struct ContentRange<'a> {
+    content: &'a dyn ContentSource,
+    start: u64,
+    length: u64,
+}
+
+impl Rewind for ContentRange<'_> {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn open(&self) -> Result<Box<dyn Read + '_>> {
+        Ok(Box::new(RangeReader {
+            content: self.content,
+            next: self.start,
+            end: self.start + self.length,
+            piece: Vec::new(),
+            at: 0,
+        }))
+    }
+}
+
+struct RangeReader<'a> {
+    content: &'a dyn ContentSource,
+    /// Where the next piece begins.
+    next: u64,
+    end: u64,
+    piece: Vec<u8>,
+    /// How much of the piece is given out.
+    at: usize,
+}
+
+impl Read for RangeReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.piece.len() {
+            let length = usize::try_from(self.end - self.next).map_or(PIECE, |left| left.min(PIECE));
+            self.piece.resize(length, 0);
+            self.at = 0;
+            self.content.read_at(self.next, &mut self.piece).map_err(io::Error::other)?;
+            self.next += length as u64;
+        }
+        let n = buffer.len().min(self.piece.len() - self.at);
+        buffer[..n].copy_from_slice(&self.piece[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+/// The content of a folder marker.
+#[derive(Debug)]
+struct Nothing;
+
+impl ContentSource for Nothing {
+    fn size(&self) -> u64 {
+        0
+    }
+
+    fn read_at(&self, _offset: u64, buffer: &mut [u8]) -> Result<()> {
+        debug_assert!(buffer.is_empty(), "there is nothing to read");
+        Ok(())
+    }
+
+    fn boundaries(&self) -> Vec<u64> {
+        Vec::new()
+    }
+}
