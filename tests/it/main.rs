@@ -8,5 +8,7 @@ mod format_vectors;
 mod fuzz_corpus;
 mod interop;
 mod s3_bed;
+mod s3_exporter;
+mod s3_importer;
 mod s3_store;
 mod s3server;
