@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | [`fs`] | a folder | a tree | a folder | |
 //! | [`ptar`] | a single-file archive, read only | | | a file |
+//! | [`http`] | a single-file archive on a web server, read only | | | |
 //! | [`s3`] | a bucket | a bucket | a bucket | |
 //! | [`memory`] | tests | | | |
 //!
@@ -17,6 +18,7 @@ mod place;
 mod registry;
 
 pub mod fs;
+pub mod http;
 pub mod memory;
 pub mod ptar;
 pub mod s3;

@@ -107,6 +107,7 @@ impl Importer for FsImporter {
         Ok(())
     }
 
+    /// Compares what `lstat` tells. Attributes and access lists are no part of that: they are read each time.
     fn compare(&self, record: &Record, previous: &Entry) -> Change {
         let Ok(info) = &record.info else { return Change::Content };
         if info.mode.is_regular() && !self.has_same_content(info, previous) {
@@ -115,8 +116,7 @@ impl Importer for FsImporter {
         let target = record.symlink_target.as_deref().unwrap_or_default();
         let same = *info == previous.info
             && target == previous.symlink_target.as_bytes()
-            && record.metadata == previous.metadata
-            && !is_touched(record);
+            && record.metadata == previous.metadata;
         if same { Change::Same } else { Change::MetadataOnly }
     }
 
@@ -177,18 +177,6 @@ impl FsImporter {
                 == (was.size, was.modified, was.inode, was.device)
             && !self.is_recent(info.modified)
     }
-}
-
-/// Returns the locator of a path whose status changed since the previous snapshot was begun.
-///
-/// Why: owner, attributes and access lists change without a trace in what an entry holds, but not without one in
-/// the time of the last status change. That time is known to the walk only, and `compare` must see it.
-pub(super) fn touched(path: &[u8]) -> Vec<u8> {
-    [path, b"\0touched"].concat()
-}
-
-fn is_touched(record: &Record) -> bool {
-    !record.locator.is_empty()
 }
 
 /// Returns a path as the standard library's type.
