@@ -72,9 +72,8 @@ pub(super) fn presign(
 
 /// Returns the request's URL if nothing is lost by treating it as one.
 fn plain(request: &Unsigned<'_>) -> Option<Url> {
-    let is_plain = |value: &[u8]| {
-        value.iter().all(|c| (0x20..0x7f).contains(c)) && std::str::from_utf8(value).is_ok()
-    };
+    let is_plain =
+        |value: &[u8]| value.iter().all(|c| (0x20..0x7f).contains(c)) && std::str::from_utf8(value).is_ok();
     if !request.headers.iter().all(|(_, value)| is_plain(value)) {
         return None;
     }
@@ -209,17 +208,20 @@ mod tests {
             headers: &[],
         };
         let url = raw(&request, &credentials(None), "us-east-1", time());
-        assert!(url.starts_with("https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&"));
+        assert!(url.starts_with(
+            "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&"
+        ));
         assert_eq!(url, presign(&request, &credentials(None), "us-east-1", time()));
     }
 
     #[test]
     fn both_signers_agree_wherever_both_apply() {
-        let keys: [&[u8]; 6] = [b"a", b"a b+c%d~", b"//x//", "\u{e9}t\u{e9}".as_bytes(), b"a?b#c&d=e", b"a/...b/.c"];
+        let keys: [&[u8]; 6] =
+            [b"a", b"a b+c%d~", b"//x//", "\u{e9}t\u{e9}".as_bytes(), b"a?b#c&d=e", b"a/...b/.c"];
         let query = [("list-type", "2"), ("prefix", "a b/\u{e9}+"), ("uploads", "")]
             .map(|(n, v)| (n.to_owned(), v.to_owned()));
-        let headers =
-            [("x-amz-acl", "a  b"), ("x-amz-meta-z", " v ")].map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec()));
+        let headers = [("x-amz-acl", "a  b"), ("x-amz-meta-z", " v ")]
+            .map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec()));
         for key in keys {
             let path = format!("/bucket/{}", encode(key));
             for token in [None, Some("tok+/=")] {
