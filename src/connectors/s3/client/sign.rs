@@ -11,6 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use rusty_s3::Method;
 use sha2::{Digest, Sha256};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::super::credentials::Credentials;
 
@@ -144,7 +145,8 @@ fn raw(request: &Unsigned<'_>, credentials: &Credentials, region: &str, time: ji
     }
     canonical.extend_from_slice(format!("\n{names}\nUNSIGNED-PAYLOAD").as_bytes());
     let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(&canonical)));
-    let mut key = hmac(format!("AWS4{}", credentials.secret.as_str()).as_bytes(), day.as_bytes());
+    let secret = Zeroizing::new(format!("AWS4{}", credentials.secret.as_str()));
+    let mut key = hmac(secret.as_bytes(), day.as_bytes());
     for part in [region, "s3", "aws4_request"] {
         key = hmac(&key, part.as_bytes());
     }
@@ -163,10 +165,10 @@ fn folded(value: &[u8]) -> Vec<u8> {
     out
 }
 
-fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+fn hmac(key: &[u8], text: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     mac.update(text);
-    mac.finalize().into_bytes().to_vec()
+    Zeroizing::new(mac.finalize().into_bytes().to_vec())
 }
 
 /// Returns lower-case hexadecimal digits.
@@ -179,8 +181,6 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use zeroize::Zeroizing;
-
     use super::*;
 
     fn credentials(token: Option<&str>) -> Credentials {
