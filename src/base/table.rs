@@ -22,7 +22,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use super::Id;
+use super::{Id, RangeFile};
 
 const MAGIC: &[u8; 8] = b"KLTABLE1";
 const WIDTH_AT: usize = MAGIC.len();
@@ -104,6 +104,16 @@ impl RangeRead for PreadFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
+    }
+}
+
+impl RangeRead for RangeFile {
+    fn len(&self) -> u64 {
+        Self::len(self)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.with_range(offset, buffer.len(), &mut |bytes| buffer.copy_from_slice(bytes))
     }
 }
 
@@ -452,6 +462,8 @@ mod tests {
         assert!(table.verify(Sum(0)).unwrap());
         let mut bytes = vec![0; usize::try_from(table.file.len()).unwrap()];
         table.file.read_at(0, &mut bytes).unwrap();
+        let mapped = RangeFile::open(table.file.file, bytes.len() as u64, true).unwrap();
+        assert!(Table::open(mapped).unwrap().verify(Sum(0)).unwrap());
         bytes
     }
 

@@ -1,7 +1,12 @@
-//! Integration tests.
-#[cfg(test)]
+//! Integration tests: one binary, fast to link.
+#![cfg(test)]
+
+mod conformance;
+mod engine;
+mod format_md;
+mod format_vectors;
+mod fuzz_corpus;
+mod interop;
 mod s3_bed;
-#[cfg(test)]
 mod s3_store;
-#[cfg(test)]
 mod s3server;

@@ -6,10 +6,12 @@
 //! `{"path":"a/b","metadata":[{"key":"s3.key","text":"a/b"},{"key":"s3.etag","base64":"/w=="}]}`, where a path
 //! that is not UTF-8 stands in `path_base64` instead and a value that is not in `base64`.
 
+mod exporter;
 mod importer;
 mod layout;
 mod store;
 mod sys;
 
+pub use exporter::{Existing, FsExporter, FsExporterBuilder};
 pub use importer::{FsImporter, FsImporterBuilder};
 pub use store::FsStore;

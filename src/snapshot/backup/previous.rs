@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use crate::connector::{Change, Importer, Record, SourceInfo};
-use crate::format::entry::Entry;
+use crate::format::entry::{Entry, marked_device};
 use crate::format::snapshot::Header;
 use crate::store::{Error, Journal, Repository};
 
 use super::super::vfs::read::{Child, ParentCursor, Vfs};
-use super::worker::MARKED_DEVICE;
 
 /// A record with what is known of it.
 #[derive(Debug)]
@@ -47,11 +46,6 @@ impl Previous {
         let since = latest.as_ref().map_or(crate::base::Timestamp::EPOCH, |header| header.timestamp);
         let journal = Journal::load(repository, source, since)?;
         Ok(Self { repository: Arc::clone(repository), header: latest, journal })
-    }
-
-    /// Returns when what is built on was read: what was modified after it may have changed unseen.
-    pub(super) fn begun(&self) -> Option<crate::base::Timestamp> {
-        self.header.as_ref().map(|header| header.timestamp)
     }
 
     /// Returns the number of paths an interrupted run covered.
@@ -119,7 +113,7 @@ impl Joiner<'_> {
     fn compare(&self, record: &Record, entry: &Entry) -> Change {
         match &record.info {
             // The marked device says nothing about the file: take the real one as unchanged.
-            Ok(info) if entry.info.device == MARKED_DEVICE && info.device != MARKED_DEVICE => {
+            Ok(info) if entry.info.device != info.device && entry.info.device == marked_device(info.device) => {
                 let mut unmarked = entry.clone();
                 unmarked.info.device = info.device;
                 match self.importer.compare(record, &unmarked) {

@@ -20,7 +20,7 @@ use super::super::vfs::build::{BuildOptions, Built, VfsBuilder};
 use super::content::Budgets;
 use super::header::{self, HeaderOptions};
 use super::previous::{Joined, Previous};
-use super::worker::{MARKED_DEVICE, Shared, put_header, work};
+use super::worker::{Shared, put_header, work};
 
 /// How a backup is made.
 #[derive(Clone, Debug)]
@@ -184,12 +184,8 @@ impl Run<'_> {
 
     fn build_options(&self) -> BuildOptions {
         let shape = if self.session.is_ours_alone() { TreeShape::ByContent } else { TreeShape::Chained };
-        let folder = match self.importer.source().kind.as_str() {
-            "s3" => FileInfo { device: MARKED_DEVICE, ..FileInfo::new(RawString::new(), Mode::dir(0o700)) },
-            _ => FileInfo::new(RawString::new(), Mode::dir(0o750)),
-        };
         let memory = usize::try_from(self.options.memory / 4).unwrap_or(64 << 20);
-        BuildOptions { shape, spills: self.session.spills().clone(), memory, missing_folder: folder }
+        BuildOptions { shape, spills: self.session.spills().clone(), memory, missing_folder: missing_folder() }
     }
 
     /// Runs the scan, the join and the workers until the source is exhausted.
@@ -273,6 +269,11 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns what a folder looks like that the source did not report: as upstream's.
+pub(in super::super) fn missing_folder() -> FileInfo {
+    FileInfo { modified: Timestamp::EPOCH, ..FileInfo::new(RawString::new(), Mode::dir(0o750)) }
 }
 
 /// Counts for the report what it passes on.

@@ -6,7 +6,7 @@ use crate::base::{Cancel, Id, RawString};
 use crate::codec::content_type;
 use crate::connector::{Content, ContentInfo, ErrorKind, Importer, Record, Xattr};
 use crate::format::blob::BlobType;
-use crate::format::entry::{Entry, FileInfo};
+use crate::format::entry::{Entry, FileInfo, marked_device};
 use crate::format::object::Object;
 use crate::format::path;
 use crate::format::xattr::XattrItem;
@@ -17,10 +17,6 @@ use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, message_
 use super::super::vfs::build::{Facts, VfsBuilder};
 use super::content::{Budgets, ContentError, ContentWriter, put_object, put_value};
 use super::previous::Joined;
-
-/// The device of entries that carry metadata of ours, in stores that upstream writes too: its importer never
-/// reports it, so it never takes such an entry for its own (FORMAT.md, "Metadata of objects").
-pub(in super::super) const MARKED_DEVICE: u64 = 0x504c_414b_0000_0000;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -212,7 +208,7 @@ impl Worker<'_> {
     fn finish(&mut self, path: &[u8], mut entry: Entry) -> Result<(), Error> {
         let shared = self.shared;
         if !entry.metadata.is_empty() && !shared.session.is_ours_alone() {
-            entry.info.device = MARKED_DEVICE;
+            entry.info.device = marked_device(entry.info.device);
         }
         // Summaries inside folder entries were 1.0.x's way; ours stand in an index.
         entry.summary = None;

@@ -4,14 +4,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::sort::{ByteOrder, Sorter};
 use crate::base::{Cancel, Id, RawString};
-use crate::format::entry::{FileInfo, Mode};
 use crate::format::path;
 use crate::format::snapshot::{Header, Identity, Source};
 use crate::format::xattr::XattrItem;
 use crate::store::blob::Lane;
 use crate::store::{Error, IdMap, KnownSet, Repository, Session};
 
-use super::super::backup::source_of;
+use super::super::backup::{missing_folder, source_of};
 use super::super::catalogue::SnapshotInfo;
 use super::super::monitor::{Counter, Monitor, Problem, Severity, message_of};
 use super::super::restore::{Job, window};
@@ -99,7 +98,7 @@ impl SourceCopy<'_> {
             shape: if self.to.is_ours_alone() { TreeShape::ByContent } else { TreeShape::Chained },
             spills: self.to.spills().clone(),
             memory: usize::try_from(self.memory / 4).unwrap_or(64 << 20),
-            missing_folder: FileInfo::new(RawString::new(), Mode::dir(0o750)),
+            missing_folder: missing_folder(),
         });
         self.entries(&vfs, &builder)?;
         for item in vfs.all_xattrs()? {

@@ -4,12 +4,11 @@ use crate::base::Id;
 use crate::codec::Compression;
 use crate::crypto::seal::Item;
 use crate::format::blob::BlobType;
-use crate::format::entry::Entry;
+use crate::format::entry::{Entry, marked_device};
 use crate::format::object::{ChunkRef, Object};
 use crate::store::blob::{BlobSource, Lane};
 use crate::store::{Error, IdMap, METADATA_LIMIT, Repository, Session, Window};
 
-use super::super::MARKED_DEVICE;
 use super::super::monitor::{Counter, Monitor};
 
 /// Copies contents from a store to a session, remembering what became of them.
@@ -174,7 +173,7 @@ impl<'a> Rewriter<'a> {
             copy.object = self.object(&entry.object, known, window, Lane::Data)?;
         }
         if !copy.metadata.is_empty() && !self.to.is_ours_alone() {
-            copy.info.device = MARKED_DEVICE;
+            copy.info.device = marked_device(copy.info.device);
         }
         // Summaries inside folder entries were 1.0.x's way; ours stand in an index.
         copy.summary = None;

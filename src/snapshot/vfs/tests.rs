@@ -417,7 +417,10 @@ fn files_beside_folders_are_renamed_and_duplicates_are_reported() {
     assert_eq!(errors[0].message, "first; second");
     assert_eq!(errors[1].path, "/twice");
     assert_eq!(built.summary.below.errors, 2);
-    assert_eq!(vfs.all_xattrs().unwrap().map(|item| item.unwrap()).collect::<Vec<_>>(), std::slice::from_ref(&item));
+    assert_eq!(
+        vfs.all_xattrs().unwrap().map(|item| item.unwrap()).collect::<Vec<_>>(),
+        std::slice::from_ref(&item)
+    );
     assert_eq!(vfs.xattr(b"/a/b", b"user.a").unwrap(), Some(item));
     assert_eq!(vfs.xattr(b"/a/b", b"user.b").unwrap(), None);
 }

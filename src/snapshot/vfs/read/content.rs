@@ -12,7 +12,7 @@ use crate::store::blob::{BlobSource, Error, Result};
 /// Reads the content of an object, holding one chunk at a time. For dirpacks and attributes; contents of files
 /// are read by plans of their own.
 ///
-/// An error comes out as an [`io::Error`] that holds the store's [`Error`]; [`store_error`] takes it out again.
+/// An error comes out as an [`io::Error`] that holds the store's [`Error`].
 pub struct ObjectReader<'a, S: ?Sized> {
     source: &'a S,
     object: Object,
