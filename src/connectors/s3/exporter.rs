@@ -134,7 +134,13 @@ impl S3Exporter {
         failure
     }
 
-    fn upload_parts(&self, key: &[u8], put: &Put, content: &dyn ContentSource, plan: PartSizes) -> Answer<()> {
+    fn upload_parts(
+        &self,
+        key: &[u8],
+        put: &Put,
+        content: &dyn ContentSource,
+        plan: PartSizes,
+    ) -> Answer<()> {
         let upload = self.client.begin_upload(key, put)?;
         let result = self
             .send_parts(key, &upload, content, plan)
@@ -147,7 +153,13 @@ impl S3Exporter {
     }
 
     /// Sends all parts, several at a time. The first failure ends it.
-    fn send_parts(&self, key: &[u8], upload: &str, content: &dyn ContentSource, plan: PartSizes) -> Answer<Vec<Part>> {
+    fn send_parts(
+        &self,
+        key: &[u8],
+        upload: &str,
+        content: &dyn ContentSource,
+        plan: PartSizes,
+    ) -> Answer<Vec<Part>> {
         let next = AtomicU64::new(0);
         let stop = AtomicBool::new(false);
         let done = Mutex::new((Vec::new(), None));
@@ -199,11 +211,8 @@ impl Exporter for S3Exporter {
             Err(outcome) => return Ok(outcome),
         };
         let from_bucket = item.entry.metadata(metadata::KEY).is_some();
-        let mut headers = if from_bucket {
-            Headers::of_object(&item.entry.metadata)
-        } else {
-            Headers::of_file(item.entry)
-        };
+        let mut headers =
+            if from_bucket { Headers::of_object(&item.entry.metadata) } else { Headers::of_file(item.entry) };
         if !item.xattrs.is_empty() {
             headers.lost.push("extended attributes".into());
         }
@@ -213,7 +222,7 @@ impl Exporter for S3Exporter {
             // A class that was asked for is not left out in silence.
             class_is_optional: chosen.is_none(),
             tags: headers.tags.filter(|_| !self.tags_refused.load(Ordering::Relaxed)),
-            headers: headers.headers,
+            headers: headers.plain,
         };
         let mut lost = headers.lost;
         if self.tags_refused.load(Ordering::Relaxed) && item.entry.metadata(metadata::TAGS).is_some() {
@@ -275,12 +284,16 @@ impl Wish {
 
     /// Gives up what a failure can be blamed on; returns what that was.
     fn relent(&mut self, failure: &Failure) -> Option<String> {
-        let tags_blamed = matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported) || failure.is("InvalidTag");
+        let tags_blamed =
+            matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported) || failure.is("InvalidTag");
         if tags_blamed && failure.cause.is_none() && self.tags.take().is_some() {
             return Some("tags".into());
         }
         if failure.is("InvalidStorageClass") && self.class_is_optional {
-            return self.class.take().map(|class| format!("storage class {}", String::from_utf8_lossy(&class)));
+            return self
+                .class
+                .take()
+                .map(|class| format!("storage class {}", String::from_utf8_lossy(&class)));
         }
         None
     }

@@ -25,7 +25,8 @@ pub(super) fn tail_of(key: &[u8], path: &[u8]) -> Option<Vec<u8>> {
     let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
     let segments: Vec<&[u8]> = key.split(|&byte| byte == b'/').collect();
     let tail = &segments[segments.len().checked_sub(names.len())?..];
-    let same = names.iter().zip(tail).all(|(name, segment)| unescape_segment(name).as_deref() == Some(*segment));
+    let same =
+        names.iter().zip(tail).all(|(name, segment)| unescape_segment(name).as_deref() == Some(*segment));
     same.then(|| tail.join(&b'/'))
 }
 
