@@ -6,6 +6,7 @@ mod engine;
 mod format_md;
 mod format_vectors;
 mod fuzz_corpus;
+mod http_archive;
 mod interop;
 mod s3_bed;
 mod s3_exporter;

@@ -48,15 +48,6 @@ impl FsImporter {
         self.excludes.as_ref().is_some_and(|excludes| excludes.matched(path, is_folder).is_ignore())
     }
 
-    /// Returns whether a time is so late that what it belongs to may have changed after the previous snapshot
-    /// read it.
-    pub(super) fn is_recent(&self, time: Timestamp) -> bool {
-        self.options.previous_start.is_some_and(|start| {
-            let lag = if time.nanos == 0 { COARSE_NANOS } else { TICK_NANOS };
-            time.unix_nanos().saturating_add(lag) >= start.unix_nanos()
-        })
-    }
-
     /// Reads the metadata that a path's attributes `user.s3.*` stand for.
     pub(super) fn s3_metadata(&self, path: &[u8]) -> io::Result<Vec<Metadata>> {
         let mut names = self.xattr_names(path)?;
@@ -108,9 +99,9 @@ impl Importer for FsImporter {
     }
 
     /// Compares what `lstat` tells. Attributes and access lists are no part of that: they are read each time.
-    fn compare(&self, record: &Record, previous: &Entry) -> Change {
+    fn compare(&self, record: &Record, previous: &Entry, begun: Timestamp) -> Change {
         let Ok(info) = &record.info else { return Change::Content };
-        if info.mode.is_regular() && !self.has_same_content(info, previous) {
+        if info.mode.is_regular() && !has_same_content(info, previous, begun) {
             return Change::Content;
         }
         let target = record.symlink_target.as_deref().unwrap_or_default();
@@ -167,16 +158,21 @@ impl Importer for FsImporter {
     }
 }
 
-impl FsImporter {
-    /// Returns whether a regular file's content is, by all that `lstat` tells, what the previous snapshot holds.
-    fn has_same_content(&self, info: &FileInfo, previous: &Entry) -> bool {
-        let was = &previous.info;
-        was.mode.is_regular()
-            && !previous.object.is_zero()
-            && (info.size, info.modified, info.inode, info.device)
-                == (was.size, was.modified, was.inode, was.device)
-            && !self.is_recent(info.modified)
-    }
+/// Returns whether a regular file's content is, by all that `lstat` tells, what the previous snapshot holds.
+fn has_same_content(info: &FileInfo, previous: &Entry, begun: Timestamp) -> bool {
+    let was = &previous.info;
+    was.mode.is_regular()
+        && !previous.object.is_zero()
+        && (info.size, info.modified, info.inode, info.device)
+            == (was.size, was.modified, was.inode, was.device)
+        && !is_recent(info.modified, begun)
+}
+
+/// Returns whether a time is so late that what it belongs to may have changed after a run that began at `begun`
+/// read it.
+fn is_recent(time: Timestamp, begun: Timestamp) -> bool {
+    let lag = if time.nanos == 0 { COARSE_NANOS } else { TICK_NANOS };
+    time.unix_nanos().saturating_add(lag) >= begun.unix_nanos()
 }
 
 /// Returns a path as the standard library's type.
