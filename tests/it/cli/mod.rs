@@ -1,6 +1,7 @@
 //! The program as a process: arguments in, exit code and two streams out.
 
 mod configuration;
+mod stores;
 mod usage;
 
 use std::ffi::OsStr;
