@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::location::{Kind, Location, Role};
 use super::options::{Options, for_connector};
-use super::{fs, ptar, s3};
-use crate::base::Timestamp;
+use super::fs::Existing;
+use super::{fs, http, ptar, s3};
 use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
 
 /// What opening needs to know besides the location and its options.
@@ -28,20 +28,6 @@ pub struct ImportSettings {
     pub ignore_files: Vec<PathBuf>,
     /// Whether metadata that listings do not show is read again.
     pub recheck: bool,
-    /// When the previous snapshot of the same source was begun.
-    pub previous_start: Option<Timestamp>,
-}
-
-/// What is done with something that stands where a file is to be restored.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Existing {
-    /// It is replaced, unless it is equal.
-    #[default]
-    Replace,
-    /// It stays, and that is counted.
-    Skip,
-    /// It stays, and that is an error.
-    Refuse,
 }
 
 /// How something is restored.
@@ -62,9 +48,8 @@ pub fn available(role: Role) -> Vec<&'static str> {
 
 fn is_built(kind: Kind, role: Role) -> bool {
     match role {
-        Role::Store => matches!(kind, Kind::Fs | Kind::S3 | Kind::Ptar),
-        Role::Source => matches!(kind, Kind::Fs),
-        Role::Destination => false,
+        Role::Store => matches!(kind, Kind::Fs | Kind::Http | Kind::Https | Kind::S3 | Kind::Ptar),
+        Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::S3),
     }
 }
 
@@ -88,6 +73,9 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
         }
         (Kind::Ptar, Some(path), _) => Ok(Arc::new(ptar::PtarStore::open(absolute(path)?, !limits.no_mmap)?)),
         (Kind::S3, _, Some(url)) => Ok(Arc::new(s3::S3Store::new(s3_options(url, options, limits)?)?)),
+        (Kind::Http | Kind::Https | Kind::Ptar, None, Some(url)) => {
+            Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default())?))
+        }
         _ => Err(missing(location, Role::Store)),
     }
 }
@@ -95,14 +83,19 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
 /// Opens what is to be backed up. Several locations are possible for folders only; they become one source.
 pub fn open_importer(
     locations: &[&Location],
-    _options: &Options,
-    _limits: &Limits,
+    options: &Options,
+    limits: &Limits,
     settings: &ImportSettings,
 ) -> Result<Box<dyn Importer>> {
+    if let [location] = locations
+        && let (Kind::S3, Some(url)) = (location.kind(), location.url())
+    {
+        return Ok(Box::new(s3::S3Importer::new(s3_options(url, options, limits)?)?));
+    }
     if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
         return Err(missing(odd, Role::Source));
     }
-    let mut builder = fs::FsImporter::builder().previous_start(settings.previous_start);
+    let mut builder = fs::FsImporter::builder();
     for path in locations.iter().filter_map(|location| location.path()) {
         builder = builder.place(path);
     }
@@ -118,11 +111,24 @@ pub fn open_importer(
 /// Opens where a restore goes.
 pub fn open_exporter(
     location: &Location,
-    _options: &Options,
-    _limits: &Limits,
-    _settings: &ExportSettings,
+    options: &Options,
+    limits: &Limits,
+    settings: &ExportSettings,
 ) -> Result<Box<dyn Exporter>> {
-    Err(missing(location, Role::Destination))
+    match (location.kind(), location.path(), location.url()) {
+        (Kind::Fs, Some(path), _) => {
+            let builder = fs::FsExporter::builder(path)
+                .existing(settings.existing)
+                .detect_equal(settings.existing == Existing::Replace)
+                .skip_permissions(settings.skip_permissions);
+            Ok(Box::new(builder.build()?))
+        }
+        (Kind::S3, _, Some(url)) => {
+            let export = s3::ExportOptions { folder_markers: settings.folder_markers, ..Default::default() };
+            Ok(Box::new(s3::S3Exporter::new(s3_options(url, options, limits)?, export)?))
+        }
+        _ => Err(missing(location, Role::Destination)),
+    }
 }
 
 /// Opens where a new archive goes.
@@ -145,7 +151,8 @@ fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Optio
     if let Some(concurrency) = limits.concurrency {
         map.entry("concurrency".into()).or_insert_with(|| concurrency.to_string());
     }
-    s3::Options::parse(url, &map, &|name| std::env::var(name).ok())
+    let pairs = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    s3::Options::parse(url, pairs, &|name| std::env::var(name).ok())
 }
 
 /// Makes a path independent of the current folder: what is remembered of a store is remembered under its path.

@@ -124,41 +124,17 @@ pub(super) fn sources(named: &[OsString], context: &Context) -> Result<Vec<Sourc
     Ok(sources)
 }
 
-/// Opens an importer, told where the previous snapshot of the same source stands.
-fn open(
-    args: &Args,
-    context: &Context,
-    repository: &Repository,
-    source: &Source,
-) -> Result<Box<dyn Importer>, CommandError> {
+/// Opens an importer.
+fn open(args: &Args, context: &Context, source: &Source) -> Result<Box<dyn Importer>, CommandError> {
     let mut options = source.place.options.clone();
     set_options(&mut options, &args.option, &source.place)?;
-    let mut settings = ImportSettings {
+    let settings = ImportSettings {
         excludes: args.ignore.clone(),
         ignore_files: args.ignore_file.clone(),
         recheck: args.recheck,
-        previous_start: None,
     };
     let locations = source.locations();
-    let importer = open_importer(&locations, &options, &context.limits(), &settings)?;
-    settings.previous_start = previous_start(repository, &importer.source());
-    match settings.previous_start {
-        None => Ok(importer),
-        Some(_) => Ok(open_importer(&locations, &options, &context.limits(), &settings)?),
-    }
-}
-
-/// Returns when the latest snapshot of a source was begun.
-fn previous_start(repository: &Repository, source: &SourceInfo) -> Option<Timestamp> {
-    let (snapshots, _) = snapshot::list(repository);
-    let same = |info: &&snapshot::SnapshotInfo| {
-        info.header.source().is_some_and(|found| {
-            found.importer.kind == source.kind.as_str()
-                && found.importer.origin == source.origin.as_str()
-                && found.importer.directory == source.root
-        })
-    };
-    snapshots.iter().rev().find(same).map(|info| info.header.timestamp)
+    Ok(open_importer(&locations, &options, &context.limits(), &settings)?)
 }
 
 /// Sets the options of `-o` for this run.
@@ -240,7 +216,7 @@ fn back_up(
     repository: &Arc<Repository>,
     source: &Source,
 ) -> Result<Exit, CommandError> {
-    let importer = open(args, context, repository, source)?;
+    let importer = open(args, context, source)?;
     let options = BackupOptions {
         header: header(source, &args.labels(), context)?,
         memory: context.globals.memory,
@@ -275,7 +251,7 @@ fn dry_run(
     repository: &Repository,
     source: &Source,
 ) -> Result<Exit, CommandError> {
-    let importer = open(args, context, repository, source)?;
+    let importer = open(args, context, source)?;
     let mut scan = report::Scan::new(&context.output);
     let mut stopped = None;
     importer.scan(&mut |record| {

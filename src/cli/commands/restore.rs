@@ -9,7 +9,8 @@ use super::super::query::QueryArgs;
 use super::super::snapshots::{self, Chosen};
 use super::super::{dates, report, stores};
 use crate::base::Printable;
-use crate::connectors::{Existing, ExportSettings, Kind, Location, Role, open_exporter};
+use crate::connectors::fs::Existing;
+use crate::connectors::{ExportSettings, Kind, Location, Role, open_exporter};
 use crate::snapshot::{self, RestoreOptions, SnapshotInfo};
 use crate::store::Repository;
 use crate::ui::Progress;
@@ -62,7 +63,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     };
     let existing = match (args.skip_existing, args.no_overwrite) {
         (true, _) => Existing::Skip,
-        (false, true) => Existing::Refuse,
+        (false, true) => Existing::Fail,
         (false, false) => Existing::Replace,
     };
     let settings = ExportSettings {
