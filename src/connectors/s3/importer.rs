@@ -137,7 +137,7 @@ impl Importer for S3Importer {
         Ok(())
     }
 
-    fn compare(&self, record: &Record, previous: &Entry) -> Change {
+    fn compare(&self, record: &Record, previous: &Entry, _begun: Timestamp) -> Change {
         let now = |key| metadata::get(&record.metadata, key);
         let then = |key| metadata::get(&previous.metadata, key);
         let content = [metadata::KEY, metadata::SIZE, metadata::ETAG, metadata::LAST_MODIFIED];

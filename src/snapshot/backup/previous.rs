@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::base::Timestamp;
 use crate::connector::{Change, Importer, Record, SourceInfo};
 use crate::format::entry::{Entry, marked_device};
 use crate::format::snapshot::Header;
@@ -43,7 +44,7 @@ impl Previous {
                 latest = Some(header);
             }
         }
-        let since = latest.as_ref().map_or(crate::base::Timestamp::EPOCH, |header| header.timestamp);
+        let since = latest.as_ref().map_or(Timestamp::EPOCH, |header| header.timestamp);
         let journal = Journal::load(repository, source, since)?;
         Ok(Self { repository: Arc::clone(repository), header: latest, journal })
     }
@@ -64,7 +65,8 @@ impl Previous {
         view: Option<&'a Vfs<'a, Repository>>,
         importer: &'a dyn Importer,
     ) -> Joiner<'a> {
-        Joiner { cursor: view.map(ParentCursor::new), journal: self.journal.as_ref(), importer }
+        let begun = self.header.as_ref().map_or(Timestamp::EPOCH, |header| header.timestamp);
+        Joiner { cursor: view.map(ParentCursor::new), journal: self.journal.as_ref(), importer, begun }
     }
 }
 
@@ -81,6 +83,8 @@ pub(super) struct Joiner<'a> {
     cursor: Option<ParentCursor<'a, 'a, Repository>>,
     journal: Option<&'a Journal>,
     importer: &'a dyn Importer,
+    /// When the previous snapshot was begun.
+    begun: Timestamp,
 }
 
 impl Joiner<'_> {
@@ -93,7 +97,7 @@ impl Joiner<'_> {
             && let Ok(Some(bytes)) = journal.find(&record.path)
             && let Ok(entry) = Entry::decode(&bytes)
         {
-            match self.compare(&record, &entry) {
+            match self.compare(&record, &entry, journal.begun()) {
                 Change::Content => {}
                 Change::Same => return Joined::Same(record, entry),
                 Change::MetadataOnly => return Joined::SameContent(record, entry),
@@ -101,7 +105,7 @@ impl Joiner<'_> {
         }
         let found = self.cursor.as_mut().and_then(|cursor| cursor.entry(&record.path).ok().flatten());
         match found {
-            Some(Child { entry, .. }) => match self.compare(&record, &entry) {
+            Some(Child { entry, .. }) => match self.compare(&record, &entry, self.begun) {
                 Change::Same => Joined::Same(record, entry),
                 Change::MetadataOnly => Joined::SameContent(record, entry),
                 Change::Content => Joined::Fresh(record),
@@ -110,18 +114,18 @@ impl Joiner<'_> {
         }
     }
 
-    fn compare(&self, record: &Record, entry: &Entry) -> Change {
+    fn compare(&self, record: &Record, entry: &Entry, begun: Timestamp) -> Change {
         match &record.info {
             // The marked device says nothing about the file: take the real one as unchanged.
             Ok(info) if entry.info.device != info.device && entry.info.device == marked_device(info.device) => {
                 let mut unmarked = entry.clone();
                 unmarked.info.device = info.device;
-                match self.importer.compare(record, &unmarked) {
+                match self.importer.compare(record, &unmarked, begun) {
                     Change::Same => Change::MetadataOnly,
                     change => change,
                 }
             }
-            _ => self.importer.compare(record, entry),
+            _ => self.importer.compare(record, entry, begun),
         }
     }
 }
