@@ -5,7 +5,6 @@ use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use plakar::base::Timestamp;
 use plakar::connector::{Change, Content, ContentInfo, Error, ErrorKind, Importer, Record, Work};
 use plakar::connectors::s3::S3Importer;
 use plakar::format::entry::{Entry, Mode};
