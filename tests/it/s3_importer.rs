@@ -264,17 +264,26 @@ fn only_what_changed_is_read_again() {
     let first = objects(&importer).remove(0);
     let (_, info) = read(&importer, &first).unwrap();
     let entry = entry(&first, info);
-    assert_eq!(importer.compare(&objects(&importer)[0], &entry, plakar::base::Timestamp::now()), Change::Same);
+    assert_eq!(
+        importer.compare(&objects(&importer)[0], &entry, plakar::base::Timestamp::now()),
+        Change::Same
+    );
 
     let mut colder = (*server.object("bucket", "k").unwrap()).clone();
     colder.class = "ONEZONE_IA".into();
     server.insert("bucket", "k", colder);
-    assert_eq!(importer.compare(&objects(&importer)[0], &entry, plakar::base::Timestamp::now()), Change::MetadataOnly);
+    assert_eq!(
+        importer.compare(&objects(&importer)[0], &entry, plakar::base::Timestamp::now()),
+        Change::MetadataOnly
+    );
 
     let mut later = (*server.object("bucket", "k").unwrap()).clone();
     later.modified += 1;
     server.insert("bucket", "k", later);
-    assert_eq!(importer.compare(&objects(&importer)[0], &entry, plakar::base::Timestamp::now()), Change::Content);
+    assert_eq!(
+        importer.compare(&objects(&importer)[0], &entry, plakar::base::Timestamp::now()),
+        Change::Content
+    );
 
     // An entry that upstream wrote tells nothing to compare with.
     let mut bare = entry.clone();
@@ -298,7 +307,10 @@ fn an_object_replaced_before_it_is_read_is_read_as_the_newer_one() {
     assert_eq!(entry.metadata("s3.etag"), Some(stored.etag.as_bytes()));
     assert_eq!(entry.metadata("s3.content-type"), Some(b"x/new".as_slice()));
     // Its listed time is not known, so the next run reads it again rather than trusting a rounded one.
-    assert_eq!(importer.compare(&objects(&importer)[0], &entry, plakar::base::Timestamp::now()), Change::Content);
+    assert_eq!(
+        importer.compare(&objects(&importer)[0], &entry, plakar::base::Timestamp::now()),
+        Change::Content
+    );
 }
 
 #[test]

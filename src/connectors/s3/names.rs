@@ -25,9 +25,15 @@ pub(super) fn tail_of(key: &[u8], path: &[u8]) -> Option<Vec<u8>> {
     let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
     let segments: Vec<&[u8]> = key.split(|&byte| byte == b'/').collect();
     let tail = &segments[segments.len().checked_sub(names.len())?..];
-    let same =
-        names.iter().zip(tail).all(|(name, segment)| unescape_segment(name).as_deref() == Some(*segment));
+    let same = names.iter().zip(tail).all(|(name, segment)| is_name_of(name, segment));
     same.then(|| tail.join(&b'/'))
+}
+
+/// Returns whether a name is that of a segment. A name that was escaped and then collided with a folder is escaped
+/// twice.
+fn is_name_of(name: &[u8], segment: &[u8]) -> bool {
+    let Some(once) = unescape_segment(name) else { return false };
+    *once == *segment || unescape_segment(&once).is_some_and(|twice| *twice == *segment)
 }
 
 #[cfg(test)]
@@ -62,6 +68,7 @@ mod tests {
         assert_eq!(tail_of(b"p/a//b", b"a/%~/b").unwrap(), b"a//b");
         assert_eq!(tail_of(b"p/a/", b"p/a/%~").unwrap(), b"p/a/");
         assert_eq!(tail_of(b"a", b"%~a").unwrap(), b"a");
+        assert_eq!(tail_of(b"a/", b"a/%~%25~").unwrap(), b"a/");
         assert_eq!(tail_of(b"a", b"b"), None);
         assert_eq!(tail_of(b"a", b"x/a"), None);
     }

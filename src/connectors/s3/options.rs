@@ -122,12 +122,14 @@ impl Options {
     /// Reads a location and its options. An empty `location` is taken from the options `location` or `uri`.
     ///
     /// The environment is asked through `environment` alone. Fails with `Invalid`; no secret is in the error.
-    pub fn parse<'a>(
+    pub fn parse<K: AsRef<str>, V: AsRef<str>>(
         location: &str,
-        options: impl IntoIterator<Item = (&'a str, &'a str)>,
+        options: impl IntoIterator<Item = (K, V)>,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self> {
-        let options: BTreeMap<&str, &str> = options.into_iter().collect();
+        let options: Vec<(K, V)> = options.into_iter().collect();
+        let options: BTreeMap<&str, &str> =
+            options.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
         let get = |name: &str| options.get(name).copied().filter(|value| !value.is_empty());
         let location =
             if location.is_empty() { get("location").or_else(|| get("uri")).unwrap_or("") } else { location };
