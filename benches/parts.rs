@@ -115,7 +115,7 @@ fn macs(c: &mut Criterion) {
         for algorithm in [HashAlgorithm::Blake3, HashAlgorithm::Sha256] {
             let key = MacKey::new(algorithm, [7; 32]);
             group.bench_function(BenchmarkId::new(algorithm.name(), size), |b| {
-                b.iter(|| key.mac(black_box(&data)))
+                b.iter(|| key.mac(black_box(&data)));
             });
         }
     }

@@ -60,7 +60,7 @@ pub(super) fn deflate_into(deflate: &mut Compress, mut data: &[u8], flush: Flush
     let finish = matches!(flush, FlushCompress::Finish);
     loop {
         let (at, taken) = (out.len(), deflate.total_in());
-        out.resize(at + SPACE.min(data.len() + 64), 0);
+        out.resize(at + SPACE.min(data.len() + 1024), 0);
         let made = deflate.total_out();
         let status = deflate.compress(data, &mut out[at..], flush).expect("parameters are constant");
         out.truncate(at + moved(made, deflate.total_out()));
@@ -191,15 +191,12 @@ pub(super) fn is_canonical(data: &[u8]) -> bool {
     }
     INFLATE.with_borrow_mut(|inflate| {
         inflate.reset(false);
-        let mut sink = [0; SPACE];
+        let (mut sink, mut taken) = (Vec::new(), 0);
         loop {
-            let (taken, made) = (inflate.total_in(), inflate.total_out());
-            let Some(rest) = usize::try_from(taken).ok().and_then(|taken| body.get(taken..)) else {
-                return false;
-            };
-            match inflate.decompress(rest, &mut sink, FlushDecompress::None) {
-                Ok(Status::StreamEnd) => return inflate.total_in() + 8 == body.len() as u64,
-                Ok(_) if (inflate.total_in(), inflate.total_out()) != (taken, made) => {}
+            sink.clear();
+            match inflate_step(inflate, &body[taken..], SPACE, &mut sink) {
+                Ok((used, true)) => return taken + used + 8 == body.len(),
+                Ok((used, false)) if used > 0 || !sink.is_empty() => taken += used,
                 _ => return false,
             }
         }
