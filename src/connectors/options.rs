@@ -184,8 +184,8 @@ pub fn known(kind: Option<Kind>, role: Role) -> Vec<Spec> {
         Kind::S3 => S3,
         Kind::Sftp => SFTP,
         Kind::Ftp => FTP,
-        Kind::Http | Kind::Https | Kind::PtarHttp | Kind::PtarHttps => HTTP,
-        Kind::Fs | Kind::Sqlite | Kind::Ptar => &[],
+        Kind::Http | Kind::Https => HTTP,
+        Kind::Fs | Kind::Sqlite | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps => &[],
     };
     let mut specs = EVERY.to_vec();
     let kinds = kind.map_or_else(|| Kind::ALL.to_vec(), |kind| vec![kind]);

@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::fs::Existing;
 use super::location::{Kind, Location, Role};
 use super::options::{Options, for_connector};
-use super::fs::Existing;
 use super::{fs, http, ptar, s3};
 use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
 
@@ -48,7 +48,7 @@ pub fn available(role: Role) -> Vec<&'static str> {
 
 fn is_built(kind: Kind, role: Role) -> bool {
     match role {
-        Role::Store => matches!(kind, Kind::Fs | Kind::Http | Kind::Https | Kind::S3 | Kind::Ptar),
+        Role::Store => matches!(kind, Kind::Fs | Kind::S3 | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps),
         Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::S3),
     }
 }
@@ -73,7 +73,7 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
         }
         (Kind::Ptar, Some(path), _) => Ok(Arc::new(ptar::PtarStore::open(absolute(path)?, !limits.no_mmap)?)),
         (Kind::S3, _, Some(url)) => Ok(Arc::new(s3::S3Store::new(s3_options(url, options, limits)?)?)),
-        (Kind::Http | Kind::Https | Kind::Ptar, None, Some(url)) => {
+        (Kind::PtarHttp | Kind::PtarHttps, _, Some(url)) => {
             Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default())?))
         }
         _ => Err(missing(location, Role::Store)),
@@ -90,6 +90,12 @@ pub fn open_importer(
     if let [location] = locations
         && let (Kind::S3, Some(url)) = (location.kind(), location.url())
     {
+        let patterns = !settings.excludes.is_empty() || !settings.ignore_files.is_empty();
+        for (asked, what) in [(patterns, "leaving out objects by patterns"), (settings.recheck, "-recheck")] {
+            if asked {
+                return Err(not_yet(location, what));
+            }
+        }
         return Ok(Box::new(s3::S3Importer::new(s3_options(url, options, limits)?)?));
     }
     if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
@@ -117,6 +123,10 @@ pub fn open_exporter(
 ) -> Result<Box<dyn Exporter>> {
     match (location.kind(), location.path(), location.url()) {
         (Kind::Fs, Some(path), _) => {
+            if settings.folder_markers {
+                return Err(Error::new(ErrorKind::Invalid, "open", location.to_string())
+                    .detail("-folder-markers is for buckets"));
+            }
             let builder = fs::FsExporter::builder(path)
                 .existing(settings.existing)
                 .detect_equal(settings.existing == Existing::Replace)
@@ -124,11 +134,26 @@ pub fn open_exporter(
             Ok(Box::new(builder.build()?))
         }
         (Kind::S3, _, Some(url)) => {
-            let export = s3::ExportOptions { folder_markers: settings.folder_markers, ..Default::default() };
+            for (asked, what) in [
+                (settings.existing == Existing::Skip, "-skip-existing"),
+                (settings.existing == Existing::Fail, "-no-overwrite"),
+                (settings.skip_permissions, "-skip-permissions"),
+            ] {
+                if asked {
+                    return Err(not_yet(location, what));
+                }
+            }
+            let export = s3::ExportOptions { folder_markers: settings.folder_markers };
             Ok(Box::new(s3::S3Exporter::new(s3_options(url, options, limits)?, export)?))
         }
         _ => Err(missing(location, Role::Destination)),
     }
+}
+
+/// Refuses what was asked for and cannot be done, instead of doing something else.
+fn not_yet(location: &Location, what: &str) -> Error {
+    Error::new(ErrorKind::Invalid, "open", location.to_string())
+        .detail(format!("{what} is not available yet for {}", location.kind().scheme()))
 }
 
 /// Opens where a new archive goes.
@@ -151,8 +176,8 @@ fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Optio
     if let Some(concurrency) = limits.concurrency {
         map.entry("concurrency".into()).or_insert_with(|| concurrency.to_string());
     }
-    let pairs = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    s3::Options::parse(url, pairs, &|name| std::env::var(name).ok())
+    let map = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    s3::Options::parse(url, map, &|name| std::env::var(name).ok())
 }
 
 /// Makes a path independent of the current folder: what is remembered of a store is remembered under its path.
@@ -221,7 +246,10 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into_iter()
             .collect();
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.serves(Role::Store) && *kind != Kind::Ptar) {
+        for kind in Kind::ALL
+            .into_iter()
+            .filter(|kind| kind.serves(Role::Store) && !kind.scheme().starts_with("ptar"))
+        {
             let scheme = kind.scheme();
             let text = if kind.is_path() {
                 format!("{scheme}:/nonexistent")

@@ -1,6 +1,8 @@
 //! The program as a process: arguments in, exit code and two streams out.
 
+mod bucket;
 mod configuration;
+mod restore;
 mod stores;
 mod usage;
 
