@@ -14,8 +14,8 @@ use plakar::connectors::memory::MemoryStore;
 use plakar::connectors::ptar::{ArchiveFile, PtarStore};
 use plakar::crypto::Secret;
 use plakar::snapshot::{
-    ArchiveExport, BackupOptions, BackupReport, CheckOptions, Counter, RestoreOptions, SyncOptions, Tally, backup,
-    backup_into, check, list, restore, sync,
+    ArchiveExport, BackupOptions, BackupReport, CheckOptions, Counter, RestoreOptions, SyncOptions, Tally,
+    backup, backup_into, check, list, restore, sync,
 };
 use plakar::store::{
     ArchiveKind, ArchiveWriter, CheckpointPolicy, CreateOptions, KdfChoice, OpenOptions, Profile, Repository,
@@ -161,7 +161,11 @@ fn round_trips_in_every_kind_of_store() {
         fs::write(tree.join("one more"), b"later").unwrap();
         fs::write(tree.join("one"), b"y").unwrap();
         let third = back_up(&repository, &tree);
-        assert_eq!(third.file_count - third.unchanged_count, 3, "{name}: two names of one file and a new one");
+        assert_eq!(
+            third.file_count - third.unchanged_count,
+            3,
+            "{name}: two names of one file and a new one"
+        );
         let repository = reopen(storage);
         assert_clean(&repository);
         assert_restores(&repository, 2, &tree);
@@ -195,12 +199,15 @@ fn archives_from_folders_and_stores() {
             let report =
                 sync(&opened, &store, &snapshots, &SyncOptions::default(), &Tally::default()).unwrap();
             assert_eq!(report.copied, [snapshots[0].id], "{name} -> {other}");
-            let again = sync(&opened, &store, &snapshots, &SyncOptions::default(), &Tally::default()).unwrap();
+            let again =
+                sync(&opened, &store, &snapshots, &SyncOptions::default(), &Tally::default()).unwrap();
             assert_eq!(again.present, [snapshots[0].id]);
             let store = reopen(storage);
             assert_clean(&store);
             assert_restores(&store, 0, &tree);
-            for (same_key, kind) in [(true, ArchiveKind::SameKey(&store)), (false, ArchiveKind::New(&options))] {
+            for (same_key, kind) in
+                [(true, ArchiveKind::SameKey(&store)), (false, ArchiveKind::New(&options))]
+            {
                 let path = folder.path().join(format!("{name} {other} {same_key}.ptar"));
                 let sink = Box::new(ArchiveFile::create(&path, false).unwrap());
                 let archive = ArchiveWriter::create(kind, sink, folder.path()).unwrap();
@@ -283,7 +290,9 @@ fn a_lost_packfile_is_made_up_for() {
         storage.delete(plakar::connector::Kind::Packfile, pack).unwrap();
     }
     let repository = reopen(Arc::clone(&storage));
-    assert!(!check(&repository, None, &CheckOptions::default(), &Tally::default()).unwrap().damage.is_empty());
+    assert!(
+        !check(&repository, None, &CheckOptions::default(), &Tally::default()).unwrap().damage.is_empty()
+    );
     back_up(&repository, &tree);
     let repository = reopen(storage);
     assert_restores(&repository, 0, &tree);
@@ -303,5 +312,42 @@ fn the_wrong_passphrase_is_told_from_damage() {
             Repository::open(storage, &mut WithPassphrase(wrong), &OpenOptions::default()).unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert_eq!(cause, "wrong passphrase", "{name}");
+    }
+}
+
+#[test]
+fn an_archive_brings_back_what_was_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    make_tree(&tree);
+    for (name, options) in kinds() {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
+        let store = create(Arc::clone(&storage), &options);
+        let id = back_up(&store, &tree).snapshot;
+        let path = folder.path().join(format!("{name}.ptar"));
+        let sink = Box::new(ArchiveFile::create(&path, false).unwrap());
+        let archive = ArchiveWriter::create(ArchiveKind::New(&options), sink, folder.path()).unwrap();
+        let (sync_options, tally) = (SyncOptions::default(), Tally::default());
+        let mut export = ArchiveExport::new(&archive, &sync_options, &tally);
+        export.add(&store, &list(&store).0).unwrap();
+        archive.commit().unwrap();
+        let archive = reopen(Arc::new(PtarStore::open(&path, true).unwrap()));
+        let snapshots = list(&archive).0;
+
+        plakar::store::remove_snapshots(&store, &[id]).unwrap();
+        assert_eq!(list(&store).0.len(), 0, "{name}");
+        let report = sync(&archive, &store, &snapshots, &sync_options, &tally).unwrap();
+        assert_eq!((report.revived, report.copied), (vec![id], vec![]), "{name}");
+        assert_clean(&reopen(Arc::clone(&storage)));
+
+        // The same when its packfiles are gone as well.
+        plakar::store::remove_snapshots(&store, &[id]).unwrap();
+        let mut packs = Vec::new();
+        storage.list(plakar::connector::Kind::Packfile, &mut |listed| packs.push(listed.id)).unwrap();
+        packs.iter().for_each(|pack| storage.delete(plakar::connector::Kind::Packfile, *pack).unwrap());
+        let store = reopen(Arc::clone(&storage));
+        let report = sync(&archive, &store, &snapshots, &sync_options, &tally).unwrap();
+        assert_eq!(report.revived, [id], "{name}");
+        assert_restores(&reopen(storage), 0, &tree);
     }
 }

@@ -130,7 +130,18 @@ mod tests {
 
     #[test]
     fn only_the_canonical_spelling_is_read() {
-        for name in ["%~%~a", "%~%~%~", "%~%", "%~%2", "%~%41", "%~%2e", "%~a%2E", "%~%2E%2E%2E", "%~a%2Fb", VERSIONS_FOLDER] {
+        for name in [
+            "%~%~a",
+            "%~%~%~",
+            "%~%",
+            "%~%2",
+            "%~%41",
+            "%~%2e",
+            "%~a%2E",
+            "%~%2E%2E%2E",
+            "%~a%2Fb",
+            VERSIONS_FOLDER,
+        ] {
             assert_eq!(unescape_segment(name.as_bytes()), None, "{name}");
         }
     }

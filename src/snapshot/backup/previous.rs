@@ -9,8 +9,8 @@ use crate::format::path;
 use crate::format::snapshot::Header;
 use crate::store::{Error, Journal, Repository};
 
-use super::header::begun;
 use super::super::vfs::read::{Child, ParentCursor, Vfs};
+use super::header::begun;
 
 /// A record with what is known of it.
 #[derive(Debug)]
@@ -33,10 +33,7 @@ pub(super) struct Previous {
 
 impl Previous {
     /// Finds the latest snapshot of a source, and the journals of runs over it that never committed.
-    pub(super) fn find(
-        repository: &Arc<Repository>,
-        source: &SourceInfo,
-    ) -> Result<Self, Error> {
+    pub(super) fn find(repository: &Arc<Repository>, source: &SourceInfo) -> Result<Self, Error> {
         let mut latest: Option<Header> = None;
         for id in repository.catalogue().snapshots() {
             // A damaged snapshot is check's business; here it only costs time.
@@ -132,7 +129,9 @@ impl Joiner<'_> {
     fn compare(&self, record: &Record, entry: &Entry, begun: Timestamp) -> Change {
         match &record.info {
             // The marked device says nothing about the file: take the real one as unchanged.
-            Ok(info) if entry.info.device != info.device && entry.info.device == marked_device(info.device) => {
+            Ok(info)
+                if entry.info.device != info.device && entry.info.device == marked_device(info.device) =>
+            {
                 let mut unmarked = entry.clone();
                 unmarked.info.device = info.device;
                 match self.importer.compare(record, &unmarked, begun) {
