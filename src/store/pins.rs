@@ -110,8 +110,7 @@ impl Pin {
             return Err(swapped("its key"));
         }
         let found = generation(config);
-        if found < record.generation
-            || (found == record.generation && record.config_digest != digest(bytes))
+        if found < record.generation || (found == record.generation && record.config_digest != digest(bytes))
         {
             let (location, pinned) = (self.location.clone(), record.generation);
             return Err(PinError::RolledBack { location, found, pinned });

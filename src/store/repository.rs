@@ -135,8 +135,8 @@ impl Repository {
             Some(data) if !storage.is_archive() => Some(Pin::load(data, &location)?),
             _ => None,
         };
-        let Unlocked { config, keys, encoding, chunker, master } =
-            unlock(&bytes, unlocker).map_err(|source| OpenError::Unlock { location: location.clone(), source })?;
+        let Unlocked { config, keys, encoding, chunker, master } = unlock(&bytes, unlocker)
+            .map_err(|source| OpenError::Unlock { location: location.clone(), source })?;
         if config.encryption.is_none()
             && unlocker.is_explicit()
             && !pin.as_ref().is_some_and(Pin::is_plaintext)
@@ -186,7 +186,8 @@ impl Repository {
         let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pin) = pin.as_mut() else { return Ok(()) };
         let catalogue = self.catalogue();
-        let present: std::collections::BTreeSet<Id> = catalogue.states().chain(self.damaged_states()).collect();
+        let present: std::collections::BTreeSet<Id> =
+            catalogue.states().chain(self.damaged_states()).collect();
         let missing = pin.missing_states(&|id| present.contains(id));
         if missing.is_empty() || accept_missing {
             pin.update(&self.config, &self.config_bytes, self.keys.key_check(), present.into_iter())?;
@@ -321,7 +322,13 @@ impl Repository {
     }
 
     /// Reads a blob from one place; what does not verify is read once more from the source.
-    pub(crate) fn read_at(&self, kind: BlobType, id: &Id, place: &Place, limit: usize) -> Result<Vec<u8>, Error> {
+    pub(crate) fn read_at(
+        &self,
+        kind: BlobType,
+        id: &Id,
+        place: &Place,
+        limit: usize,
+    ) -> Result<Vec<u8>, Error> {
         match self.read_once(kind, id, place, limit) {
             Err(error) if error.is_damage() => self.read_once(kind, id, place, limit),
             result => result,
@@ -345,7 +352,13 @@ impl Repository {
     }
 
     /// Decodes stored bytes and verifies them against the id.
-    pub(crate) fn decode(&self, kind: BlobType, id: &Id, stored: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
+    pub(crate) fn decode(
+        &self,
+        kind: BlobType,
+        id: &Id,
+        stored: &[u8],
+        limit: usize,
+    ) -> Result<Vec<u8>, Error> {
         let what = format!("{kind} {id}");
         let plain = self.encoding.decode(Item::blob(kind.0, *id), stored, limit, &what)?;
         if kind.is_named_by_mac() {

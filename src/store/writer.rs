@@ -157,10 +157,7 @@ impl Writer {
         let shared = Arc::new(Shared {
             repository: Arc::clone(repository),
             padding,
-            pending: Mutex::new(Pending {
-                locations: repository.spills().create()?,
-                packs: Vec::new(),
-            }),
+            pending: Mutex::new(Pending { locations: repository.spills().create()?, packs: Vec::new() }),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
             counters: Counters::default(),
@@ -169,9 +166,8 @@ impl Writer {
         });
         let count = if storage.is_remote() { REMOTE_STORAGE_THREADS } else { STORAGE_THREADS };
         let (closing, packs) = bounded::<Closing>(0);
-        let threads = (0..count)
-            .map(|_| Shared::start(&shared, packs.clone()))
-            .collect::<Result<Vec<_>, Error>>()?;
+        let threads =
+            (0..count).map(|_| Shared::start(&shared, packs.clone())).collect::<Result<Vec<_>, Error>>()?;
         let lanes = if repository.is_encrypted() { 2 } else { 1 };
         Ok(Self {
             shared,
@@ -281,7 +277,8 @@ impl Writer {
         let stored = self.shared.counters.stored.load(Ordering::Relaxed);
         let bytes = stored - self.covered.load(Ordering::Relaxed).min(stored);
         // The clock is looked at now and then only.
-        if bytes < self.policy.bytes && !self.shared.counters.blobs.load(Ordering::Relaxed).is_multiple_of(64) {
+        if bytes < self.policy.bytes && !self.shared.counters.blobs.load(Ordering::Relaxed).is_multiple_of(64)
+        {
             return Ok(());
         }
         let Ok(mut state) = self.checkpoint.try_lock() else { return Ok(()) };
@@ -450,7 +447,13 @@ impl BlobSink for Writer {
 }
 
 impl Session for Writer {
-    fn put_encoded(&self, kind: BlobType, id: Id, lane: Lane, encode: &mut Encode<'_>) -> Result<bool, Error> {
+    fn put_encoded(
+        &self,
+        kind: BlobType,
+        id: Id,
+        lane: Lane,
+        encode: &mut Encode<'_>,
+    ) -> Result<bool, Error> {
         self.shared.check()?;
         {
             let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
@@ -567,7 +570,11 @@ impl Shared {
     }
 
     fn check(&self) -> Result<(), Error> {
-        if self.failed.load(Ordering::Acquire) { self.take_failure().and(Err(Error::Aborted)) } else { Ok(()) }
+        if self.failed.load(Ordering::Acquire) {
+            self.take_failure().and(Err(Error::Aborted))
+        } else {
+            Ok(())
+        }
     }
 
     fn take_failure(&self) -> Result<(), Error> {

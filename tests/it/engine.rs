@@ -14,8 +14,8 @@ use plakar::connectors::memory::MemoryStore;
 use plakar::connectors::ptar::{ArchiveFile, PtarStore};
 use plakar::crypto::Secret;
 use plakar::snapshot::{
-    ArchiveExport, BackupOptions, BackupReport, CheckOptions, Counter, RestoreOptions, SyncOptions, Tally, backup,
-    backup_into, check, list, restore, sync,
+    ArchiveExport, BackupOptions, BackupReport, CheckOptions, Counter, RestoreOptions, SyncOptions, Tally,
+    backup, backup_into, check, list, restore, sync,
 };
 use plakar::store::{
     ArchiveKind, ArchiveWriter, CheckpointPolicy, CreateOptions, KdfChoice, OpenOptions, Profile, Repository,
@@ -161,7 +161,11 @@ fn round_trips_in_every_kind_of_store() {
         fs::write(tree.join("one more"), b"later").unwrap();
         fs::write(tree.join("one"), b"y").unwrap();
         let third = back_up(&repository, &tree);
-        assert_eq!(third.file_count - third.unchanged_count, 3, "{name}: two names of one file and a new one");
+        assert_eq!(
+            third.file_count - third.unchanged_count,
+            3,
+            "{name}: two names of one file and a new one"
+        );
         let repository = reopen(storage);
         assert_clean(&repository);
         assert_restores(&repository, 2, &tree);
@@ -195,12 +199,15 @@ fn archives_from_folders_and_stores() {
             let report =
                 sync(&opened, &store, &snapshots, &SyncOptions::default(), &Tally::default()).unwrap();
             assert_eq!(report.copied, [snapshots[0].id], "{name} -> {other}");
-            let again = sync(&opened, &store, &snapshots, &SyncOptions::default(), &Tally::default()).unwrap();
+            let again =
+                sync(&opened, &store, &snapshots, &SyncOptions::default(), &Tally::default()).unwrap();
             assert_eq!(again.present, [snapshots[0].id]);
             let store = reopen(storage);
             assert_clean(&store);
             assert_restores(&store, 0, &tree);
-            for (same_key, kind) in [(true, ArchiveKind::SameKey(&store)), (false, ArchiveKind::New(&options))] {
+            for (same_key, kind) in
+                [(true, ArchiveKind::SameKey(&store)), (false, ArchiveKind::New(&options))]
+            {
                 let path = folder.path().join(format!("{name} {other} {same_key}.ptar"));
                 let sink = Box::new(ArchiveFile::create(&path, false).unwrap());
                 let archive = ArchiveWriter::create(kind, sink, folder.path()).unwrap();
@@ -283,7 +290,9 @@ fn a_lost_packfile_is_made_up_for() {
         storage.delete(plakar::connector::Kind::Packfile, pack).unwrap();
     }
     let repository = reopen(Arc::clone(&storage));
-    assert!(!check(&repository, None, &CheckOptions::default(), &Tally::default()).unwrap().damage.is_empty());
+    assert!(
+        !check(&repository, None, &CheckOptions::default(), &Tally::default()).unwrap().damage.is_empty()
+    );
     back_up(&repository, &tree);
     let repository = reopen(storage);
     assert_restores(&repository, 0, &tree);

@@ -45,7 +45,8 @@ pub(crate) fn open_with(storage: Arc<dyn Storage>, passphrase: &str) -> Arc<Repo
 }
 
 pub(crate) fn unpack(archive: &Path, into: &Path) {
-    let status = std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(into).status().unwrap();
+    let status =
+        std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(into).status().unwrap();
     assert!(status.success(), "tar {}", archive.display());
 }
 
@@ -71,7 +72,9 @@ fn listing(repository: &Repository, info: &SnapshotInfo) -> BTreeMap<String, Lin
     for visit in vfs.walk(&root).unwrap() {
         let Visit::Entry(child) = visit.unwrap() else { continue };
         let path = child.path();
-        let Some(below) = path.strip_prefix(root.as_bytes()).filter(|below| !below.is_empty()) else { continue };
+        let Some(below) = path.strip_prefix(root.as_bytes()).filter(|below| !below.is_empty()) else {
+            continue;
+        };
         let below = String::from_utf8(below[1..].to_vec()).unwrap();
         lines.insert(below, line_of(&vfs, &child.entry));
     }
@@ -88,7 +91,8 @@ fn line_of(vfs: &Vfs<'_, Repository>, entry: &Entry) -> Line {
     } else {
         let mut content = Vec::new();
         std::io::Read::read_to_end(&mut vfs.open_object(&entry.object).unwrap(), &mut content).unwrap();
-        let digest: String = sha2::Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: String =
+            sha2::Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
         ("f", info.size.to_string(), digest)
     };
     let mode = format!("{:04o}", info.mode.to_unix() & 0o7777);

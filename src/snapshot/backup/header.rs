@@ -76,5 +76,8 @@ fn raw(texts: &[String]) -> Vec<RawString> {
 }
 
 fn key_values(pairs: &[(String, String)]) -> Vec<KeyValue> {
-    pairs.iter().map(|(key, value)| KeyValue { key: key.as_str().into(), value: value.as_str().into() }).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| KeyValue { key: key.as_str().into(), value: value.as_str().into() })
+        .collect()
 }

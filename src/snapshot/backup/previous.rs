@@ -31,10 +31,7 @@ pub(super) struct Previous {
 
 impl Previous {
     /// Finds the latest snapshot of a source, and the journals of runs over it that never committed.
-    pub(super) fn find(
-        repository: &Arc<Repository>,
-        source: &SourceInfo,
-    ) -> Result<Self, Error> {
+    pub(super) fn find(repository: &Arc<Repository>, source: &SourceInfo) -> Result<Self, Error> {
         let mut latest: Option<Header> = None;
         for id in repository.catalogue().snapshots() {
             // A damaged snapshot is check's business; here it only costs time.
@@ -117,7 +114,9 @@ impl Joiner<'_> {
     fn compare(&self, record: &Record, entry: &Entry, begun: Timestamp) -> Change {
         match &record.info {
             // The marked device says nothing about the file: take the real one as unchanged.
-            Ok(info) if entry.info.device != info.device && entry.info.device == marked_device(info.device) => {
+            Ok(info)
+                if entry.info.device != info.device && entry.info.device == marked_device(info.device) =>
+            {
                 let mut unmarked = entry.clone();
                 unmarked.info.device = info.device;
                 match self.importer.compare(record, &unmarked, begun) {

@@ -64,7 +64,8 @@ impl StructureChecker<'_> {
                 result.and(walked)
             })?;
             for fault in vfs.take_faults() {
-                let what = format!("the index entry of {} in snapshot {}", fault.path.escape_ascii(), info.id);
+                let what =
+                    format!("the index entry of {} in snapshot {}", fault.path.escape_ascii(), info.id);
                 self.hurt(info.id, &fault.path, &what, &fault.error);
             }
         }
@@ -231,7 +232,9 @@ impl StructureChecker<'_> {
         let bytes = self.repository.get(BlobType::OBJECT, id)?;
         let object = Object::decode(&bytes)?;
         match object.chunks.as_slice() {
-            _ if self.fast => object.chunks.iter().try_for_each(|chunk| self.blob(BlobType::CHUNK, &chunk.id)),
+            _ if self.fast => {
+                object.chunks.iter().try_for_each(|chunk| self.blob(BlobType::CHUNK, &chunk.id))
+            }
             // The MAC of a content of one chunk is the chunk's id.
             [only] if object.content_mac == only.id => self.blob(BlobType::CHUNK, &only.id),
             chunks => {

@@ -190,7 +190,9 @@ fn alike(a: Compression, b: Compression) -> bool {
 pub(super) fn copy_blob(from: &Repository, to: &dyn Session, kind: BlobType, id: &Id) -> Result<(), Error> {
     let lane = match kind {
         BlobType::CHUNK => Lane::Data,
-        BlobType::OBJECT | BlobType::VFS_ENTRY | BlobType::XATTR_ENTRY | BlobType::ERROR_ENTRY => Lane::Metadata,
+        BlobType::OBJECT | BlobType::VFS_ENTRY | BlobType::XATTR_ENTRY | BlobType::ERROR_ENTRY => {
+            Lane::Metadata
+        }
         _ => Lane::Tree,
     };
     to.put_encoded(kind, *id, lane, &mut |out| {
@@ -200,7 +202,8 @@ pub(super) fn copy_blob(from: &Repository, to: &dyn Session, kind: BlobType, id:
             from.with_stored(&place, &mut |stored| {
                 // The copy is what is verified: the bytes may lie in a map.
                 let stored = stored.to_vec();
-                copied = Some(from.decode(kind, id, &stored, METADATA_LIMIT).map(|plain| (plain.len(), stored)));
+                copied =
+                    Some(from.decode(kind, id, &stored, METADATA_LIMIT).map(|plain| (plain.len(), stored)));
             })?;
             match copied {
                 Some(Ok((length, stored))) => {

@@ -110,7 +110,8 @@ impl CacheDir {
 
     /// Replaces the cache, unless a table lives outside of it; removes tables that nothing names any more.
     pub(super) fn write(&self, cached: &Cached, key: &MacKey) -> Result<(), PathError> {
-        let Some(names) = cached.tiers.iter().map(|tier| tier.name.as_deref()).collect::<Option<Vec<_>>>() else {
+        let Some(names) = cached.tiers.iter().map(|tier| tier.name.as_deref()).collect::<Option<Vec<_>>>()
+        else {
             return Ok(());
         };
         let mut body = MAGIC.to_vec();
@@ -155,7 +156,9 @@ impl CacheDir {
             let name = entry.file_name();
             let wanted = name == FILE || names.iter().any(|wanted| name == **wanted);
             let age = entry.metadata().and_then(|metadata| metadata.modified()).ok();
-            let old = age.and_then(|time| SystemTime::now().duration_since(time).ok()).is_some_and(|age| age > ORPHAN);
+            let old = age
+                .and_then(|time| SystemTime::now().duration_since(time).ok())
+                .is_some_and(|age| age > ORPHAN);
             if !wanted && old {
                 let _ = fs::remove_file(entry.path());
             }
@@ -164,7 +167,8 @@ impl CacheDir {
 }
 
 fn is_table_name(name: &str) -> bool {
-    name.strip_prefix("t-").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+    name.strip_prefix("t-")
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Removes the caches of the stores that were used longest ago, beyond what may be kept.

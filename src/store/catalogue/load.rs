@@ -45,8 +45,7 @@ pub(in super::super) fn load(source: &Source<'_>) -> Result<(Catalogue, Damaged)
         _ => Cached::default(),
     };
     let have: HashSet<Id> = parts.states.iter().map(|state| state.id).collect();
-    let missing: Vec<(Id, u64)> =
-        listed.into_iter().filter(|(id, _)| !have.contains(id)).collect();
+    let missing: Vec<(Id, u64)> = listed.into_iter().filter(|(id, _)| !have.contains(id)).collect();
     let damaged = if missing.is_empty() { Vec::new() } else { merge(source, &mut parts, &missing)? };
     if !missing.is_empty() {
         compact(source, &mut parts)?;
