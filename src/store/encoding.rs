@@ -71,7 +71,7 @@ impl Encoding {
         match &self.cipher {
             None => out.extend_from_slice(stored),
             Some(cipher) => {
-                cipher.open(item, stored, out).map_err(|source| Error::undecodable(what, source))?
+                cipher.open(item, stored, out).map_err(|source| Error::undecodable(what, source))?;
             }
         }
         Ok(())

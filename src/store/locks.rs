@@ -22,8 +22,8 @@ use super::encoding::Encoding;
 use super::keys::Keys;
 
 /// After this long without a refresh a lock no longer counts.
-pub(super) const STALE: Duration = Duration::from_secs(600);
-const REFRESH: Duration = Duration::from_secs(300);
+pub(super) const STALE: Duration = Duration::from_mins(10);
+const REFRESH: Duration = Duration::from_mins(5);
 /// The most a lock may take when decoded; real ones are below 300 bytes.
 const LIMIT: usize = 1 << 16;
 

@@ -95,11 +95,6 @@ impl Pin {
         Ok(Self { path, location: location.to_owned(), record, copy })
     }
 
-    /// Returns whether this location was seen before.
-    pub(super) fn exists(&self) -> bool {
-        self.record.is_some()
-    }
-
     /// Returns whether this location was seen as a plaintext store.
     pub(super) fn is_plaintext(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.plaintext)
@@ -179,7 +174,9 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Creates a folder that only its owner can enter.
@@ -192,7 +189,7 @@ pub(super) fn create_private(folder: &Path) -> Result<(), PathError> {
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     let folder = path.parent().expect("a file lies in a folder");
     let mut file = tempfile::NamedTempFile::new_in(folder).at("create a file in", folder)?;
-    file.write_all(bytes).at("write", file.path().to_owned())?;
+    file.write_all(bytes).at("write", file.path())?;
     file.as_file().sync_all().at("synchronise", path)?;
     file.persist(path).map_err(|error| error.error).at("rename a file to", path)?;
     Ok(())

@@ -175,7 +175,7 @@ impl Read for Pieces<'_> {
             buffer.clear();
             self.storage
                 .read_range(Kind::State, self.id, self.offset, length, &mut |bytes| {
-                    buffer.extend_from_slice(bytes)
+                    buffer.extend_from_slice(bytes);
                 })
                 .map_err(io::Error::other)?;
             self.offset += length as u64;

@@ -49,7 +49,7 @@ pub struct CheckpointPolicy {
 
 impl Default for CheckpointPolicy {
     fn default() -> Self {
-        Self { bytes: 1 << 30, interval: Duration::from_secs(120) }
+        Self { bytes: 1 << 30, interval: Duration::from_mins(2) }
     }
 }
 
@@ -340,7 +340,9 @@ impl Writer {
         let locations = pending.locations.finish()?;
         let mut entries = |out: &mut dyn std::io::Write| {
             let mut bytes = Vec::new();
-            deletes.iter().for_each(|delete| StateEntry::Delete(*delete).encode(&mut bytes));
+            for delete in deletes {
+                StateEntry::Delete(*delete).encode(&mut bytes);
+            }
             out.write_all(&bytes)?;
             let mut records = locations.forward();
             while let Some(bytes) = records.next().map_err(std::io::Error::other)? {

@@ -10,8 +10,7 @@ use super::super::error::{CommandError, Exit};
 use super::super::places::Place;
 use super::super::query::split_tags;
 use super::super::{report, snapshots, stores, surroundings};
-use crate::base::Timestamp;
-use crate::connector::{Importer, SourceInfo};
+use crate::connector::Importer;
 use crate::connectors::{ImportSettings, Kind, Location, Options, Role, open_importer, validate};
 use crate::snapshot::{self, BackupOptions, CheckOptions, HeaderOptions};
 use crate::store::Repository;
@@ -85,7 +84,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     let mut exit = Exit::Ok;
     for source in &sources {
         let done = if args.dry_run {
-            dry_run(args, context, &opened.repository, source)?
+            dry_run(args, context, source)?
         } else {
             back_up(args, context, &opened.repository, source)?
         };
@@ -245,12 +244,7 @@ fn back_up(
 }
 
 /// Says what a backup would take, and stores nothing.
-fn dry_run(
-    args: &Args,
-    context: &Context,
-    repository: &Repository,
-    source: &Source,
-) -> Result<Exit, CommandError> {
+fn dry_run(args: &Args, context: &Context, source: &Source) -> Result<Exit, CommandError> {
     let importer = open(args, context, source)?;
     let mut scan = report::Scan::new(&context.output);
     let mut stopped = None;

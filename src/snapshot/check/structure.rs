@@ -194,10 +194,8 @@ impl StructureChecker<'_> {
     /// Verifies one blob unless that was done.
     fn blob(&self, kind: BlobType, id: &Id) -> Result<(), Error> {
         if self.fast {
-            return match self.repository.has(kind, id)? {
-                true => Ok(()),
-                false => Err(Error::Missing { kind, id: *id }),
-            };
+            let present = self.repository.has(kind, id)?;
+            return if present { Ok(()) } else { Err(Error::Missing { kind, id: *id }) };
         }
         if self.verified.insert(kind, *id)? {
             self.repository.get(kind, id)?;

@@ -27,7 +27,7 @@ const FILE: &str = "catalogue";
 /// How many stores keep a cache; the least recently used go first.
 const STORES: usize = 32;
 /// Tables and temporary files that nothing names are removed at this age.
-const ORPHAN: Duration = Duration::from_secs(24 * 3600);
+const ORPHAN: Duration = Duration::from_hours(24);
 
 /// What the cache holds, and what loading works on.
 #[derive(Debug, Default)]
@@ -142,7 +142,7 @@ impl CacheDir {
         let mac = key.mac(&body);
         body.extend_from_slice(mac.as_bytes());
         let mut file = tempfile::NamedTempFile::new_in(&self.folder).at("create a file in", &self.folder)?;
-        file.write_all(&body).at("write", file.path().to_owned())?;
+        file.write_all(&body).at("write", file.path())?;
         let path = self.folder.join(FILE);
         file.persist(&path).map_err(|error| error.error).at("rename a file to", &path)?;
         self.sweep(&names);

@@ -101,6 +101,9 @@ impl TableDigest for Digest {
     }
 }
 
+/// Takes one encoded row.
+type RowSink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Error>;
+
 /// One sorted table of rows.
 #[derive(Debug)]
 pub(in super::super) struct Tier {
@@ -128,7 +131,7 @@ impl Tier {
         file: File,
         name: Option<String>,
         key: &MacKey,
-        rows: &mut dyn FnMut(&mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error>,
+        rows: &mut dyn FnMut(RowSink<'_>) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let mut writer = TableWriter::create(file, ROW, Digest::new(key)).map_err(table_error)?;
         let mut last = [0; ROW];

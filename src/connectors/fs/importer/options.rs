@@ -6,7 +6,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::selection::Selection;
 use super::source::FsImporter;
-use crate::base::{RawString, Timestamp};
+use crate::base::RawString;
 use crate::connector::{Error, ErrorKind, Result};
 
 /// Collects what an [`FsImporter`] is to read, and how.
