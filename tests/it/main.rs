@@ -1,6 +1,7 @@
 //! Integration tests: one binary, fast to link.
 #![cfg(test)]
 
+mod canonical;
 mod cli;
 mod conformance;
 mod engine;
