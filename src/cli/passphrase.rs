@@ -199,6 +199,11 @@ impl Chain {
         self.bound
     }
 
+    /// Returns whether a passphrase is at hand that may have been meant for this store or for another.
+    pub(crate) fn is_ambient(&self) -> bool {
+        !self.bound && !self.places.is_empty()
+    }
+
     /// Fetches the first passphrase of the chain. Nothing means that only the prompt is left.
     pub(crate) fn given(&self) -> Result<Option<(Secret, Origin)>, PassphraseError> {
         self.places.first().map(Place::fetch).transpose()
@@ -316,6 +321,11 @@ impl<'a> Unlocker<'a> {
     /// Returns whether a passphrase was given for this very store.
     pub(crate) fn is_explicit(&self) -> bool {
         self.chain.expects_encryption()
+    }
+
+    /// Returns whether a passphrase is at hand that may have been meant for this store or for another.
+    pub(crate) fn is_ambient(&self) -> bool {
+        self.chain.is_ambient()
     }
 
     /// Returns where the passphrase came from that was handed out last.

@@ -88,6 +88,10 @@ impl Unlock for Door<'_> {
         self.unlocker.is_explicit()
     }
 
+    fn is_ambient(&self) -> bool {
+        self.unlocker.is_ambient()
+    }
+
     fn slot(&self) -> Option<&str> {
         self.slot
     }

@@ -65,11 +65,25 @@ pub(super) struct Pin {
 }
 
 impl Pin {
-    /// Loads the pin of a location from the data directory; there may be none yet.
-    pub(super) fn load(data_dir: &Path, location: &str) -> Result<Self, PinError> {
+    /// Removes the pin of a location; the copy of its CONFIG stays until another store takes the place.
+    pub(super) fn forget(data_dir: &Path, location: &str) -> Result<(), PathError> {
+        let (path, _) = Self::paths(data_dir, location);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", &path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns where pin and copy of a location are.
+    fn paths(data_dir: &Path, location: &str) -> (PathBuf, PathBuf) {
         let name = blake3::hash(location.as_bytes()).to_hex()[..32].to_owned();
         let folder = data_dir.join("pins");
-        let path = folder.join(format!("{name}.json"));
+        (folder.join(format!("{name}.json")), folder.join(format!("{name}.config")))
+    }
+
+    /// Loads the pin of a location from the data directory; there may be none yet.
+    pub(super) fn load(data_dir: &Path, location: &str) -> Result<Self, PinError> {
+        let (path, copy) = Self::paths(data_dir, location);
         let record = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map(Some)
@@ -78,7 +92,7 @@ impl Pin {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(Err::<(), _>(error).at("read", &path).expect_err("an error").into()),
         };
-        Ok(Self { path, location: location.to_owned(), record, copy: folder.join(format!("{name}.config")) })
+        Ok(Self { path, location: location.to_owned(), record, copy })
     }
 
     /// Returns whether this location was seen as a plaintext store.

@@ -95,6 +95,8 @@ pub struct Repository {
     cache: Option<CacheDir>,
     pin: Mutex<Option<Pin>>,
     warnings: Mutex<Vec<Warning>>,
+    /// Whether nothing may be written: it is not encrypted, though a passphrase is at hand.
+    guarded: bool,
 }
 
 /// Something that is wrong with a store without keeping it from being opened.
@@ -117,6 +119,11 @@ impl Repository {
     pub fn create(storage: &dyn Storage, options: &CreateOptions) -> Result<(), CreateError> {
         let (config, _) = make_config(options)?;
         Ok(storage.create(&config)?)
+    }
+
+    /// Forgets what this machine remembers of the store that was at a location, because a new one was made there.
+    pub fn forget(data_dir: &Path, location: &str) -> Result<(), PathError> {
+        Pin::forget(data_dir, location)
     }
 
     /// Opens a store: unlocks it, compares it with its pin, and loads its catalogue.
@@ -146,6 +153,9 @@ impl Repository {
         if let Some(pin) = &pin {
             pin.compare(&config, &bytes, keys.key_check())?;
         }
+        let guarded = config.encryption.is_none()
+            && unlocker.is_ambient()
+            && !pin.as_ref().is_some_and(Pin::is_plaintext);
         let spill_folder = options.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
         let cipher = config.encryption.as_ref().map(|_| RunCipher::shared());
         let spills = SpillDir::new(spill_folder, cipher);
@@ -170,9 +180,12 @@ impl Repository {
             cache,
             pin: Mutex::new(pin),
             warnings: Mutex::default(),
+            guarded,
         };
         repository.note_damaged(damaged);
-        repository.update_pin(options.accept_missing)?;
+        if !guarded {
+            repository.update_pin(options.accept_missing)?;
+        }
         Ok(Arc::new(repository))
     }
 
@@ -210,6 +223,19 @@ impl Repository {
     /// Returns and clears what is wrong with the store without keeping it from being read.
     pub fn take_warnings(&self) -> Vec<Warning> {
         std::mem::take(&mut self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Fails where nothing may be written.
+    pub(super) fn check_writable(&self) -> Result<(), Error> {
+        if self.storage.is_read_only() {
+            return Err(Error::ReadOnly(self.storage.location()));
+        }
+        if self.guarded {
+            let why = "it is not encrypted, but a passphrase is set in the environment; if that is meant, open it \
+                       once without (plakar ls)";
+            return Err(Error::ReadOnly(why.into()));
+        }
+        self.chunker().map(drop).map_err(|error| Error::ReadOnly(error.to_string()))
     }
 
     /// Returns where the store is kept.

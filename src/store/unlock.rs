@@ -70,6 +70,12 @@ pub trait Unlock {
         false
     }
 
+    /// Returns whether a passphrase is at hand (an environment variable) that may have been meant for this store: an
+    /// unencrypted one is then read, but not written unless it is known to be so.
+    fn is_ambient(&self) -> bool {
+        false
+    }
+
     /// Returns the label of the only slot to try.
     fn slot(&self) -> Option<&str> {
         None

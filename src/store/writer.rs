@@ -146,10 +146,7 @@ impl Writer {
         journal: Option<JournalWriter>,
     ) -> Result<Self, Error> {
         let storage = repository.storage();
-        if storage.is_read_only() {
-            return Err(Error::ReadOnly(storage.location()));
-        }
-        repository.chunker().map_err(|error| Error::ReadOnly(error.to_string()))?;
+        repository.check_writable()?;
         let lock = repository.lock(snapshot, false)?;
         let base = repository.catalogue();
         let usable = usable_packs(storage.as_ref(), &base)?;

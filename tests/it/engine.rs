@@ -317,3 +317,40 @@ fn the_wrong_passphrase_is_told_from_damage() {
         assert_eq!(cause, "wrong passphrase", "{name}");
     }
 }
+
+#[test]
+fn an_archive_brings_back_what_was_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    make_tree(&tree);
+    for (name, options) in kinds() {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
+        let store = create(Arc::clone(&storage), &options);
+        let id = back_up(&store, &tree).snapshot;
+        let path = folder.path().join(format!("{name}.ptar"));
+        let sink = Box::new(ArchiveFile::create(&path, false).unwrap());
+        let archive = ArchiveWriter::create(ArchiveKind::New(&options), sink, folder.path()).unwrap();
+        let (sync_options, tally) = (SyncOptions::default(), Tally::default());
+        let mut export = ArchiveExport::new(&archive, &sync_options, &tally);
+        export.add(&store, &list(&store).0).unwrap();
+        archive.commit().unwrap();
+        let archive = reopen(Arc::new(PtarStore::open(&path, true).unwrap()));
+        let snapshots = list(&archive).0;
+
+        plakar::store::remove_snapshots(&store, &[id]).unwrap();
+        assert_eq!(list(&store).0.len(), 0, "{name}");
+        let report = sync(&archive, &store, &snapshots, &sync_options, &tally).unwrap();
+        assert_eq!((report.revived, report.copied), (vec![id], vec![]), "{name}");
+        assert_clean(&reopen(Arc::clone(&storage)));
+
+        // The same when its packfiles are gone as well.
+        plakar::store::remove_snapshots(&store, &[id]).unwrap();
+        let mut packs = Vec::new();
+        storage.list(plakar::connector::Kind::Packfile, &mut |listed| packs.push(listed.id)).unwrap();
+        packs.iter().for_each(|pack| storage.delete(plakar::connector::Kind::Packfile, *pack).unwrap());
+        let store = reopen(Arc::clone(&storage));
+        let report = sync(&archive, &store, &snapshots, &sync_options, &tally).unwrap();
+        assert_eq!(report.revived, [id], "{name}");
+        assert_restores(&reopen(storage), 0, &tree);
+    }
+}

@@ -183,6 +183,37 @@ fn upstream_archive_of_a_bucket() {
     assert_whole(&repository);
 }
 
+/// Extends a store that upstream made: what was there stays as it was, what comes is as upstream's CONFIG asks.
+fn assert_extends(root: &Path, manifests: &[PathBuf], old_states: bool) {
+    let repository = open(FsStore::new(root));
+    let tree = tempfile::tempdir().unwrap();
+    super::engine::make_tree(tree.path());
+    super::engine::back_up(&repository, tree.path());
+    let again = super::engine::back_up(&repository, tree.path());
+    assert_eq!(again.read_bytes, 0);
+    let repository = open(FsStore::new(root));
+    assert_eq!(repository.catalogue().only_old_states(), old_states);
+    assert_whole(&repository);
+    let (snapshots, _) = list(&repository);
+    assert_eq!(snapshots.len(), manifests.len() + 2);
+    for (info, path) in snapshots.iter().zip(manifests) {
+        assert_eq!(listing(&repository, info), manifest(path), "{}", path.display());
+    }
+    super::engine::assert_restores(&repository, manifests.len() + 1, tree.path());
+}
+
+#[test]
+fn upstream_stores_are_extended() {
+    let Some(folder) = shared_fixtures() else { return };
+    for (version, name, old_states) in
+        [("v1.1.4", "store-plain.tar.gz", false), ("v1.0.6", "store-encrypted.tar.gz", true)]
+    {
+        let temporary = tempfile::tempdir().unwrap();
+        unpack(&folder.join(version).join(name), temporary.path());
+        assert_extends(&store_in(temporary.path()), &steps(&folder.join(version)), old_states);
+    }
+}
+
 /// Returns the folder that holds CONFIG: the unpacked one, or the one folder in it.
 pub(crate) fn store_in(folder: &Path) -> PathBuf {
     if folder.join("CONFIG").exists() {

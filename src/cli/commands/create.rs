@@ -74,6 +74,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     };
     Repository::create(storage.as_ref(), &options)?;
     let encrypted = options.passphrase.is_some();
+    // What was remembered of an earlier store at this place is over.
+    if let Some(data) = context.data_folder() {
+        Repository::forget(&data, &storage.location())?;
+    }
+    if !encrypted {
+        // Known to be so from the start: a passphrase in the environment then stands in nobody's way.
+        super::super::stores::open(context, &place, Chain::new())?;
+    }
     let profile = super::info::profile_name(profile);
     if context.output.is_json() {
         context.output.json(&Created {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use crate::base::Timestamp;
 use crate::connector::{Change, Importer, Record, SourceInfo};
 use crate::format::entry::{Entry, marked_device};
+use crate::format::path;
 use crate::format::snapshot::Header;
 use crate::store::{Error, Journal, Repository};
 
 use super::super::vfs::read::{Child, ParentCursor, Vfs};
+use super::header::begun;
 
 /// A record with what is known of it.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ impl Previous {
                 latest = Some(header);
             }
         }
-        let since = latest.as_ref().map_or(Timestamp::EPOCH, |header| header.timestamp);
+        let since = latest.as_ref().map_or(Timestamp::EPOCH, begun);
         let journal = Journal::load(repository, source, since)?;
         Ok(Self { repository: Arc::clone(repository), header: latest, journal })
     }
@@ -62,7 +64,7 @@ impl Previous {
         view: Option<&'a Vfs<'a, Repository>>,
         importer: &'a dyn Importer,
     ) -> Joiner<'a> {
-        let begun = self.header.as_ref().map_or(Timestamp::EPOCH, |header| header.timestamp);
+        let begun = self.header.as_ref().map_or(Timestamp::EPOCH, begun);
         Joiner { cursor: view.map(ParentCursor::new), journal: self.journal.as_ref(), importer, begun }
     }
 }
@@ -100,8 +102,7 @@ impl Joiner<'_> {
                 Change::MetadataOnly => return Joined::SameContent(record, entry),
             }
         }
-        let found = self.cursor.as_mut().and_then(|cursor| cursor.entry(&record.path).ok().flatten());
-        match found {
+        match self.find(&record.path) {
             Some(Child { entry, .. }) => match self.compare(&record, &entry, self.begun) {
                 Change::Same => Joined::Same(record, entry),
                 Change::MetadataOnly => Joined::SameContent(record, entry),
@@ -109,6 +110,20 @@ impl Joiner<'_> {
             },
             None => Joined::Fresh(record),
         }
+    }
+
+    /// Looks up a path; where it is a folder now, under the name that a file beside it has.
+    fn find(&mut self, path: &[u8]) -> Option<Child> {
+        let cursor = self.cursor.as_mut()?;
+        let found = cursor.entry(path).ok().flatten()?;
+        if !found.is_dir() {
+            return Some(found);
+        }
+        let renamed = path::join(path::parent(path), path::escape_collision(path::name(path)));
+        let mut found = cursor.entry(&renamed).ok().flatten()?;
+        // The build renames it again, if that is still called for.
+        found.entry.info.name = path::name(path).into();
+        Some(found)
     }
 
     fn compare(&self, record: &Record, entry: &Entry, begun: Timestamp) -> Change {
