@@ -347,7 +347,9 @@ fn an_archive_brings_back_what_was_removed() {
         plakar::store::remove_snapshots(&store, &[id]).unwrap();
         let mut packs = Vec::new();
         storage.list(plakar::connector::Kind::Packfile, &mut |listed| packs.push(listed.id)).unwrap();
-        packs.iter().for_each(|pack| storage.delete(plakar::connector::Kind::Packfile, *pack).unwrap());
+        for pack in &packs {
+            storage.delete(plakar::connector::Kind::Packfile, *pack).unwrap();
+        }
         let store = reopen(Arc::clone(&storage));
         let report = sync(&archive, &store, &snapshots, &sync_options, &tally).unwrap();
         assert_eq!(report.revived, [id], "{name}");

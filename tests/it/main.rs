@@ -4,11 +4,13 @@
 mod cli;
 mod conformance;
 mod engine;
+mod floors;
 mod format_md;
 mod format_vectors;
 mod fuzz_corpus;
 mod http_archive;
 mod interop;
+mod reader;
 mod s3_bed;
 mod s3_engine;
 mod s3_exporter;
