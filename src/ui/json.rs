@@ -11,7 +11,7 @@
 //! | `problem` | `path`?, `message`, `severity` (`warning`, `error`) |
 //! | `checkpoint` | none: an interrupted run goes on from here |
 //! | `committed` | `snapshot`: it is in the store from now on |
-//! | `error` | `message`, `causes` [string], `hint`?, `exit_code` |
+//! | `error` | `message`, `causes` (strings), `hint`?, `exit_code` |
 //! | `summary` | the members of the command's report |
 //!
 //! Results have the command's noun as their type: `snapshot`, `entry`, `store`, `source`, `destination`, `version`.

@@ -87,8 +87,11 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
 }
 
 /// What a tree looks like: mode, size, modification, content or target, by path. Folders' sizes are left out.
-pub(crate) fn look(root: &Path) -> BTreeMap<Vec<u8>, (u32, u64, i64, i64, Vec<u8>)> {
-    fn walk(root: &Path, folder: &Path, out: &mut BTreeMap<Vec<u8>, (u32, u64, i64, i64, Vec<u8>)>) {
+pub(crate) type Look = BTreeMap<Vec<u8>, (u32, u64, i64, i64, Vec<u8>)>;
+
+/// Looks at a tree.
+pub(crate) fn look(root: &Path) -> Look {
+    fn walk(root: &Path, folder: &Path, out: &mut Look) {
         use std::os::unix::ffi::OsStrExt;
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -241,7 +244,7 @@ fn an_interrupted_backup_goes_on_where_it_was() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
     let repository = create(Arc::clone(&storage), &kinds()[0].1);
     let importer = FsImporter::builder().place(&tree).build().unwrap();
-    let checkpoints = CheckpointPolicy { bytes: 500_000, interval: Duration::from_secs(3600) };
+    let checkpoints = CheckpointPolicy { bytes: 500_000, interval: Duration::from_hours(1) };
     let cancel = Cancel::new();
     let options = BackupOptions { checkpoints, cancel: cancel.clone(), ..BackupOptions::default() };
     let stopper = StopAfter { tally: Tally::default(), bytes: 6_000_000, cancel };
@@ -346,7 +349,9 @@ fn an_archive_brings_back_what_was_removed() {
         plakar::store::remove_snapshots(&store, &[id]).unwrap();
         let mut packs = Vec::new();
         storage.list(plakar::connector::Kind::Packfile, &mut |listed| packs.push(listed.id)).unwrap();
-        packs.iter().for_each(|pack| storage.delete(plakar::connector::Kind::Packfile, *pack).unwrap());
+        for pack in &packs {
+            storage.delete(plakar::connector::Kind::Packfile, *pack).unwrap();
+        }
         let store = reopen(Arc::clone(&storage));
         let report = sync(&archive, &store, &snapshots, &sync_options, &tally).unwrap();
         assert_eq!(report.revived, [id], "{name}");

@@ -187,7 +187,10 @@ impl Web {
         drop(state);
         let line = if partial { "206 Partial Content" } else { "200 OK" };
         if partial {
-            extra += &format!("Content-Range: bytes {from}-{}/{total}\r\n", to - 1);
+            let _ = std::fmt::Write::write_fmt(
+                &mut extra,
+                format_args!("Content-Range: bytes {from}-{}/{total}\r\n", to - 1),
+            );
         }
         let text = format!("HTTP/1.1 {line}\r\nContent-Length: {}\r\n{extra}\r\n", body.len());
         if stream.write_all(text.as_bytes()).is_err() || head {

@@ -91,8 +91,7 @@ fn line_of(vfs: &Vfs<'_, Repository>, entry: &Entry) -> Line {
     } else {
         let mut content = Vec::new();
         std::io::Read::read_to_end(&mut vfs.open_object(&entry.object).unwrap(), &mut content).unwrap();
-        let digest: String =
-            sha2::Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = plakar::base::Id(sha2::Sha256::digest(&content).into()).to_hex();
         ("f", info.size.to_string(), digest)
     };
     let mode = format!("{:04o}", info.mode.to_unix() & 0o7777);
@@ -129,7 +128,7 @@ fn steps(folder: &Path) -> Vec<PathBuf> {
 fn vector_archives() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vectors");
     for name in ["plain.ptar", "encrypted.ptar"] {
-        let repository = open(PtarStore::open(&folder.join(name), true).unwrap());
+        let repository = open(PtarStore::open(folder.join(name), true).unwrap());
         let (snapshots, _) = list(&repository);
         let [info] = &snapshots[..] else { panic!("{} snapshots", snapshots.len()) };
         let vfs = Vfs::open(repository.as_ref(), info.header.source().unwrap()).unwrap();
@@ -158,7 +157,7 @@ fn upstream_1_1_4_archives() {
     let Some(folder) = shared_fixtures().map(|folder| folder.join("v1.1.4")) else { return };
     let repository = open(PtarStore::open(folder.join("encrypted.ptar"), true).unwrap());
     assert_manifests(&repository, &[folder.join("manifest-ptar.tsv")]);
-    let repository = open(PtarStore::open(&folder.join("multi-plain.ptar"), true).unwrap());
+    let repository = open(PtarStore::open(folder.join("multi-plain.ptar"), true).unwrap());
     assert_manifests(&repository, &steps(&folder));
 }
 
@@ -167,7 +166,7 @@ fn upstream_1_1_4_store() {
     let Some(folder) = shared_fixtures().map(|folder| folder.join("v1.1.4")) else { return };
     let temporary = tempfile::tempdir().unwrap();
     unpack(&folder.join("store-plain.tar.gz"), temporary.path());
-    let repository = open(FsStore::new(&store_in(temporary.path())));
+    let repository = open(FsStore::new(store_in(temporary.path())));
     assert_manifests(&repository, &steps(&folder));
 }
 
@@ -176,7 +175,7 @@ fn upstream_1_0_6_store() {
     let Some(folder) = shared_fixtures().map(|folder| folder.join("v1.0.6")) else { return };
     let temporary = tempfile::tempdir().unwrap();
     unpack(&folder.join("store-encrypted.tar.gz"), temporary.path());
-    let repository = open(FsStore::new(&store_in(temporary.path())));
+    let repository = open(FsStore::new(store_in(temporary.path())));
     assert!(repository.catalogue().only_old_states());
     assert_manifests(&repository, &steps(&folder));
 }
@@ -184,7 +183,7 @@ fn upstream_1_0_6_store() {
 #[test]
 fn upstream_archive_of_a_bucket() {
     let Some(folder) = shared_fixtures().map(|folder| folder.join("v1.1.4-s3")) else { return };
-    let repository = open(PtarStore::open(&folder.join("from-s3-store.ptar"), true).unwrap());
+    let repository = open(PtarStore::open(folder.join("from-s3-store.ptar"), true).unwrap());
     assert_eq!(list(&repository).0.len(), 2);
     assert_whole(&repository);
 }
