@@ -11,6 +11,7 @@ mod format_vectors;
 mod fuzz_corpus;
 mod http_archive;
 mod interop;
+mod main_job;
 mod reader;
 mod s3_bed;
 mod s3_engine;
