@@ -92,12 +92,13 @@ fn packfile(repository: &Repository, resource: &[u8], counts: &mut BTreeMap<Blob
             *counts.entry(record.kind).or_default() += 1;
         } else if record.kind == BlobType::CHUNK && plain.first().is_some_and(|kind| (1..=2).contains(kind)) {
             // It may be a dirpack: then every frame comes back the same.
-            let mut bytes = Vec::new();
-            for frame in dirpack::Frames::new(&plain) {
-                let Ok(frame) = frame else { return };
-                dirpack::encode_frame(frame.kind, frame.entry, frame.mac, &mut bytes);
+            if let Ok(frames) = dirpack::Frames::new(&plain).collect::<Result<Vec<_>, _>>() {
+                let mut bytes = Vec::new();
+                for frame in frames {
+                    dirpack::encode_frame(frame.kind, frame.entry, frame.mac, &mut bytes);
+                }
+                assert_eq!(bytes, plain);
             }
-            assert_eq!(bytes, plain);
         }
     }
 }
