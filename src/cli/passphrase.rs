@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::environment::SECRET_VARIABLES;
 use super::error::{CommandError, Exit};
-use crate::base::{At as _, PathError, Printable};
+use crate::base::{At as _, Cancel, PathError, Printable};
 use crate::connectors::Options;
 use crate::crypto::Secret;
 
@@ -117,7 +117,14 @@ pub(crate) trait Terminal {
 
 /// The process's own terminal.
 #[derive(Debug, Default)]
-pub(crate) struct Tty;
+pub(crate) struct Tty(Cancel);
+
+impl Tty {
+    /// Returns the terminal; nothing is asked any more once the run is to stop.
+    pub(crate) fn new(cancel: &Cancel) -> Self {
+        Self(cancel.clone())
+    }
+}
 
 impl Terminal for Tty {
     fn is_interactive(&self) -> bool {
@@ -125,6 +132,10 @@ impl Terminal for Tty {
     }
 
     fn ask(&mut self, prompt: &str) -> io::Result<Secret> {
+        // A key press that came while a key was derived is a signal by now; at the prompt it is an error.
+        if self.0.is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         rpassword::prompt_password(prompt).map(Secret::from)
     }
 }
@@ -356,9 +367,11 @@ pub(crate) fn choose(
     if !terminal.is_interactive() {
         return Err(PassphraseError::NobodyToAsk(what.to_string()));
     }
-    let prompt = format!("passphrase for {}: ", Printable::message(&what.to_string()));
-    for _ in 0..TRIES {
-        let first = terminal.ask(&prompt).map_err(PassphraseError::Terminal)?;
+    let what = what.to_string();
+    let prompt = format!("passphrase for {}: ", Printable::message(&what));
+    for attempt in 0..TRIES {
+        let again = if attempt == 0 { "" } else { "empty, or not the same; " };
+        let first = terminal.ask(&format!("{again}{prompt}")).map_err(PassphraseError::Terminal)?;
         if first.is_empty() {
             continue;
         }

@@ -38,7 +38,7 @@ pub(crate) fn open(context: &Context, place: &Place, chain: Chain) -> Result<Ope
         spill_dir: None,
         accept_missing: context.globals.accept_missing,
     };
-    let mut terminal = Tty;
+    let mut terminal = Tty::new(&context.cancel);
     let unlocker = Unlocker::new(chain, place, &mut terminal);
     let mut door = Door { unlocker, slot: context.globals.slot.as_deref() };
     let result = Repository::open(storage, &mut door, &options);

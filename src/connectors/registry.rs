@@ -54,11 +54,13 @@ fn is_built(kind: Kind, role: Role) -> bool {
 }
 
 fn missing(location: &Location, role: Role) -> Error {
-    Error::new(ErrorKind::Unsupported, "open", location.to_string()).detail(format!(
-        "{} cannot be used as a {} yet",
-        location.kind().scheme(),
-        role.noun()
-    ))
+    let scheme = location.kind().scheme();
+    let archive = match location.kind() {
+        Kind::Http | Kind::Https => format!("; an archive on a web server is ptar+{scheme}://…"),
+        _ => String::new(),
+    };
+    Error::new(ErrorKind::Unsupported, "open", location.to_string())
+        .detail(format!("{scheme} cannot be used as a {} yet{archive}", role.noun()))
 }
 
 /// Opens the place of a store. Nothing need be there yet, an archive excepted.

@@ -403,7 +403,10 @@ impl Writer {
         }
         let mut parent = lock(&self.checkpoint).parent;
         let deletes = std::mem::take(&mut self.deletes);
-        self.put_state(self.snapshot, &mut parent, &deletes)?;
+        // A snapshot that comes back was committed here once: that state stands and is never replaced.
+        let taken = self.base.states().any(|state| state == self.snapshot);
+        let id = if taken { random::id() } else { self.snapshot };
+        self.put_state(id, &mut parent, &deletes)?;
         Ok(self.stats())
     }
 

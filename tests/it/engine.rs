@@ -75,6 +75,8 @@ pub(crate) fn make_tree(root: &Path) {
     let time = std::time::UNIX_EPOCH + Duration::new(1_600_000_000, 123_456_789);
     fs::File::open(root.join("large")).unwrap().set_modified(time).unwrap();
     fs::File::open(root.join("a/b")).unwrap().set_modified(time).unwrap();
+    // What was modified a moment before a backup began may have changed unseen, so the next one reads it again.
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 /// Bytes that do not compress, the same every time.

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, fast to link.
 #![cfg(test)]
 
+mod canonical;
 mod cli;
 mod conformance;
 mod engine;
@@ -10,6 +11,7 @@ mod format_vectors;
 mod fuzz_corpus;
 mod http_archive;
 mod interop;
+mod main_job;
 mod reader;
 mod s3_bed;
 mod s3_engine;

@@ -16,10 +16,10 @@ use crate::s3server::{self, S3Server, authorize, elements, percent_decode, perce
 pub(crate) struct Bed {
     /// The server, when it is ours: it can be looked into and broken.
     pub(crate) server: Option<S3Server>,
-    authority: String,
-    access_key: String,
-    secret: String,
-    region: String,
+    pub(crate) authority: String,
+    pub(crate) access_key: String,
+    pub(crate) secret: String,
+    pub(crate) region: String,
     /// The bucket's name.
     pub(crate) bucket: String,
 }
@@ -85,6 +85,20 @@ impl Bed {
         };
         assert_eq!(bed.request("PUT", None, "", &[], b"").status, 200, "cannot create a bucket");
         Some(bed)
+    }
+
+    /// Another bucket on the same server, removed when dropped: drop it before the server.
+    pub(crate) fn beside(&self, suffix: &str) -> Self {
+        let bed = Self {
+            server: None,
+            authority: self.authority.clone(),
+            access_key: self.access_key.clone(),
+            secret: self.secret.clone(),
+            region: self.region.clone(),
+            bucket: format!("{}-{suffix}", self.bucket),
+        };
+        assert_eq!(bed.request("PUT", None, "", &[], b"").status, 200, "cannot create a bucket");
+        bed
     }
 
     /// Runs a test on every server there is.

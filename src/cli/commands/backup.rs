@@ -1,7 +1,8 @@
 //! `backup`.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::context::Context;
@@ -10,7 +11,7 @@ use super::super::error::{CommandError, Exit};
 use super::super::places::Place;
 use super::super::query::split_tags;
 use super::super::{report, snapshots, stores, surroundings};
-use crate::connector::Importer;
+use crate::connector::{Importer, SourceInfo};
 use crate::connectors::{ImportSettings, Kind, Location, Options, Role, open_importer, validate};
 use crate::snapshot::{self, BackupOptions, CheckOptions, HeaderOptions};
 use crate::store::Repository;
@@ -84,9 +85,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     let mut exit = Exit::Ok;
     for source in &sources {
         let done = if args.dry_run {
-            dry_run(args, context, source)?
+            dry_run(args, context, &store, source)?
         } else {
-            back_up(args, context, &opened.repository, source)?
+            back_up(args, context, &opened.repository, &store, source)?
         };
         exit = if done == Exit::Ok { exit } else { done };
     }
@@ -123,17 +124,46 @@ pub(super) fn sources(named: &[OsString], context: &Context) -> Result<Vec<Sourc
     Ok(sources)
 }
 
-/// Opens an importer.
-fn open(args: &Args, context: &Context, source: &Source) -> Result<Box<dyn Importer>, CommandError> {
+/// Opens an importer. A store inside of what is backed up is left out: every run would grow by the one before.
+fn open(
+    args: &Args,
+    context: &Context,
+    store: &Place,
+    source: &Source,
+) -> Result<Box<dyn Importer>, CommandError> {
     let mut options = source.place.options.clone();
     set_options(&mut options, &args.option, &source.place)?;
-    let settings = ImportSettings {
+    let mut settings = ImportSettings {
         excludes: args.ignore.clone(),
         ignore_files: args.ignore_file.clone(),
         recheck: args.recheck,
     };
     let locations = source.locations();
-    Ok(open_importer(&locations, &options, &context.limits(), &settings)?)
+    let limits = context.limits();
+    let importer = open_importer(&locations, &options, &limits, &settings)?;
+    match store.location.path().and_then(|store| pattern_for(store, &importer.source())) {
+        None => Ok(importer),
+        Some(pattern) => {
+            settings.excludes.push(pattern);
+            Ok(open_importer(&locations, &options, &limits, &settings)?)
+        }
+    }
+}
+
+/// Returns the gitignore pattern of a store's folder below the root of a local source.
+fn pattern_for(store: &Path, source: &SourceInfo) -> Option<String> {
+    let store = store.canonicalize().ok()?;
+    let root = Path::new(OsStr::from_bytes(&source.root));
+    let below = store.strip_prefix(root.canonicalize().ok()?).ok().filter(|_| source.kind == "fs")?;
+    let below = below.to_str().filter(|below| !below.is_empty())?;
+    let mut pattern = String::from("/");
+    for c in below.chars() {
+        if "\\*?[]!# ".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    Some(pattern)
 }
 
 /// Sets the options of `-o` for this run.
@@ -213,9 +243,10 @@ fn back_up(
     args: &Args,
     context: &Context,
     repository: &Arc<Repository>,
+    store: &Place,
     source: &Source,
 ) -> Result<Exit, CommandError> {
-    let importer = open(args, context, source)?;
+    let importer = open(args, context, store, source)?;
     let options = BackupOptions {
         header: header(source, &args.labels(), context)?,
         memory: context.globals.memory,
@@ -244,8 +275,8 @@ fn back_up(
 }
 
 /// Says what a backup would take, and stores nothing.
-fn dry_run(args: &Args, context: &Context, source: &Source) -> Result<Exit, CommandError> {
-    let importer = open(args, context, source)?;
+fn dry_run(args: &Args, context: &Context, store: &Place, source: &Source) -> Result<Exit, CommandError> {
+    let importer = open(args, context, store, source)?;
     let mut scan = report::Scan::new(&context.output);
     let mut stopped = None;
     importer.scan(&mut |record| {
@@ -265,5 +296,27 @@ fn dry_run(args: &Args, context: &Context, source: &Source) -> Result<Exit, Comm
     match stopped {
         Some(error) => Err(error),
         None => scan.finish(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_below_the_root_gets_a_pattern_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let store = root.join("a b/[x]!");
+        std::fs::create_dir_all(&store).unwrap();
+        let source = |kind: &str, root: &Path| SourceInfo {
+            kind: kind.into(),
+            origin: "host".into(),
+            root: root.to_str().unwrap().into(),
+        };
+        assert_eq!(pattern_for(&store, &source("fs", &root)).as_deref(), Some("/a\\ b/\\[x\\]\\!"));
+        assert_eq!(pattern_for(&store, &source("fs", &store)), None, "the store itself may be backed up");
+        assert_eq!(pattern_for(&root, &source("fs", &store)), None);
+        assert_eq!(pattern_for(&store, &source("s3", &root)), None);
     }
 }

@@ -109,12 +109,17 @@ fn passphrase(args: &Args, context: &Context, place: &Place) -> Result<Option<Se
         }
         return Ok(None);
     }
-    choose_strong(&chain, place, args.weak_passphrase).map(Some)
+    choose_strong(&chain, place, args.weak_passphrase, context).map(Some)
 }
 
 /// Chooses a new passphrase; a typed one must not be weak.
-fn choose_strong(chain: &Chain, place: &Place, weak: bool) -> Result<Secret, CommandError> {
-    let (chosen, origin) = passphrase::choose(chain, place, &mut Tty)?;
+fn choose_strong(
+    chain: &Chain,
+    place: &Place,
+    weak: bool,
+    context: &Context,
+) -> Result<Secret, CommandError> {
+    let (chosen, origin) = passphrase::choose(chain, place, &mut Tty::new(&context.cancel))?;
     if origin == Origin::Prompt && !weak && strength(&chosen) < LEAST_STRENGTH {
         return Err(CommandError::usage("this passphrase is weak")
             .hint("take a longer one, such as five random words; -weak-passphrase takes it all the same"));

@@ -204,7 +204,8 @@ fn passphrase(
         }
         return Ok(None);
     }
-    let (chosen, origin) = passphrase::choose(&context.archive_passphrases(), name(target), &mut Tty)?;
+    let (chosen, origin) =
+        passphrase::choose(&context.archive_passphrases(), name(target), &mut Tty::new(&context.cancel))?;
     let shared = |opened: &Opened| origin != Origin::Prompt && opened.origin.as_ref() == Some(&origin);
     if stores.iter().any(|(_, opened)| shared(opened)) {
         context.output.notice(format!("{origin} opens the store, and will open the archive, too"));

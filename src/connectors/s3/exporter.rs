@@ -23,6 +23,8 @@ use crate::base::RawString;
 use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Result, Work};
 use crate::format::path;
 
+/// The header that carries tags.
+const TAGGING: &str = "x-amz-tagging";
 /// The longest key, in bytes.
 const MAX_KEY: usize = 1024;
 /// Contents up to this many bytes are read whole and go out under a checksum.
@@ -98,7 +100,8 @@ impl S3Exporter {
     }
 
     /// Puts an object, making the bucket if the server says that there is none.
-    fn store(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<()> {
+    /// Returns whether everything came along: `false` says that the tags did not.
+    fn store(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<bool> {
         match self.upload(key, put, content) {
             Err(failure) if failure.is_no_bucket() => {
                 self.client.create_bucket()?;
@@ -108,7 +111,7 @@ impl S3Exporter {
         }
     }
 
-    fn upload(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<()> {
+    fn upload(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<bool> {
         let size = content.size();
         let tuning = &self.client.options().tuning;
         if size <= SMALL {
@@ -124,8 +127,23 @@ impl S3Exporter {
                 return Err(Failure::new(ErrorKind::Full, "upload", &target, "too large for an object here"));
             };
             self.upload_parts(key, put, content, plan)?;
+            return self.tag_again(key, put);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Sets the tags of an object that was uploaded in parts: servers other than AWS's (Ceph, for one) ignore those
+    /// that come with the beginning of an upload, and say nothing.
+    fn tag_again(&self, key: &[u8], put: &Put) -> Answer<bool> {
+        let tags = put.headers.iter().find(|(name, _)| name == TAGGING);
+        let Some((_, tags)) = tags.filter(|_| !self.client.options().location.endpoint.is_aws()) else {
+            return Ok(true);
+        };
+        match self.client.set_tags(key, tags) {
+            Ok(()) => Ok(true),
+            Err(failure) if matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported) => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     fn unreadable(&self, key: &[u8], error: Error) -> Box<Failure> {
@@ -229,10 +247,16 @@ impl Exporter for S3Exporter {
             lost.push("tags".into());
         }
         loop {
-            let Err(failure) = self.store(&key, &wish.put(), content) else { break };
-            match wish.relent(&failure) {
-                Some(what) => lost.push(what),
-                None => return Err(failure.into()),
+            match self.store(&key, &wish.put(), content) {
+                Ok(true) => break,
+                Ok(false) => {
+                    lost.push("tags".into());
+                    break;
+                }
+                Err(failure) => match wish.relent(&failure) {
+                    Some(what) => lost.push(what),
+                    None => return Err(failure.into()),
+                },
             }
         }
         if lost.iter().any(|what| what == "tags") {
@@ -278,7 +302,7 @@ impl Wish {
     fn put(&self) -> Put {
         let mut headers = self.headers.clone();
         headers.extend(self.class.clone().map(|class| ("x-amz-storage-class".into(), class)));
-        headers.extend(self.tags.clone().map(|tags| ("x-amz-tagging".into(), tags)));
+        headers.extend(self.tags.clone().map(|tags| (TAGGING.into(), tags)));
         Put { headers }
     }
 

@@ -285,3 +285,36 @@ fn an_archive_has_a_passphrase_of_its_own() {
     user.set("PLAKAR_PASSPHRASE", "incorrect horse");
     assert_eq!(user.run("at x.ptar ls").code, 77);
 }
+
+#[test]
+fn a_store_does_not_swallow_itself() {
+    let user = user();
+    user.ok("at ./src/store create -plaintext");
+    user.ok("at src/store backup src");
+    let entries = user.ok("at src/store ls -recursive latest");
+    assert!(entries.contains("hello") && !entries.contains("CONFIG"), "{entries}");
+}
+
+#[test]
+fn a_signal_ends_the_run_before_anything_is_committed() {
+    let user = user();
+    std::fs::write(user.home().join("key"), "correct horse").unwrap();
+    user.ok("-keyfile key at store create");
+    user.ok("store add s ./store");
+    // The signal comes while the passphrase is being fetched: a moment that lasts.
+    let command = "touch begun; while test ! -e go; do sleep 0.01; done; cat key";
+    assert_eq!(user.run_args(["store", "set", "s", "passphrase_cmd", command]).code, 0);
+    let mut child = user.command(["at", "@s", "backup", "src"]);
+    let child =
+        child.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while !user.home().join("begun").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    fs::write(user.home().join("go"), "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.contains("cancelled")), (Some(1), true), "{stderr}");
+    assert_eq!(user.ok("at @s ls"), "");
+}

@@ -1,7 +1,7 @@
 //! Single objects and the bucket itself: GET, HEAD, PUT, DELETE, tags.
 
 use std::cell::RefCell;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::Read;
 
@@ -14,7 +14,7 @@ use ureq::http::HeaderMap;
 use super::failure::{Failure, Result};
 use super::send::{Client, Payload, Request, Response, Rewind, broken};
 use super::sign::hex;
-use super::xml::Element;
+use super::xml::{Element, escape};
 use crate::connector;
 
 /// The longest answer read for a listing, a set of tags and the like.
@@ -333,6 +333,24 @@ impl Client {
             // Spaces as %20: every server decodes those, not every one a plus.
             Ok(out.finish().replace('+', "%20"))
         })
+    }
+
+    /// Replaces the tags of an object, given as a query string.
+    pub(in super::super) fn set_tags(&self, key: &[u8], tags: &[u8]) -> Result<()> {
+        let mut body = String::from("<Tagging><TagSet>");
+        for (name, value) in url::form_urlencoded::parse(tags) {
+            let (Some(name), Some(value)) = (escape(&name), escape(&value)) else {
+                let target = self.target(Some(key));
+                return Err(Failure::new(connector::ErrorKind::Unsupported, "tag", &target, "XML cannot hold them"));
+            };
+            let _ = write!(body, "<Tag><Key>{name}</Key><Value>{value}</Value></Tag>");
+        }
+        body.push_str("</TagSet></Tagging>");
+        let request = Request::new("tag", Method::Put, Some(key))
+            .query("tagging", "")
+            .header("content-md5", BASE64.encode(Md5::digest(&body)))
+            .header("content-type", "application/xml");
+        self.run(&request, Payload::Bytes(body.as_bytes()), &mut |_| Ok(()))
     }
 
     /// Returns whether the bucket is there and may be seen; an error when it cannot be known.
