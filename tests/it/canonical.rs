@@ -72,7 +72,8 @@ fn packfile(repository: &Repository, resource: &[u8], counts: &mut BTreeMap<Blob
     let last = *payload.last_chunk::<FOOTER_LENGTH_LEN>().unwrap();
     let tail = Tail::locate(payload.len() as u64, last).unwrap();
     let at = tail.footer_offset as usize;
-    let footer = encoding.decode(Item::footer(), &payload[at..at + tail.footer_length as usize], LIMIT, "footer");
+    let footer =
+        encoding.decode(Item::footer(), &payload[at..at + tail.footer_length as usize], LIMIT, "footer");
     let footer_bytes = footer.unwrap();
     let footer = Footer::decode(&footer_bytes).unwrap();
     assert_eq!(footer.encode()[..], footer_bytes);
@@ -125,7 +126,9 @@ fn records_in_archives() {
 #[test]
 fn records_in_stores() {
     let Some(shared) = super::interop::shared_fixtures() else { return };
-    for name in ["v1.1.4/store-plain.tar.gz", "v1.0.6/store-encrypted.tar.gz", "v1.1.4-s3/kloset-bucket.tar.gz"] {
+    for name in
+        ["v1.1.4/store-plain.tar.gz", "v1.0.6/store-encrypted.tar.gz", "v1.1.4-s3/kloset-bucket.tar.gz"]
+    {
         let temporary = tempfile::tempdir().unwrap();
         super::interop::unpack(&shared.join(name), temporary.path());
         let root = super::interop::store_in(temporary.path());
