@@ -3,6 +3,7 @@
 
 mod cli;
 mod conformance;
+mod crash;
 mod engine;
 mod format_md;
 mod format_vectors;
