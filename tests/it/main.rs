@@ -4,6 +4,7 @@
 mod cli;
 mod conformance;
 mod crash;
+mod damage;
 mod engine;
 mod format_md;
 mod format_vectors;
