@@ -4,6 +4,8 @@
 mod canonical;
 mod cli;
 mod conformance;
+mod crash;
+mod damage;
 mod engine;
 mod floors;
 mod format_md;
