@@ -71,19 +71,19 @@ fn packfile(repository: &Repository, resource: &[u8], counts: &mut BTreeMap<Blob
     let payload = wrapper::split(resource, Resource::Packfile).unwrap().payload;
     let last = *payload.last_chunk::<FOOTER_LENGTH_LEN>().unwrap();
     let tail = Tail::locate(payload.len() as u64, last).unwrap();
-    let at = tail.footer_offset as usize;
+    let at = usize::try_from(tail.footer_offset).unwrap();
     let footer =
         encoding.decode(Item::footer(), &payload[at..at + tail.footer_length as usize], LIMIT, "footer");
     let footer_bytes = footer.unwrap();
     let footer = Footer::decode(&footer_bytes).unwrap();
     assert_eq!(footer.encode()[..], footer_bytes);
-    let area = footer.index_offset as usize;
+    let area = usize::try_from(footer.index_offset).unwrap();
     let index = encoding.decode(Item::index(), &payload[area..at], LIMIT, "index").unwrap();
     let records = decode_index(&index, &footer).unwrap();
-    let encoded: Vec<u8> = records.iter().flat_map(|record| record.encode()).collect();
+    let encoded: Vec<u8> = records.iter().flat_map(plakar::format::packfile::IndexRecord::encode).collect();
     assert_eq!(encoded, index);
     for record in records.iter().filter(|record| record.kind != BlobType::RANDOM) {
-        let stored = &payload[record.offset as usize..][..record.length as usize];
+        let stored = &payload[usize::try_from(record.offset).unwrap()..][..record.length as usize];
         let plain = repository
             .encoding()
             .decode(Item::blob(record.kind.0, record.id), stored, LIMIT, "blob")

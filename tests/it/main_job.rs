@@ -67,14 +67,15 @@ fn put_in_parts(bed: &Bed, key: &str, headers: &[(&str, &[u8])], (parts, length)
     let answer = bed.request("POST", Some(key), "uploads=", headers, b"");
     let text = String::from_utf8(answer.body).unwrap();
     let upload = percent_encode(elements(&text, "UploadId")[0].as_bytes(), b"");
-    let mut list = String::new();
+    let mut list = Vec::new();
     for number in 1..=parts {
         let query = format!("partNumber={number}&uploadId={upload}");
         let answer = bed.request("PUT", Some(key), &query, &[], &part(number, length));
         assert_eq!(answer.status, 200);
         let etag = answer.header("etag");
-        list += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
+        list.push(format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"));
     }
+    let list = list.concat();
     let body = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
     let answer = bed.request("POST", Some(key), &format!("uploadId={upload}"), &[], body.as_bytes());
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
