@@ -157,13 +157,19 @@ impl Repository {
         let cipher = config.encryption.as_ref().map(|_| RunCipher::shared());
         let spills = SpillDir::new(spill_folder, cipher);
         let cache = options.cache_dir.as_deref().and_then(|cache| open_cache(cache, &keys, &config, &bytes));
-        let (catalogue, damaged) = load(&Source {
+        let (catalogue, mut damaged) = load(&Source {
             storage: storage.as_ref(),
             keys: &keys,
             encoding: &encoding,
             spills: &spills,
             cache: cache.as_ref(),
         })?;
+        // The one state of an archive is all there is: without it the archive is not empty, but damaged.
+        if storage.is_archive()
+            && let Some((_, error)) = damaged.pop()
+        {
+            return Err(error.into());
+        }
         let repository = Self {
             storage,
             config,

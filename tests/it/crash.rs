@@ -18,7 +18,7 @@ use plakar::format::wrapper::{self, Resource};
 use plakar::snapshot::list;
 use plakar::store::{CreateOptions, KdfChoice, Repository};
 
-use crate::cli::User;
+use crate::cli::{User, memory_dir};
 use crate::engine::{PASSPHRASE, assert_clean, assert_restores, noise, reopen};
 
 /// How often each command is killed.
@@ -55,7 +55,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory_dir();
         let source = folder.path().join("source");
         fs::create_dir_all(source.join("many")).unwrap();
         fs::write(source.join("first"), "here from the beginning").unwrap();
@@ -88,7 +88,7 @@ impl Bench {
     }
 
     fn user(&self) -> User {
-        let mut user = User::new();
+        let mut user = User::in_memory();
         user.set("PLAKAR_PASSPHRASE", PASSPHRASE);
         user
     }

@@ -151,7 +151,7 @@ impl Buckets {
 }
 
 fn user() -> User {
-    let mut user = User::new();
+    let mut user = User::in_memory();
     user.set("PLAKAR_PASSPHRASE", "correct horse battery staple");
     user
 }
