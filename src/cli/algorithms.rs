@@ -2,6 +2,10 @@
 
 use std::str::FromStr;
 
+use crate::codec::Compression;
+use crate::crypto::HashAlgorithm;
+use crate::store::Profile;
+
 /// What `-compression` names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CompressionChoice {
@@ -28,10 +32,21 @@ impl FromStr for CompressionChoice {
             ("gzip", None) => Ok(Self::Gzip),
             ("zstd", None) => Ok(Self::Zstd(None)),
             ("zstd", Some(level)) => match level.parse() {
-                Ok(level @ 1..=22) => Ok(Self::Zstd(Some(level))),
-                _ => Err(format!("'{level}' is not a level of zstd: 1 to 22")),
+                Ok(level @ 1..=19) => Ok(Self::Zstd(Some(level))),
+                _ => Err(format!("'{level}' is not a level of zstd: 1 to 19")),
             },
             _ => Err(format!("'{text}' is not known: zstd, zstd:LEVEL, lz4, gzip or none")),
+        }
+    }
+}
+
+impl From<CompressionChoice> for Compression {
+    fn from(choice: CompressionChoice) -> Self {
+        match choice {
+            CompressionChoice::None => Self::None,
+            CompressionChoice::Zstd(level) => Self::zstd(i64::from(level.unwrap_or(1))),
+            CompressionChoice::Lz4 => Self::Lz4,
+            CompressionChoice::Gzip => Self::Gzip,
         }
     }
 }
@@ -57,6 +72,15 @@ impl FromStr for HashingChoice {
     }
 }
 
+impl From<HashingChoice> for HashAlgorithm {
+    fn from(choice: HashingChoice) -> Self {
+        match choice {
+            HashingChoice::Blake3 => Self::Blake3,
+            HashingChoice::Sha256 => Self::Sha256,
+        }
+    }
+}
+
 /// What `-profile` names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ProfileChoice {
@@ -78,6 +102,15 @@ impl FromStr for ProfileChoice {
     }
 }
 
+impl From<ProfileChoice> for Profile {
+    fn from(choice: ProfileChoice) -> Self {
+        match choice {
+            ProfileChoice::Native => Self::Native,
+            ProfileChoice::Plakar => Self::Plakar,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,7 +122,7 @@ mod tests {
         assert_eq!("lz4".parse(), Ok(CompressionChoice::Lz4));
         assert_eq!("GZIP".parse(), Ok(CompressionChoice::Gzip));
         assert_eq!("none".parse(), Ok(CompressionChoice::None));
-        for text in ["", "zstd:0", "zstd:23", "zstd:x", "lz4:3", "brotli"] {
+        for text in ["", "zstd:0", "zstd:20", "zstd:x", "lz4:3", "brotli"] {
             assert!(text.parse::<CompressionChoice>().is_err(), "{text}");
         }
         assert_eq!("sha-256".parse(), Ok(HashingChoice::Sha256));

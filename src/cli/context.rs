@@ -104,8 +104,9 @@ impl Context {
     /// Returns where the passphrase of the main store comes from. `source` is that of `backup @source`.
     pub(crate) fn store_passphrases(&self, store: &Place, source: Option<&Place>) -> Chain {
         let mut chain = Chain::new().keyfile(self.globals.keyfile.as_deref());
-        for place in [Some(store), source].into_iter().flatten() {
-            chain = chain.options(&place.to_string(), &place.options);
+        chain = chain.options(&store.to_string(), &store.options);
+        if let Some(source) = source {
+            chain = chain.borrowed(&source.to_string(), &source.options);
         }
         chain.variable("PLAKAR_PASSPHRASE", self.environment.passphrase.as_ref())
     }

@@ -43,14 +43,6 @@ fn age(text: &str) -> Option<Span> {
     text.parse::<Span>().ok()
 }
 
-/// Formats a time for people, in their time zone, to the second.
-pub(crate) fn local(time: Timestamp, zone: &TimeZone) -> String {
-    match jiff::Timestamp::new(time.secs, 0) {
-        Ok(instant) => instant.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        Err(_) => "-".to_owned(),
-    }
-}
-
 /// Formats a time for programs: RFC 3339 in UTC.
 pub(crate) fn rfc3339(time: Timestamp) -> String {
     let nanos = i32::try_from(time.nanos).unwrap_or(0);
@@ -98,9 +90,8 @@ mod tests {
     }
 
     #[test]
-    fn times_are_shown_to_the_second() {
+    fn times_are_told_to_the_nanosecond() {
         let time = Timestamp { secs: 1_735_787_045, nanos: 9 };
-        assert_eq!(local(time, &TimeZone::UTC), "2025-01-02 03:04:05");
         assert_eq!(rfc3339(time), "2025-01-02T03:04:05.000000009Z");
     }
 }

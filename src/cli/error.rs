@@ -111,7 +111,7 @@ impl From<OutputError> for CommandError {
 
 impl CommandError {
     /// Takes the error's own words as the message, and its source as the cause.
-    fn from_error(exit: Exit, error: impl StdError) -> Self {
+    pub(super) fn from_error(exit: Exit, error: impl StdError) -> Self {
         // The source cannot be moved out of a borrowed error, so its chain is kept as text.
         let mut causes = Vec::new();
         let mut next = error.source();
@@ -121,6 +121,26 @@ impl CommandError {
         }
         let source = Cause::chain(causes);
         Self { exit, message: error.to_string(), hint: None, source, quiet: false }
+    }
+}
+
+impl CommandError {
+    /// Puts what was tried in front of a failure, unless nothing is to be said.
+    #[must_use]
+    pub(super) fn within(self, message: impl Into<String>) -> Self {
+        if self.quiet { self } else { self.context(message) }
+    }
+
+    /// Puts what was tried in front: the old message becomes the first cause.
+    #[must_use]
+    pub(super) fn context(self, message: impl Into<String>) -> Self {
+        let mut causes = vec![self.message];
+        let mut next = self.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        Self { message: message.into(), source: Cause::chain(causes), ..self }
     }
 }
 

@@ -13,13 +13,18 @@ mod context;
 mod dates;
 mod environment;
 mod error;
+mod failures;
 mod globals;
 mod help;
 mod passphrase;
 mod places;
 mod quantity;
 mod query;
+mod report;
 mod run;
+mod snapshots;
+mod stores;
 mod suggest;
+mod surroundings;
 
 pub use run::main;

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::environment::SECRET_VARIABLES;
 use super::error::{CommandError, Exit};
-use crate::base::{At as _, PathError, Printable};
+use crate::base::{At as _, Cancel, PathError, Printable};
 use crate::connectors::Options;
 use crate::crypto::Secret;
 
@@ -117,7 +117,14 @@ pub(crate) trait Terminal {
 
 /// The process's own terminal.
 #[derive(Debug, Default)]
-pub(crate) struct Tty;
+pub(crate) struct Tty(Cancel);
+
+impl Tty {
+    /// Returns the terminal; nothing is asked any more once the run is to stop.
+    pub(crate) fn new(cancel: &Cancel) -> Self {
+        Self(cancel.clone())
+    }
+}
 
 impl Terminal for Tty {
     fn is_interactive(&self) -> bool {
@@ -125,13 +132,21 @@ impl Terminal for Tty {
     }
 
     fn ask(&mut self, prompt: &str) -> io::Result<Secret> {
-        rpassword::prompt_password(prompt).map(|text| Secret::from(text))
+        // A key press that came while a key was derived is a signal by now; at the prompt it is an error.
+        if self.0.is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        rpassword::prompt_password(prompt).map(Secret::from)
     }
 }
 
 /// The places to look for one passphrase, first to last.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Chain(Vec<Place>);
+pub(crate) struct Chain {
+    places: Vec<Place>,
+    /// Whether one of them was given for this very store.
+    bound: bool,
+}
 
 #[derive(Clone, Debug)]
 enum Place {
@@ -150,23 +165,34 @@ impl Chain {
     /// Adds a key file named by a flag.
     #[must_use]
     pub(crate) fn keyfile(mut self, path: Option<&Path>) -> Self {
-        self.0.extend(path.map(|path| Place::Keyfile(path.to_owned())));
+        self.bound |= path.is_some();
+        self.places.extend(path.map(|path| Place::Keyfile(path.to_owned())));
         self
     }
 
-    /// Adds what the options of a configured store or source name.
+    /// Adds what the options of the configured store name.
     #[must_use]
-    pub(crate) fn options(mut self, name: &str, options: &Options) -> Self {
+    pub(crate) fn options(self, name: &str, options: &Options) -> Self {
+        let before = self.places.len();
+        let mut chain = self.borrowed(name, options);
+        chain.bound |= chain.places.len() > before;
+        chain
+    }
+
+    /// Adds what the options of something else name: a source lends its passphrase to any store, so it says nothing
+    /// about this one.
+    #[must_use]
+    pub(crate) fn borrowed(mut self, name: &str, options: &Options) -> Self {
         let name = name.to_owned();
         if let Some(passphrase) = options.get("passphrase") {
             let passphrase = Secret::from(passphrase.as_bytes());
-            self.0.push(Place::Configured { name: name.clone(), passphrase });
+            self.places.push(Place::Configured { name: name.clone(), passphrase });
         }
         if let Some(command) = options.get("passphrase_cmd") {
-            self.0.push(Place::Command { name, command: command.to_owned() });
+            self.places.push(Place::Command { name, command: command.to_owned() });
         }
         if let Some(path) = options.get("keyfile") {
-            self.0.push(Place::Keyfile(path.into()));
+            self.places.push(Place::Keyfile(path.into()));
         }
         self
     }
@@ -174,19 +200,24 @@ impl Chain {
     /// Adds an environment variable.
     #[must_use]
     pub(crate) fn variable(mut self, name: &'static str, value: Option<&Secret>) -> Self {
-        self.0.extend(value.map(|value| Place::Variable(name, value.clone())));
+        self.places.extend(value.map(|value| Place::Variable(name, value.clone())));
         self
     }
 
-    /// Returns whether a passphrase is bound to the store itself (everything but a variable or a prompt), which
+    /// Returns whether a passphrase was given for the store itself (not by a variable, a source or a prompt), which
     /// means that an unencrypted CONFIG in its place is an attack.
     pub(crate) fn expects_encryption(&self) -> bool {
-        self.0.iter().any(|place| !matches!(place, Place::Variable(..)))
+        self.bound
+    }
+
+    /// Returns whether a passphrase is at hand that may have been meant for this store or for another.
+    pub(crate) fn is_ambient(&self) -> bool {
+        !self.bound && !self.places.is_empty()
     }
 
     /// Fetches the first passphrase of the chain. Nothing means that only the prompt is left.
     pub(crate) fn given(&self) -> Result<Option<(Secret, Origin)>, PassphraseError> {
-        self.0.first().map(Place::fetch).transpose()
+        self.places.first().map(Place::fetch).transpose()
     }
 }
 
@@ -264,7 +295,6 @@ pub(crate) struct Unlocker<'a> {
     /// What is opened, for the prompt.
     what: String,
     used: Option<Origin>,
-    failed: bool,
 }
 
 impl fmt::Debug for Unlocker<'_> {
@@ -275,8 +305,8 @@ impl fmt::Debug for Unlocker<'_> {
 
 impl<'a> Unlocker<'a> {
     /// Creates an unlocker for what is at a location.
-    pub(crate) fn new(chain: Chain, what: impl fmt::Display, terminal: &'a mut dyn Terminal) -> Self {
-        Self { chain, terminal, what: what.to_string(), used: None, failed: false }
+    pub(crate) fn new(chain: Chain, what: &impl fmt::Display, terminal: &'a mut dyn Terminal) -> Self {
+        Self { chain, terminal, what: what.to_string(), used: None }
     }
 
     /// Returns the passphrase for a try (the first is 0); nothing when there is none left.
@@ -288,7 +318,6 @@ impl<'a> Unlocker<'a> {
             return Ok(Some(passphrase));
         }
         if attempt >= TRIES || self.used.as_ref().is_some_and(|used| *used != Origin::Prompt) {
-            self.failed = true;
             return Ok(None);
         }
         if !self.terminal.is_interactive() {
@@ -298,6 +327,16 @@ impl<'a> Unlocker<'a> {
         let again = if attempt == 0 { "" } else { "wrong passphrase; " };
         let prompt = format!("{again}passphrase of {}: ", Printable::message(&self.what));
         self.terminal.ask(&prompt).map(Some).map_err(PassphraseError::Terminal)
+    }
+
+    /// Returns whether a passphrase was given for this very store.
+    pub(crate) fn is_explicit(&self) -> bool {
+        self.chain.expects_encryption()
+    }
+
+    /// Returns whether a passphrase is at hand that may have been meant for this store or for another.
+    pub(crate) fn is_ambient(&self) -> bool {
+        self.chain.is_ambient()
     }
 
     /// Returns where the passphrase came from that was handed out last.
@@ -328,9 +367,11 @@ pub(crate) fn choose(
     if !terminal.is_interactive() {
         return Err(PassphraseError::NobodyToAsk(what.to_string()));
     }
-    let prompt = format!("passphrase for {}: ", Printable::message(&what.to_string()));
-    for _ in 0..TRIES {
-        let first = terminal.ask(&prompt).map_err(PassphraseError::Terminal)?;
+    let what = what.to_string();
+    let prompt = format!("passphrase for {}: ", Printable::message(&what));
+    for attempt in 0..TRIES {
+        let again = if attempt == 0 { "" } else { "empty, or not the same; " };
+        let first = terminal.ask(&format!("{again}{prompt}")).map_err(PassphraseError::Terminal)?;
         if first.is_empty() {
             continue;
         }
@@ -346,18 +387,20 @@ pub(crate) fn choose(
 /// counting once in a run. A floor against carelessness, not a measure of quality.
 pub(crate) fn strength(passphrase: &Secret) -> u32 {
     let bytes = passphrase.as_bytes();
-    let kinds: [(fn(&u8) -> bool, f64); 4] = [
-        (u8::is_ascii_lowercase, 26.0),
-        (u8::is_ascii_uppercase, 26.0),
-        (u8::is_ascii_digit, 10.0),
-        (|b| !b.is_ascii_alphanumeric(), 33.0),
-    ];
-    let alphabet: f64 = kinds.iter().filter(|(is, _)| bytes.iter().any(is)).map(|(_, size)| size).sum();
+    let mut alphabet = 0.0;
+    for (present, size) in [
+        (bytes.iter().any(u8::is_ascii_lowercase), 26.0),
+        (bytes.iter().any(u8::is_ascii_uppercase), 26.0),
+        (bytes.iter().any(u8::is_ascii_digit), 10.0),
+        (!bytes.iter().all(u8::is_ascii_alphanumeric), 33.0),
+    ] {
+        alphabet += if present { size } else { 0.0 };
+    }
     let mut runs = bytes.to_vec();
     runs.dedup();
     let runs = Zeroizing::new(runs);
     #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates, which is what is wanted")]
-    let bits = (runs.len() as f64 * alphabet.max(1.0).log2()) as u32;
+    let bits = (runs.len() as f64 * f64::max(alphabet, 1.0).log2()) as u32;
     bits
 }
 
@@ -416,6 +459,8 @@ mod tests {
         let chain = Chain::new().options("@s", &options(&[("passphrase_cmd", "echo from command")]));
         assert_eq!(chain.given().unwrap().unwrap().0, secret("from command"));
         assert!(chain.expects_encryption());
+        assert!(!Chain::new().borrowed("@src", &configured).expects_encryption());
+        assert!(!Chain::new().options("@s", &options(&[])).expects_encryption());
         let chain = Chain::new().keyfile(None).variable("PLAKAR_PASSPHRASE", Some(&variable));
         assert_eq!(chain.given().unwrap().unwrap(), (variable, Origin::Variable("PLAKAR_PASSPHRASE")));
         assert!(!chain.expects_encryption());
@@ -438,7 +483,7 @@ mod tests {
         let mut nobody = Typed::text(&["typed"]);
         let variable = secret("v");
         let chain = Chain::new().variable("PLAKAR_PASSPHRASE", Some(&variable));
-        let mut unlocker = Unlocker::new(chain, "/srv/x", &mut nobody);
+        let mut unlocker = Unlocker::new(chain, &"/srv/x", &mut nobody);
         assert_eq!(unlocker.passphrase(0).unwrap(), Some(variable));
         assert_eq!(unlocker.passphrase(1).unwrap(), None);
         assert!(unlocker.hint().unwrap().starts_with("PLAKAR_PASSPHRASE does not open it"));
@@ -447,7 +492,7 @@ mod tests {
     #[test]
     fn a_prompt_has_three_tries() {
         let mut terminal = Typed::text(&["a", "b", "c"]);
-        let mut unlocker = Unlocker::new(Chain::new(), "/srv/\x1b", &mut terminal);
+        let mut unlocker = Unlocker::new(Chain::new(), &"/srv/\x1b", &mut terminal);
         for attempt in 0..3 {
             assert!(unlocker.passphrase(attempt).unwrap().is_some());
         }
@@ -459,7 +504,7 @@ mod tests {
     #[test]
     fn nobody_is_an_error_not_a_hang() {
         let mut nobody = Typed::nobody();
-        let error = Unlocker::new(Chain::new(), "x", &mut nobody).passphrase(0).unwrap_err();
+        let error = Unlocker::new(Chain::new(), &"x", &mut nobody).passphrase(0).unwrap_err();
         assert!(matches!(error, PassphraseError::NobodyToAsk(_)));
         let told = CommandError::from(error);
         assert_eq!(told.exit().code(), 77);

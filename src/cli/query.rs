@@ -91,17 +91,17 @@ pub(crate) struct Facts<'a> {
     /// When the backup began.
     pub(crate) timestamp: Timestamp,
     /// The snapshot's name.
-    pub(crate) name: &'a str,
+    pub(crate) name: &'a [u8],
     /// Its category.
-    pub(crate) category: &'a str,
+    pub(crate) category: &'a [u8],
     /// Its environment.
-    pub(crate) environment: &'a str,
+    pub(crate) environment: &'a [u8],
     /// Its perimeter.
-    pub(crate) perimeter: &'a str,
+    pub(crate) perimeter: &'a [u8],
     /// Its job.
-    pub(crate) job: &'a str,
+    pub(crate) job: &'a [u8],
     /// Its tags.
-    pub(crate) tags: Vec<&'a str>,
+    pub(crate) tags: Vec<&'a [u8]>,
     /// The backed-up root of each source.
     pub(crate) roots: Vec<&'a [u8]>,
 }
@@ -125,7 +125,9 @@ pub(crate) struct Filter {
 impl Filter {
     /// Returns whether a snapshot fits, `-latest` left aside.
     pub(crate) fn fits(&self, facts: &Facts<'_>) -> bool {
-        let is = |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|wanted| wanted == value);
+        let is = |wanted: &Option<String>, value: &[u8]| {
+            wanted.as_ref().is_none_or(|wanted| wanted.as_bytes() == value)
+        };
         self.before.is_none_or(|before| facts.timestamp < before)
             && self.since.is_none_or(|since| facts.timestamp >= since)
             && is(&self.name, facts.name)
@@ -133,8 +135,8 @@ impl Filter {
             && is(&self.environment, facts.environment)
             && is(&self.perimeter, facts.perimeter)
             && is(&self.job, facts.job)
-            && self.with.iter().all(|tag| facts.tags.contains(&tag.as_str()))
-            && !self.without.iter().any(|tag| facts.tags.contains(&tag.as_str()))
+            && self.with.iter().all(|tag| facts.tags.contains(&tag.as_bytes()))
+            && !self.without.iter().any(|tag| facts.tags.contains(&tag.as_bytes()))
             && (self.roots.is_empty()
                 || self.roots.iter().any(|wanted| facts.roots.iter().any(|root| is_below(root, wanted))))
     }
@@ -165,12 +167,12 @@ mod tests {
     fn facts(snapshot: &Snapshot) -> Facts<'_> {
         Facts {
             timestamp: Timestamp::from_secs(snapshot.0),
-            name: snapshot.1,
-            category: "",
-            environment: "prod",
-            perimeter: "",
-            job: "nightly",
-            tags: snapshot.2.to_vec(),
+            name: snapshot.1.as_bytes(),
+            category: b"",
+            environment: b"prod",
+            perimeter: b"",
+            job: b"nightly",
+            tags: snapshot.2.iter().map(|tag| tag.as_bytes()).collect(),
             roots: vec![snapshot.3.as_bytes()],
         }
     }

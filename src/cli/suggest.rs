@@ -1,14 +1,14 @@
 //! The nearest name to what was typed.
 
-/// Returns the candidate that was most likely meant, if any is near: a longer form of what was typed, or at most a
-/// third of its letters wrong (one in three, swaps counting once).
+/// Returns the candidate that was most likely meant, if any is near: a longer form of what was typed, or one with at
+/// most a quarter of its letters wrong (swapped neighbours counting once).
 pub(crate) fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_ascii_lowercase();
     if typed.is_empty() {
         return None;
     }
     let letters = typed.chars().count();
-    let allowed = if letters < 2 { 0 } else { letters.div_ceil(3) };
+    let allowed = if letters < 2 { 0 } else { letters.div_ceil(4) };
     candidates
         .into_iter()
         .filter_map(|candidate| {

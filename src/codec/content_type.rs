@@ -4,6 +4,9 @@
 //! before what the name says: a picture's name on random bytes does not make them a picture. The name only tells
 //! kinds of text apart, which the bytes cannot.
 
+/// What stands for a content type where there is no content: symbolic links, devices, pipes and sockets.
+pub const NOT_REGULAR: &str = "application/x-not-regular-file";
+
 /// How many bytes are looked at.
 const LOOKED_AT: usize = 3072;
 const TEXT: &str = "text/plain; charset=utf-8";

@@ -11,5 +11,5 @@ mod entropy;
 
 pub use chunker::{Chunker, ChunkerParams};
 pub use compress::{Compression, CompressionError, FrameReader, FrameWriter};
-pub use content_type::content_type;
+pub use content_type::{NOT_REGULAR, content_type};
 pub use entropy::{entropy, entropy_of_counts};

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::ops::ControlFlow;
 
 use super::{Error, Result};
-use crate::base::RawString;
+use crate::base::{RawString, Timestamp};
 pub use crate::format::entry::CustomMetadata as Metadata;
 use crate::format::entry::{Entry, FileInfo};
 
@@ -93,8 +93,9 @@ pub trait Importer: fmt::Debug + Send + Sync {
     /// `info` is an error; an error returned here ends the scan and makes the run fail.
     fn scan(&self, emit: &mut dyn FnMut(Record) -> ControlFlow<()>) -> Result<()>;
 
-    /// Compares a record with the previous snapshot's entry of the same path.
-    fn compare(&self, record: &Record, previous: &Entry) -> Change;
+    /// Compares a record with the entry of the same path in a previous run that began at `begun`: where times are
+    /// all there is to go by, what was modified about then or later may have changed unseen.
+    fn compare(&self, record: &Record, previous: &Entry, begun: Timestamp) -> Change;
 
     /// Opens the content of a regular file.
     fn open(&self, record: &Record) -> Result<Box<dyn Content>>;

@@ -248,6 +248,14 @@ impl Location {
         text
     }
 
+    /// Makes a path independent of the current folder; URLs are already.
+    pub fn absolute(self) -> std::io::Result<Self> {
+        match self.path() {
+            Some(path) => Ok(Self { kind: self.kind, target: std::path::absolute(path)?.into_os_string() }),
+            None => Ok(self),
+        }
+    }
+
     /// Appends a path below this location. Parts that would lead elsewhere are refused.
     pub fn join(&self, below: &OsStr) -> Result<Self, LocationError> {
         let bytes = below.as_encoded_bytes();

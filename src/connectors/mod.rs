@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | [`fs`] | a folder | a tree | a folder | |
 //! | [`ptar`] | a single-file archive, read only | | | a file |
+//! | [`http`] | a single-file archive on a web server, read only | | | |
 //! | [`s3`] | a bucket | a bucket | a bucket | |
 //! | [`memory`] | tests | | | |
 //!
@@ -17,10 +18,14 @@ mod place;
 mod registry;
 
 pub mod fs;
+pub mod http;
 pub mod memory;
 pub mod ptar;
 pub mod s3;
 
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};
-pub use registry::{Answer, Limits, available, open_exporter, open_importer, open_storage, ping};
+pub use registry::{
+    Answer, ExportSettings, ImportSettings, Limits, available, open_exporter, open_importer, open_sink,
+    open_storage, ping,
+};

@@ -147,6 +147,8 @@ const S3: &[Spec] = &[
     text("root", "a prefix below the location"),
     text("storage_class", "the class of written objects (STANDARD, ONEZONE_IA, GLACIER…)"),
     text("sse_customer_key", "a 32-byte key for server-side encryption, in base64"),
+    text("tls_ca_file", "a file of certificates to trust instead of the system's"),
+    text("concurrency", "the most requests at a time"),
 ];
 
 const S3_SOURCES: &[Spec] = &[text("versions", "back up old versions of objects, too")];
@@ -166,14 +168,24 @@ const HTTP: &[Spec] = &[
     flag("tls_insecure_no_verify", "accept any certificate (default false)"),
 ];
 
+/// Options that say what is configured, not how its connector behaves.
+const ABOUT: [&str; 8] =
+    ["location", "uri", "type", "passphrase", "passphrase_cmd", "keyfile", "environment", "data_class"];
+
+/// Returns the options that are a connector's own business: no location, no passphrase, no labels.
+pub(super) fn for_connector(options: &Options) -> BTreeMap<String, String> {
+    let own = options.iter().filter(|(name, _)| !ABOUT.contains(name));
+    own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 /// Returns the options that a connector takes in a role; without a kind, those of any connector.
 pub fn known(kind: Option<Kind>, role: Role) -> Vec<Spec> {
     let of_kind = |kind: Kind| match kind {
         Kind::S3 => S3,
         Kind::Sftp => SFTP,
         Kind::Ftp => FTP,
-        Kind::Http | Kind::Https | Kind::PtarHttp | Kind::PtarHttps => HTTP,
-        Kind::Fs | Kind::Sqlite | Kind::Ptar => &[],
+        Kind::Http | Kind::Https => HTTP,
+        Kind::Fs | Kind::Sqlite | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps => &[],
     };
     let mut specs = EVERY.to_vec();
     let kinds = kind.map_or_else(|| Kind::ALL.to_vec(), |kind| vec![kind]);

@@ -1,18 +1,44 @@
 //! Which connectors are built in, and how a location becomes one.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::fs::Existing;
 use super::location::{Kind, Location, Role};
-use super::options::Options;
-use crate::connector::{Error, ErrorKind, Exporter, Importer, Result, Storage};
+use super::options::{Options, for_connector};
+use super::{fs, http, ptar, s3};
+use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
 
 /// What opening needs to know besides the location and its options.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// The most requests at a time; `None` lets the connector choose.
     pub concurrency: Option<usize>,
-    /// Whether local files may be read through memory maps.
+    /// Whether local files may not be read through memory maps.
     pub no_mmap: bool,
+}
+
+/// What is read of a source.
+#[derive(Clone, Debug, Default)]
+pub struct ImportSettings {
+    /// Patterns in gitignore's syntax of what is left out.
+    pub excludes: Vec<String>,
+    /// Files of such patterns.
+    pub ignore_files: Vec<PathBuf>,
+    /// Whether metadata that listings do not show is read again.
+    pub recheck: bool,
+}
+
+/// How something is restored.
+#[derive(Clone, Debug, Default)]
+pub struct ExportSettings {
+    /// What is done with existing files.
+    pub existing: Existing,
+    /// Whether owners, modes and times are left alone.
+    pub skip_permissions: bool,
+    /// Whether empty folders become objects in a bucket.
+    pub folder_markers: bool,
 }
 
 /// Returns the schemes that can be used in a role with what is compiled in, sorted.
@@ -20,31 +46,147 @@ pub fn available(role: Role) -> Vec<&'static str> {
     Kind::ALL.into_iter().filter(|kind| is_built(*kind, role)).map(Kind::scheme).collect()
 }
 
-fn is_built(_kind: Kind, _role: Role) -> bool {
-    false
+fn is_built(kind: Kind, role: Role) -> bool {
+    match role {
+        Role::Store => matches!(kind, Kind::Fs | Kind::S3 | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps),
+        Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::S3),
+    }
 }
 
 fn missing(location: &Location, role: Role) -> Error {
-    Error::new(ErrorKind::Unsupported, "open", location.to_string()).detail(format!(
-        "{} locations cannot be used as a {} yet",
-        location.kind().scheme(),
-        role.noun()
-    ))
+    let scheme = location.kind().scheme();
+    let archive = match location.kind() {
+        Kind::Http | Kind::Https => format!("; an archive on a web server is ptar+{scheme}://…"),
+        _ => String::new(),
+    };
+    Error::new(ErrorKind::Unsupported, "open", location.to_string())
+        .detail(format!("{scheme} cannot be used as a {} yet{archive}", role.noun()))
 }
 
-/// Opens the place of a store. Nothing need be there yet.
-pub fn open_storage(location: &Location, _options: &Options, _limits: &Limits) -> Result<Box<dyn Storage>> {
-    Err(missing(location, Role::Store))
+/// Opens the place of a store. Nothing need be there yet, an archive excepted.
+pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> Result<Arc<dyn Storage>> {
+    match (location.kind(), location.path(), location.url()) {
+        (Kind::Fs, Some(path), _) if path.is_file() => {
+            // An archive whose name does not say so.
+            Ok(Arc::new(ptar::PtarStore::open(absolute(path)?, !limits.no_mmap)?))
+        }
+        (Kind::Fs, Some(path), _) => {
+            Ok(Arc::new(fs::FsStore::new(absolute(path)?).with_mmap(!limits.no_mmap)))
+        }
+        (Kind::Ptar, Some(path), _) => Ok(Arc::new(ptar::PtarStore::open(absolute(path)?, !limits.no_mmap)?)),
+        (Kind::S3, _, Some(url)) => Ok(Arc::new(s3::S3Store::new(s3_options(url, options, limits)?)?)),
+        (Kind::PtarHttp | Kind::PtarHttps, _, Some(url)) => {
+            Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default())?))
+        }
+        _ => Err(missing(location, Role::Store)),
+    }
 }
 
-/// Opens what is to be backed up.
-pub fn open_importer(location: &Location, _options: &Options, _limits: &Limits) -> Result<Box<dyn Importer>> {
-    Err(missing(location, Role::Source))
+/// Opens what is to be backed up. Several locations are possible for folders only; they become one source.
+pub fn open_importer(
+    locations: &[&Location],
+    options: &Options,
+    limits: &Limits,
+    settings: &ImportSettings,
+) -> Result<Box<dyn Importer>> {
+    if let [location] = locations
+        && let (Kind::S3, Some(url)) = (location.kind(), location.url())
+    {
+        let patterns = !settings.excludes.is_empty() || !settings.ignore_files.is_empty();
+        for (asked, what) in [(patterns, "leaving out objects by patterns"), (settings.recheck, "-recheck")] {
+            if asked {
+                return Err(not_yet(location, what));
+            }
+        }
+        return Ok(Box::new(s3::S3Importer::new(s3_options(url, options, limits)?)?));
+    }
+    if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
+        return Err(missing(odd, Role::Source));
+    }
+    let mut builder = fs::FsImporter::builder();
+    for path in locations.iter().filter_map(|location| location.path()) {
+        builder = builder.place(path);
+    }
+    for file in &settings.ignore_files {
+        builder = builder.ignore_file(file);
+    }
+    for pattern in &settings.excludes {
+        builder = builder.exclude(pattern);
+    }
+    Ok(Box::new(builder.build()?))
 }
 
 /// Opens where a restore goes.
-pub fn open_exporter(location: &Location, _options: &Options, _limits: &Limits) -> Result<Box<dyn Exporter>> {
-    Err(missing(location, Role::Destination))
+pub fn open_exporter(
+    location: &Location,
+    options: &Options,
+    limits: &Limits,
+    settings: &ExportSettings,
+) -> Result<Box<dyn Exporter>> {
+    match (location.kind(), location.path(), location.url()) {
+        (Kind::Fs, Some(path), _) => {
+            if settings.folder_markers {
+                return Err(Error::new(ErrorKind::Invalid, "open", location.to_string())
+                    .detail("-folder-markers is for buckets"));
+            }
+            let builder = fs::FsExporter::builder(path)
+                .existing(settings.existing)
+                .detect_equal(settings.existing == Existing::Replace)
+                .skip_permissions(settings.skip_permissions);
+            Ok(Box::new(builder.build()?))
+        }
+        (Kind::S3, _, Some(url)) => {
+            for (asked, what) in [
+                (settings.existing == Existing::Skip, "-skip-existing"),
+                (settings.existing == Existing::Fail, "-no-overwrite"),
+                (settings.skip_permissions, "-skip-permissions"),
+            ] {
+                if asked {
+                    return Err(not_yet(location, what));
+                }
+            }
+            let export = s3::ExportOptions { folder_markers: settings.folder_markers };
+            Ok(Box::new(s3::S3Exporter::new(s3_options(url, options, limits)?, export)?))
+        }
+        _ => Err(missing(location, Role::Destination)),
+    }
+}
+
+/// Refuses what was asked for and cannot be done, instead of doing something else.
+fn not_yet(location: &Location, what: &str) -> Error {
+    Error::new(ErrorKind::Invalid, "open", location.to_string())
+        .detail(format!("{what} is not available yet for {}", location.kind().scheme()))
+}
+
+/// Opens where a new archive goes.
+pub fn open_sink(
+    location: &Location,
+    _options: &Options,
+    _limits: &Limits,
+    overwrite: bool,
+    _size_hint: Option<u64>,
+) -> Result<Box<dyn ArchiveSink>> {
+    match location.path() {
+        Some(path) => Ok(Box::new(ptar::ArchiveFile::create(path, overwrite)?)),
+        None => Err(Error::new(ErrorKind::Unsupported, "create", location.to_string())
+            .detail(format!("archives cannot be written to {} yet", location.kind().scheme()))),
+    }
+}
+
+fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Options> {
+    let mut map = for_connector(options);
+    if let Some(concurrency) = limits.concurrency {
+        map.entry("concurrency".into()).or_insert_with(|| concurrency.to_string());
+    }
+    let map = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    s3::Options::parse(url, map, &|name| std::env::var(name).ok())
+}
+
+/// Makes a path independent of the current folder: what is remembered of a store is remembered under its path.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    path.canonicalize()
+        .or_else(|_| std::path::absolute(path))
+        .map_err(|error| Error::io("find", path.display().to_string(), error))
 }
 
 /// What a place answered.
@@ -78,7 +220,7 @@ pub fn ping(location: &Location, options: &Options, role: Role) -> Result<Answer
             Err(error) => Err(error),
         },
         Role::Source => {
-            let importer = open_importer(location, options, &limits)?;
+            let importer = open_importer(&[location], options, &limits, &ImportSettings::default())?;
             let mut failed = None;
             importer.scan(&mut |record| {
                 failed = record.info.err();
@@ -86,6 +228,54 @@ pub fn ping(location: &Location, options: &Options, role: Role) -> Result<Answer
             })?;
             failed.map_or(Ok(Answer::Opened), Err)
         }
-        Role::Destination => open_exporter(location, options, &limits).map(|_| Answer::Opened),
+        Role::Destination => {
+            open_exporter(location, options, &limits, &ExportSettings::default()).map(|_| Answer::Opened)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(text: &str, role: Role) -> Location {
+        Location::parse(text.as_ref(), role).unwrap()
+    }
+
+    #[test]
+    fn what_is_listed_opens_and_the_rest_says_so() {
+        let options: Options = [("access_key", "a"), ("secret_access_key", "b")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect();
+        for kind in Kind::ALL
+            .into_iter()
+            .filter(|kind| kind.serves(Role::Store) && !kind.scheme().starts_with("ptar"))
+        {
+            let scheme = kind.scheme();
+            let text = if kind.is_path() {
+                format!("{scheme}:/nonexistent")
+            } else {
+                format!("{scheme}://127.0.0.1:1/b")
+            };
+            let opened = open_storage(&location(&text, Role::Store), &options, &Limits::default());
+            match opened {
+                Ok(_) => assert!(is_built(kind, Role::Store), "{text}"),
+                Err(error) => {
+                    assert!(error.kind == ErrorKind::Unsupported && !is_built(kind, Role::Store), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_is_pinged() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().to_str().unwrap().to_owned();
+        let ping = |role| ping(&location(&text, role), &Options::new(), role);
+        assert_eq!(ping(Role::Store).unwrap(), Answer::NoStore);
+        assert_eq!(ping(Role::Source).unwrap(), Answer::Opened);
+        folder.close().unwrap();
+        assert!(ping(Role::Source).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! Randomness from the operating system.
 //!
 //! Why a buffer: a small blob needs 32 random bytes, and a system call for each costs about as much as sealing
-//! the blob. [`array`] therefore hands out bytes of a block of 4 KiB that every thread draws for itself.
+//! the blob. [`array()`] therefore hands out bytes of a block of 4 KiB that every thread draws for itself.
 //!
 //! Why that is safe: every byte is handed out once, in order, and wiped from the block as it leaves; the block
 //! is private to its thread, so no two threads can see the same byte, and it goes away with the thread.

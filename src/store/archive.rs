@@ -309,8 +309,7 @@ fn write_index(
             out.flush()
         })
         .map_err(Error::sink)?;
-    let footer =
-        Footer { timestamp: 0, count, index_offset: area, index_mac: mac.finish(), flags: 0 };
+    let footer = Footer { timestamp: 0, count, index_offset: area, index_mac: mac.finish(), flags: 0 };
     let mut end = Vec::with_capacity(2 * FOOTER_LEN);
     unlocked.encoding.encode(Item::footer(), &footer.encode(), &mut end)?;
     let length = u32::try_from(end.len()).expect("an encoded footer is small");
@@ -380,7 +379,13 @@ impl BlobSink for ArchiveWriter {
 }
 
 impl Session for ArchiveWriter {
-    fn put_encoded(&self, kind: BlobType, id: Id, lane: Lane, encode: &mut Encode<'_>) -> Result<bool, Error> {
+    fn put_encoded(
+        &self,
+        kind: BlobType,
+        id: Id,
+        lane: Lane,
+        encode: &mut Encode<'_>,
+    ) -> Result<bool, Error> {
         if !self.known.insert(kind, id)? {
             return Ok(false);
         }

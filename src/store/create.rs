@@ -7,7 +7,10 @@ use crate::crypto::mac::{HashAlgorithm, MacKey, hash};
 use crate::crypto::seal::{Cipher, Item, SealError, SubkeyAlgorithm};
 use crate::crypto::slots::{Slot, SlotError, SlotKind};
 use crate::crypto::{Key, NativeKeys, Secret, random};
-use crate::format::config::{self, Chunking, Config, Encryption, Hashing, KdfParams, NATIVE_CIPHER, NATIVE_KDF, NATIVE_SUBKEY, NATIVE_VERSION, Native, PackfileSizes};
+use crate::format::config::{
+    self, Chunking, Config, Encryption, Hashing, KdfParams, NATIVE_CIPHER, NATIVE_KDF, NATIVE_SUBKEY,
+    NATIVE_VERSION, Native, PackfileSizes,
+};
 use crate::format::version::Version;
 use crate::format::wrapper::{self, Resource};
 
@@ -153,8 +156,7 @@ pub(super) fn make_same_key_config(of: &Config, master: Option<&Key>) -> Result<
 fn skeleton(options: &CreateOptions) -> Config {
     let (compression, algorithm, packfile) = match options.profile {
         Profile::Native => {
-            let chunker =
-                if options.passphrase.is_some() { "fastcdc2020-keyed" } else { "fastcdc2020" };
+            let chunker = if options.passphrase.is_some() { "fastcdc2020-keyed" } else { "fastcdc2020" };
             (Compression::zstd(DEFAULT_ZSTD_LEVEL), chunker, NATIVE_PACKFILE)
         }
         Profile::Plakar => (Compression::Lz4, "fastcdc-v1.0.0", UPSTREAM_PACKFILE),
@@ -163,12 +165,7 @@ fn skeleton(options: &CreateOptions) -> Config {
         timestamp: Timestamp::now(),
         repository_id: uuid(),
         packfile: PackfileSizes::new(options.packfile_size.unwrap_or(packfile)),
-        chunking: Chunking {
-            algorithm: algorithm.into(),
-            min: 512 << 10,
-            normal: 1 << 20,
-            max: 8 << 20,
-        },
+        chunking: Chunking { algorithm: algorithm.into(), min: 512 << 10, normal: 1 << 20, max: 8 << 20 },
         hashing: Hashing::new(options.hashing.name()),
         compression: describe(options.compression.unwrap_or(compression)),
         encryption: None,
@@ -194,11 +191,7 @@ fn uuid() -> [u8; 16] {
     bytes
 }
 
-fn native_slot(
-    master: &Key,
-    passphrase: &Secret,
-    kdf: KdfChoice,
-) -> Result<config::Slot, CreateError> {
+fn native_slot(master: &Key, passphrase: &Secret, kdf: KdfChoice) -> Result<config::Slot, CreateError> {
     let argon2 = kdf.native();
     let slot = match kdf.0 {
         Strength::Recommended => Slot::for_passphrase(master, passphrase.as_bytes(), argon2)?,

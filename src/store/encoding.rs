@@ -70,13 +70,21 @@ impl Encoding {
     pub fn open_frame(&self, item: Item, stored: &[u8], out: &mut Vec<u8>, what: &str) -> Result<(), Error> {
         match &self.cipher {
             None => out.extend_from_slice(stored),
-            Some(cipher) => cipher.open(item, stored, out).map_err(|source| Error::undecodable(what, source))?,
+            Some(cipher) => {
+                cipher.open(item, stored, out).map_err(|source| Error::undecodable(what, source))?;
+            }
         }
         Ok(())
     }
 
     /// Decompresses one frame of this store's compression.
-    pub fn decompress(&self, frame: &[u8], limit: usize, plain: &mut Vec<u8>, what: &str) -> Result<(), Error> {
+    pub fn decompress(
+        &self,
+        frame: &[u8],
+        limit: usize,
+        plain: &mut Vec<u8>,
+        what: &str,
+    ) -> Result<(), Error> {
         self.compression.decompress(frame, limit, plain).map_err(|source| Error::undecodable(what, source))
     }
 

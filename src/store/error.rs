@@ -59,7 +59,9 @@ pub enum Error {
     #[error("the store cannot be written: {0}")]
     ReadOnly(String),
     /// What was asked for needs states of version 1.1.0 in a store that holds only older ones.
-    #[error("the store holds only states of version 1.0.0, which upstream 1.0.x reads; this needs newer ones")]
+    #[error(
+        "the store holds only states of version 1.0.0, which upstream 1.0.x reads; this needs newer ones"
+    )]
     OldStates,
     /// The state of the store moved under a writer that was suspended.
     #[error("maintenance removed data this run relied on while it was suspended; nothing was committed")]

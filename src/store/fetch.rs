@@ -108,7 +108,8 @@ fn read(repository: &Repository, range: &Range, widen: bool) -> Result<(u64, Vec
         let size = repository.storage().size(Kind::Packfile, range.packfile).unwrap_or(end);
         end = end.next_multiple_of(ALIGNMENT).min(size).max(end);
     }
-    let length = usize::try_from(end - start).map_err(|_| Error::malformed("a range", "longer than memory"))?;
+    let length =
+        usize::try_from(end - start).map_err(|_| Error::malformed("a range", "longer than memory"))?;
     let mut bytes = Vec::new();
     repository.storage().read_range(Kind::Packfile, range.packfile, start, length, &mut |read| {
         bytes.extend_from_slice(read);
@@ -130,7 +131,8 @@ mod tests {
         };
         let far = GAP + 200;
         let ranges = plan(vec![place(1, far, 10), place(0, 0, 100), place(0, 150, 50), place(1, 0, 100)]);
-        let short: Vec<_> = ranges.iter().map(|range| (range.packfile.0[0], range.start, range.end)).collect();
+        let short: Vec<_> =
+            ranges.iter().map(|range| (range.packfile.0[0], range.start, range.end)).collect();
         assert_eq!(short, [(0, 0, 200), (1, 0, 100), (1, far, far + 10)]);
         let length = u32::try_from(LONGEST / 2).unwrap();
         let long = plan((0..4).map(|n| place(0, n * LONGEST / 2, length)).collect());

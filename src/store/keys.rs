@@ -1,8 +1,8 @@
 //! The keys of an open store.
 
 use crate::base::Id;
-use crate::crypto::mac::{HashAlgorithm, MacKey, hash};
 use crate::crypto::NativeKeys;
+use crate::crypto::mac::{HashAlgorithm, MacKey, hash};
 
 /// What names, authenticates and caches the resources of one store.
 #[derive(Debug)]

@@ -159,10 +159,7 @@ impl<const WIDTH: usize> Rows<WIDTH> {
     fn merge(&self, a: &Table<PreadFile>, b: &Table<PreadFile>) -> Result<Table<PreadFile>, Error> {
         let (mut left, mut right) = (a.scan(0), b.scan(0));
         let copy = |row: Option<&[u8]>| row.and_then(|row| <[u8; WIDTH]>::try_from(row).ok());
-        let mut heads = [
-            copy(left.next().map_err(table_error)?),
-            copy(right.next().map_err(table_error)?),
-        ];
+        let mut heads = [copy(left.next().map_err(table_error)?), copy(right.next().map_err(table_error)?)];
         self.write(&mut || {
             let from_left = match heads {
                 [None, None] => return Ok(None),

@@ -22,8 +22,8 @@ use super::encoding::Encoding;
 use super::keys::Keys;
 
 /// After this long without a refresh a lock no longer counts.
-pub(super) const STALE: Duration = Duration::from_secs(600);
-const REFRESH: Duration = Duration::from_secs(300);
+pub(super) const STALE: Duration = Duration::from_mins(10);
+const REFRESH: Duration = Duration::from_mins(5);
 /// The most a lock may take when decoded; real ones are below 300 bytes.
 const LIMIT: usize = 1 << 16;
 
@@ -59,7 +59,8 @@ impl LockGuard {
         id: Id,
         exclusive: bool,
     ) -> Result<Self, Error> {
-        let held = Arc::new(Held { storage, id, written: Mutex::new(Instant::now()), keys, encoding, exclusive });
+        let held =
+            Arc::new(Held { storage, id, written: Mutex::new(Instant::now()), keys, encoding, exclusive });
         held.write(Timestamp::now())?;
         let guard = Self { held, stop: None, refresher: None };
         guard.held.look_for_others()?;
@@ -102,7 +103,8 @@ impl Drop for LockGuard {
 impl Held {
     fn write(&self, timestamp: Timestamp) -> Result<(), Error> {
         let before = Instant::now();
-        let lock = Lock { version: Version::V1_0_0, timestamp, hostname: hostname(), exclusive: self.exclusive };
+        let lock =
+            Lock { version: Version::V1_0_0, timestamp, hostname: hostname(), exclusive: self.exclusive };
         let bytes = seal_lock(&self.keys, &self.encoding, self.id, &lock)?;
         self.storage.put(Kind::Lock, self.id, Body::Bytes(&bytes))?;
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = before;

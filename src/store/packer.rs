@@ -96,7 +96,14 @@ impl OpenPack {
     /// Appends an encoded blob.
     pub(super) fn append(&mut self, kind: BlobType, id: Id, encoded: &[u8]) -> Result<(), Error> {
         let length = u32::try_from(encoded.len()).map_err(|_| Error::too_large(kind, id))?;
-        self.index.push(IndexRecord { kind, version: Version::V1_0_0, id, offset: self.area, length, flags: 0 });
+        self.index.push(IndexRecord {
+            kind,
+            version: Version::V1_0_0,
+            id,
+            offset: self.area,
+            length,
+            flags: 0,
+        });
         self.area += u64::from(length);
         self.write(encoded)
     }
@@ -110,7 +117,9 @@ impl OpenPack {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.spool.write_all_at(&self.buffer, self.written).map_err(|source| Error::spool("write", source))?;
+        self.spool
+            .write_all_at(&self.buffer, self.written)
+            .map_err(|source| Error::spool("write", source))?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -143,7 +152,12 @@ impl OpenPack {
     }
 
     /// Appends the padding behind the last blob; returns the encoded index, footer and footer length.
-    fn pad_and_close(&mut self, keys: &Keys, encoding: &Encoding, padding: Padding) -> Result<Vec<u8>, Error> {
+    fn pad_and_close(
+        &mut self,
+        keys: &Keys,
+        encoding: &Encoding,
+        padding: Padding,
+    ) -> Result<Vec<u8>, Error> {
         /// What upstream's readers may read past a blob (FORMAT.md, "Padding and over-reading").
         const OVER_READ: u64 = 8 << 10;
         /// The compressed length of the index depends a little on the padding's own record, so that the right

@@ -65,11 +65,25 @@ pub(super) struct Pin {
 }
 
 impl Pin {
-    /// Loads the pin of a location from the data directory; there may be none yet.
-    pub(super) fn load(data_dir: &Path, location: &str) -> Result<Self, PinError> {
+    /// Removes the pin of a location; the copy of its CONFIG stays until another store takes the place.
+    pub(super) fn forget(data_dir: &Path, location: &str) -> Result<(), PathError> {
+        let (path, _) = Self::paths(data_dir, location);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", &path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns where pin and copy of a location are.
+    fn paths(data_dir: &Path, location: &str) -> (PathBuf, PathBuf) {
         let name = blake3::hash(location.as_bytes()).to_hex()[..32].to_owned();
         let folder = data_dir.join("pins");
-        let path = folder.join(format!("{name}.json"));
+        (folder.join(format!("{name}.json")), folder.join(format!("{name}.config")))
+    }
+
+    /// Loads the pin of a location from the data directory; there may be none yet.
+    pub(super) fn load(data_dir: &Path, location: &str) -> Result<Self, PinError> {
+        let (path, copy) = Self::paths(data_dir, location);
         let record = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map(Some)
@@ -78,12 +92,7 @@ impl Pin {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(Err::<(), _>(error).at("read", &path).expect_err("an error").into()),
         };
-        Ok(Self { path, location: location.to_owned(), record, copy: folder.join(format!("{name}.config")) })
-    }
-
-    /// Returns whether this location was seen before.
-    pub(super) fn exists(&self) -> bool {
-        self.record.is_some()
+        Ok(Self { path, location: location.to_owned(), record, copy })
     }
 
     /// Returns whether this location was seen as a plaintext store.
@@ -110,8 +119,7 @@ impl Pin {
             return Err(swapped("its key"));
         }
         let found = generation(config);
-        if found < record.generation
-            || (found == record.generation && record.config_digest != digest(bytes))
+        if found < record.generation || (found == record.generation && record.config_digest != digest(bytes))
         {
             let (location, pinned) = (self.location.clone(), record.generation);
             return Err(PinError::RolledBack { location, found, pinned });
@@ -166,7 +174,9 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Creates a folder that only its owner can enter.
@@ -179,7 +189,7 @@ pub(super) fn create_private(folder: &Path) -> Result<(), PathError> {
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     let folder = path.parent().expect("a file lies in a folder");
     let mut file = tempfile::NamedTempFile::new_in(folder).at("create a file in", folder)?;
-    file.write_all(bytes).at("write", file.path().to_owned())?;
+    file.write_all(bytes).at("write", file.path())?;
     file.as_file().sync_all().at("synchronise", path)?;
     file.persist(path).map_err(|error| error.error).at("rename a file to", path)?;
     Ok(())

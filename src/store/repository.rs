@@ -95,6 +95,8 @@ pub struct Repository {
     cache: Option<CacheDir>,
     pin: Mutex<Option<Pin>>,
     warnings: Mutex<Vec<Warning>>,
+    /// Whether nothing may be written: it is not encrypted, though a passphrase is at hand.
+    guarded: bool,
 }
 
 /// Something that is wrong with a store without keeping it from being opened.
@@ -119,6 +121,11 @@ impl Repository {
         Ok(storage.create(&config)?)
     }
 
+    /// Forgets what this machine remembers of the store that was at a location, because a new one was made there.
+    pub fn forget(data_dir: &Path, location: &str) -> Result<(), PathError> {
+        Pin::forget(data_dir, location)
+    }
+
     /// Opens a store: unlocks it, compares it with its pin, and loads its catalogue.
     pub fn open(
         storage: Arc<dyn Storage>,
@@ -135,17 +142,17 @@ impl Repository {
             Some(data) if !storage.is_archive() => Some(Pin::load(data, &location)?),
             _ => None,
         };
-        let Unlocked { config, keys, encoding, chunker, master } =
-            unlock(&bytes, unlocker).map_err(|source| OpenError::Unlock { location: location.clone(), source })?;
-        if config.encryption.is_none()
-            && unlocker.is_explicit()
-            && !pin.as_ref().is_some_and(Pin::is_plaintext)
-        {
+        let Unlocked { config, keys, encoding, chunker, master } = unlock(&bytes, unlocker)
+            .map_err(|source| OpenError::Unlock { location: location.clone(), source })?;
+        if config.encryption.is_none() && unlocker.is_explicit() {
             return Err(OpenError::PlaintextRefused { location });
         }
         if let Some(pin) = &pin {
             pin.compare(&config, &bytes, keys.key_check())?;
         }
+        let guarded = config.encryption.is_none()
+            && unlocker.is_ambient()
+            && !pin.as_ref().is_some_and(Pin::is_plaintext);
         let spill_folder = options.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
         let cipher = config.encryption.as_ref().map(|_| RunCipher::shared());
         let spills = SpillDir::new(spill_folder, cipher);
@@ -170,9 +177,12 @@ impl Repository {
             cache,
             pin: Mutex::new(pin),
             warnings: Mutex::default(),
+            guarded,
         };
         repository.note_damaged(damaged);
-        repository.update_pin(options.accept_missing)?;
+        if !guarded {
+            repository.update_pin(options.accept_missing)?;
+        }
         Ok(Arc::new(repository))
     }
 
@@ -186,7 +196,8 @@ impl Repository {
         let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pin) = pin.as_mut() else { return Ok(()) };
         let catalogue = self.catalogue();
-        let present: std::collections::BTreeSet<Id> = catalogue.states().chain(self.damaged_states()).collect();
+        let present: std::collections::BTreeSet<Id> =
+            catalogue.states().chain(self.damaged_states()).collect();
         let missing = pin.missing_states(&|id| present.contains(id));
         if missing.is_empty() || accept_missing {
             pin.update(&self.config, &self.config_bytes, self.keys.key_check(), present.into_iter())?;
@@ -209,6 +220,19 @@ impl Repository {
     /// Returns and clears what is wrong with the store without keeping it from being read.
     pub fn take_warnings(&self) -> Vec<Warning> {
         std::mem::take(&mut self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Fails where nothing may be written.
+    pub(super) fn check_writable(&self) -> Result<(), Error> {
+        if self.storage.is_read_only() {
+            return Err(Error::ReadOnly(self.storage.location()));
+        }
+        if self.guarded {
+            let why = "it is not encrypted, but a passphrase is set in the environment; if that is meant, open it \
+                       once without (plakar ls)";
+            return Err(Error::ReadOnly(why.into()));
+        }
+        self.chunker().map(drop).map_err(|error| Error::ReadOnly(error.to_string()))
     }
 
     /// Returns where the store is kept.
@@ -321,7 +345,13 @@ impl Repository {
     }
 
     /// Reads a blob from one place; what does not verify is read once more from the source.
-    pub(crate) fn read_at(&self, kind: BlobType, id: &Id, place: &Place, limit: usize) -> Result<Vec<u8>, Error> {
+    pub(crate) fn read_at(
+        &self,
+        kind: BlobType,
+        id: &Id,
+        place: &Place,
+        limit: usize,
+    ) -> Result<Vec<u8>, Error> {
         match self.read_once(kind, id, place, limit) {
             Err(error) if error.is_damage() => self.read_once(kind, id, place, limit),
             result => result,
@@ -345,7 +375,13 @@ impl Repository {
     }
 
     /// Decodes stored bytes and verifies them against the id.
-    pub(crate) fn decode(&self, kind: BlobType, id: &Id, stored: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
+    pub(crate) fn decode(
+        &self,
+        kind: BlobType,
+        id: &Id,
+        stored: &[u8],
+        limit: usize,
+    ) -> Result<Vec<u8>, Error> {
         let what = format!("{kind} {id}");
         let plain = self.encoding.decode(Item::blob(kind.0, *id), stored, limit, &what)?;
         if kind.is_named_by_mac() {

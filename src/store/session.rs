@@ -30,7 +30,8 @@ pub type Encode<'a> = dyn FnMut(&mut Vec<u8>) -> Result<usize, Error> + 'a;
 pub trait Session: BlobSink + std::fmt::Debug {
     /// Stores a blob under an id computed by the caller unless it is known; `encode` makes its encoded bytes.
     /// Returns whether it was new.
-    fn put_encoded(&self, kind: BlobType, id: Id, lane: Lane, encode: &mut Encode<'_>) -> Result<bool, Error>;
+    fn put_encoded(&self, kind: BlobType, id: Id, lane: Lane, encode: &mut Encode<'_>)
+    -> Result<bool, Error>;
 
     /// Records that everything an entry refers to was put, so that an interrupted run can be taken up again.
     fn covered(&self, path: &[u8], entry: &[u8]) -> Result<(), Error> {

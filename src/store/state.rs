@@ -174,7 +174,9 @@ impl Read for Pieces<'_> {
             let (buffer, length) = (&mut self.buffer, usize::try_from(length).expect("at most 4 MiB"));
             buffer.clear();
             self.storage
-                .read_range(Kind::State, self.id, self.offset, length, &mut |bytes| buffer.extend_from_slice(bytes))
+                .read_range(Kind::State, self.id, self.offset, length, &mut |bytes| {
+                    buffer.extend_from_slice(bytes);
+                })
                 .map_err(io::Error::other)?;
             self.offset += length as u64;
             self.taken = 0;

@@ -11,7 +11,9 @@ use crate::crypto::mac::{HashAlgorithm, MacKey, hash};
 use crate::crypto::seal::{Cipher, Item, SubkeyAlgorithm};
 use crate::crypto::slots::{RecoveryKey, Slot, SlotError, SlotKind, SlotSecret, unlock as unlock_slots};
 use crate::crypto::{Key, NativeKeys, Secret};
-use crate::format::config::{self, Config, Encryption, KdfParams, NATIVE_CIPHER, NATIVE_KDF, NATIVE_VERSION, Native};
+use crate::format::config::{
+    self, Config, Encryption, KdfParams, NATIVE_CIPHER, NATIVE_KDF, NATIVE_VERSION, Native,
+};
 use crate::format::version::Version;
 use crate::format::wrapper::{self, Resource};
 
@@ -57,11 +59,20 @@ pub enum UnlockError {
 pub trait Unlock {
     /// Returns a passphrase for the given attempt, counted from 0; `None` gives up. Never called for a plaintext
     /// store.
-    fn passphrase(&mut self, attempt: u32) -> Result<Option<Secret>, Box<dyn std::error::Error + Send + Sync>>;
+    fn passphrase(
+        &mut self,
+        attempt: u32,
+    ) -> Result<Option<Secret>, Box<dyn std::error::Error + Send + Sync>>;
 
     /// Returns whether a passphrase was given for this very store, so that a plaintext store in its place must
     /// not be trusted.
     fn is_explicit(&self) -> bool {
+        false
+    }
+
+    /// Returns whether a passphrase is at hand (an environment variable) that may have been meant for this store: an
+    /// unencrypted one is then read, but not written unless it is known to be so.
+    fn is_ambient(&self) -> bool {
         false
     }
 
@@ -86,7 +97,10 @@ impl Unlock for NoPassphrase {
 pub struct WithPassphrase(pub Secret);
 
 impl Unlock for WithPassphrase {
-    fn passphrase(&mut self, attempt: u32) -> Result<Option<Secret>, Box<dyn std::error::Error + Send + Sync>> {
+    fn passphrase(
+        &mut self,
+        attempt: u32,
+    ) -> Result<Option<Secret>, Box<dyn std::error::Error + Send + Sync>> {
         Ok((attempt == 0).then(|| self.0.clone()))
     }
 
@@ -352,7 +366,9 @@ fn chunker(config: &Config, gear: Option<&[u64; 256]>) -> Result<Chunker, Chunke
         max: chunking.max,
     };
     match gear {
-        Some(table) if params.algorithm == ChunkerAlgorithm::FastCdc2020Keyed => Chunker::keyed(params, table),
+        Some(table) if params.algorithm == ChunkerAlgorithm::FastCdc2020Keyed => {
+            Chunker::keyed(params, table)
+        }
         _ => Chunker::new(params),
     }
 }

@@ -49,7 +49,7 @@ pub struct CheckpointPolicy {
 
 impl Default for CheckpointPolicy {
     fn default() -> Self {
-        Self { bytes: 1 << 30, interval: Duration::from_secs(120) }
+        Self { bytes: 1 << 30, interval: Duration::from_mins(2) }
     }
 }
 
@@ -146,10 +146,7 @@ impl Writer {
         journal: Option<JournalWriter>,
     ) -> Result<Self, Error> {
         let storage = repository.storage();
-        if storage.is_read_only() {
-            return Err(Error::ReadOnly(storage.location()));
-        }
-        repository.chunker().map_err(|error| Error::ReadOnly(error.to_string()))?;
+        repository.check_writable()?;
         let lock = repository.lock(snapshot, false)?;
         let base = repository.catalogue();
         let usable = usable_packs(storage.as_ref(), &base)?;
@@ -157,10 +154,7 @@ impl Writer {
         let shared = Arc::new(Shared {
             repository: Arc::clone(repository),
             padding,
-            pending: Mutex::new(Pending {
-                locations: repository.spills().create()?,
-                packs: Vec::new(),
-            }),
+            pending: Mutex::new(Pending { locations: repository.spills().create()?, packs: Vec::new() }),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
             counters: Counters::default(),
@@ -169,9 +163,8 @@ impl Writer {
         });
         let count = if storage.is_remote() { REMOTE_STORAGE_THREADS } else { STORAGE_THREADS };
         let (closing, packs) = bounded::<Closing>(0);
-        let threads = (0..count)
-            .map(|_| Shared::start(&shared, packs.clone()))
-            .collect::<Result<Vec<_>, Error>>()?;
+        let threads =
+            (0..count).map(|_| Shared::start(&shared, packs.clone())).collect::<Result<Vec<_>, Error>>()?;
         let lanes = if repository.is_encrypted() { 2 } else { 1 };
         Ok(Self {
             shared,
@@ -281,7 +274,8 @@ impl Writer {
         let stored = self.shared.counters.stored.load(Ordering::Relaxed);
         let bytes = stored - self.covered.load(Ordering::Relaxed).min(stored);
         // The clock is looked at now and then only.
-        if bytes < self.policy.bytes && !self.shared.counters.blobs.load(Ordering::Relaxed).is_multiple_of(64) {
+        if bytes < self.policy.bytes && !self.shared.counters.blobs.load(Ordering::Relaxed).is_multiple_of(64)
+        {
             return Ok(());
         }
         let Ok(mut state) = self.checkpoint.try_lock() else { return Ok(()) };
@@ -346,7 +340,9 @@ impl Writer {
         let locations = pending.locations.finish()?;
         let mut entries = |out: &mut dyn std::io::Write| {
             let mut bytes = Vec::new();
-            deletes.iter().for_each(|delete| StateEntry::Delete(*delete).encode(&mut bytes));
+            for delete in deletes {
+                StateEntry::Delete(*delete).encode(&mut bytes);
+            }
             out.write_all(&bytes)?;
             let mut records = locations.forward();
             while let Some(bytes) = records.next().map_err(std::io::Error::other)? {
@@ -407,7 +403,10 @@ impl Writer {
         }
         let mut parent = lock(&self.checkpoint).parent;
         let deletes = std::mem::take(&mut self.deletes);
-        self.put_state(self.snapshot, &mut parent, &deletes)?;
+        // A snapshot that comes back was committed here once: that state stands and is never replaced.
+        let taken = self.base.states().any(|state| state == self.snapshot);
+        let id = if taken { random::id() } else { self.snapshot };
+        self.put_state(id, &mut parent, &deletes)?;
         Ok(self.stats())
     }
 
@@ -450,7 +449,13 @@ impl BlobSink for Writer {
 }
 
 impl Session for Writer {
-    fn put_encoded(&self, kind: BlobType, id: Id, lane: Lane, encode: &mut Encode<'_>) -> Result<bool, Error> {
+    fn put_encoded(
+        &self,
+        kind: BlobType,
+        id: Id,
+        lane: Lane,
+        encode: &mut Encode<'_>,
+    ) -> Result<bool, Error> {
         self.shared.check()?;
         {
             let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
@@ -567,7 +572,11 @@ impl Shared {
     }
 
     fn check(&self) -> Result<(), Error> {
-        if self.failed.load(Ordering::Acquire) { self.take_failure().and(Err(Error::Aborted)) } else { Ok(()) }
+        if self.failed.load(Ordering::Acquire) {
+            self.take_failure().and(Err(Error::Aborted))
+        } else {
+            Ok(())
+        }
     }
 
     fn take_failure(&self) -> Result<(), Error> {

@@ -1,15 +1,17 @@
 //! The shapes of `-json`: one object a line, `type` first.
 //!
 //! Members are only ever added. Ids are 64 hexadecimal digits, sizes are bytes, durations are seconds, times are
-//! RFC 3339 in UTC. Foreign strings are UTF-8 where they can be; a string with other bytes is spelt as
-//! [`Printable`](crate::base::Printable) does, and then `encoding` is `"printable"` beside it where that matters.
+//! RFC 3339 in UTC. Names, paths and other foreign strings are spelt as [`Printable`](crate::base::Printable) does,
+//! which keeps bytes that are not UTF-8 and can be undone.
 //!
 //! | `type` | members |
 //! |---|---|
 //! | `progress` | `phase`, `files`, `objects`, `bytes`, `total_bytes`?, `errors`, `elapsed` |
 //! | `warning`, `notice` | `message` |
 //! | `problem` | `path`?, `message`, `severity` (`warning`, `error`) |
-//! | `error` | `message`, `causes` [string], `hint`?, `exit_code` |
+//! | `checkpoint` | none: an interrupted run goes on from here |
+//! | `committed` | `snapshot`: it is in the store from now on |
+//! | `error` | `message`, `causes` (strings), `hint`?, `exit_code` |
 //! | `summary` | the members of the command's report |
 //!
 //! Results have the command's noun as their type: `snapshot`, `entry`, `store`, `source`, `destination`, `version`.
@@ -47,6 +49,23 @@ pub enum Message<'a> {
     Warning {
         /// What it says.
         message: &'a str,
+    },
+    /// A problem with one path.
+    Problem {
+        /// The path; absent where there is none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// What happened.
+        message: &'a str,
+        /// `warning` or `error`.
+        severity: &'a str,
+    },
+    /// A checkpoint was written.
+    Checkpoint,
+    /// A snapshot was committed.
+    Committed {
+        /// Its id.
+        snapshot: &'a str,
     },
     /// A failure that ends the run.
     Error {

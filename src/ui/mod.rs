@@ -13,7 +13,7 @@ mod table;
 pub mod units;
 
 pub use output::{Loudness, Output, OutputError, Stdout};
-pub use progress::{Counters, Progress, Snapshot, line};
+pub use progress::{Progress, Snapshot, line};
 pub use report::{Report, report};
 pub use style::{Colour, Style};
 pub use table::{Align, Table};

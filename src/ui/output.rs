@@ -10,6 +10,7 @@ use super::json::Message;
 use super::report::{Report, report};
 use super::style::{Colour, Style};
 use crate::base::Printable;
+use crate::snapshot::{Problem, Severity};
 
 /// How much is said besides results.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -138,6 +139,11 @@ impl Output {
         self.stdout_with(|out| write!(out, "{text}"))
     }
 
+    /// Writes the summary of a run: a result, but one that `-quiet` leaves out.
+    pub fn summary(&self, text: impl Display) -> Result<(), OutputError> {
+        if self.loudness < Loudness::Normal { Ok(()) } else { self.line(text) }
+    }
+
     /// Writes one JSON object.
     pub fn json(&self, value: &impl Serialize) -> Result<(), OutputError> {
         self.stdout_with(|out| {
@@ -175,6 +181,22 @@ impl Output {
         } else {
             let label = self.err_style.paint(Colour::Yellow, "warning:");
             self.err_line(&format!("{label} {}", Printable::message(&text)));
+        }
+    }
+
+    /// Tells a problem with one path.
+    pub fn problem(&self, problem: &Problem) {
+        let (label, colour) = match problem.severity {
+            Severity::Warning => ("warning", Colour::Yellow),
+            Severity::Error => ("error", Colour::Red),
+        };
+        let path = Some(Printable::new(&problem.path).to_string()).filter(|path| !path.is_empty());
+        if self.json {
+            let _ = self.json(&Message::Problem { path, message: &problem.message, severity: label });
+        } else if self.loudness >= Loudness::Quiet {
+            let label = self.err_style.paint(colour, format_args!("{label}:")).to_string();
+            let path = path.map(|path| format!("{path}: ")).unwrap_or_default();
+            self.err_line(&format!("{label} {path}{}", Printable::message(&problem.message)));
         }
     }
 

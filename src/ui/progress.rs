@@ -11,6 +11,7 @@ use super::json::Message;
 use super::output::Output;
 use super::units;
 use crate::base::Printable;
+use crate::snapshot::{Counter, Event, Monitor, Problem, Severity};
 
 /// How often the line is drawn.
 const TICK: Duration = Duration::from_millis(100);
@@ -19,36 +20,26 @@ const JSON_TICK: Duration = Duration::from_secs(1);
 
 /// What a long operation counts. Threads add without waiting for one another.
 #[derive(Debug, Default)]
-pub struct Counters {
-    /// Files, folders and other entries done.
-    pub files: AtomicU64,
-    /// Objects or blobs done.
-    pub objects: AtomicU64,
-    /// Bytes read.
-    pub bytes: AtomicU64,
-    /// Bytes to read, 0 while unknown.
-    pub total_bytes: AtomicU64,
-    /// Failures.
-    pub errors: AtomicU64,
-    phase: Mutex<String>,
+struct Counters {
+    counts: [AtomicU64; Counter::ALL.len()],
+    /// Bytes of content to come, 0 while unknown.
+    expected_bytes: AtomicU64,
+    phase: Mutex<&'static str>,
 }
 
 impl Counters {
-    /// Names what is being done now.
-    pub fn set_phase(&self, phase: &str) {
-        phase.clone_into(&mut self.phase.lock().unwrap_or_else(PoisonError::into_inner));
+    fn get(&self, counter: Counter) -> u64 {
+        self.counts[counter as usize].load(Ordering::Relaxed)
     }
 
-    /// Reads all counters.
-    pub fn snapshot(&self, elapsed: Duration) -> Snapshot {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    fn snapshot(&self, elapsed: Duration) -> Snapshot {
         Snapshot {
-            phase: self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            files: read(&self.files),
-            objects: read(&self.objects),
-            bytes: read(&self.bytes),
-            total_bytes: Some(read(&self.total_bytes)).filter(|&total| total > 0),
-            errors: read(&self.errors),
+            phase: self.phase.lock().unwrap_or_else(PoisonError::into_inner).to_string(),
+            files: self.get(Counter::Files),
+            objects: self.get(Counter::Blobs),
+            bytes: self.get(Counter::Bytes),
+            total_bytes: Some(self.expected_bytes.load(Ordering::Relaxed)).filter(|&total| total > 0),
+            errors: self.get(Counter::Errors),
             elapsed,
         }
     }
@@ -142,18 +133,18 @@ fn fit(phase: &str, mut fields: Vec<(u8, String)>, width: usize) -> String {
     }
 }
 
-/// Shows counters while an operation runs: a line on a terminal, events with `-json`, nothing elsewhere. Dropping it
-/// removes the line.
+/// Shows what a long operation does: a line on a terminal, events with `-json`, nothing elsewhere; problems always,
+/// as they come. Dropping it removes the line.
 #[derive(Debug)]
 pub struct Progress {
     counters: Arc<Counters>,
+    output: Output,
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
-    start: Instant,
 }
 
 impl Progress {
-    /// Starts showing. `enabled` is false with `-no-progress` or `-stdio`.
+    /// Starts showing. `enabled` is false with `-no-progress` or `-stdio`: then only problems show.
     pub fn start(output: &Output, enabled: bool) -> Self {
         let counters = Arc::new(Counters::default());
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
@@ -167,17 +158,48 @@ impl Progress {
             let (output, counters, stop) = (output.clone(), Arc::clone(&counters), Arc::clone(&stop));
             std::thread::spawn(move || tell(&output, &counters, &stop, start, tick))
         });
-        Self { counters, stop, thread, start }
+        Self { counters, output: output.clone(), stop, thread }
     }
 
-    /// Returns the counters to add to.
-    pub fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+    /// Returns a count.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counters.get(counter)
+    }
+}
+
+impl Monitor for Progress {
+    fn phase(&self, name: &'static str) {
+        *self.counters.phase.lock().unwrap_or_else(PoisonError::into_inner) = name;
     }
 
-    /// Returns the time since the start.
-    pub fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+    fn expect(&self, counter: Counter, total: u64) {
+        if counter == Counter::Bytes {
+            self.counters.expected_bytes.store(total, Ordering::Relaxed);
+        }
+    }
+
+    fn count(&self, counter: Counter, amount: u64) {
+        self.counters.counts[counter as usize].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    fn problem(&self, problem: &Problem) {
+        if problem.severity == Severity::Error {
+            self.count(Counter::Errors, 1);
+        }
+        self.output.problem(problem);
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        if self.output.is_json() {
+            let _ = match event {
+                Event::Checkpoint => self.output.json(&Message::Checkpoint),
+                Event::Committed { snapshot } => {
+                    self.output.json(&Message::Committed { snapshot: &snapshot.to_hex() })
+                }
+                // One line for each of a million files would drown the rest.
+                _ => Ok(()),
+            };
+        }
     }
 }
 
@@ -265,7 +287,7 @@ mod tests {
         let (out, err) = (Kept::default(), Kept::default());
         let output = Output::to(out.clone(), err.clone(), Loudness::Normal, false, true);
         let progress = Progress::start(&output, true);
-        progress.counters().set_phase("reading");
+        progress.phase("reading");
         while !err.text().contains("reading") {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -276,5 +298,33 @@ mod tests {
         let output = Output::to(out.clone(), err.clone(), Loudness::Normal, false, false);
         drop(Progress::start(&output, true));
         assert_eq!((out.text(), err.text()), (String::new(), String::new()));
+    }
+
+    fn problem(severity: Severity) -> Problem {
+        Problem { severity, path: "/a\x1b".into(), message: "gone".into() }
+    }
+
+    #[test]
+    fn problems_are_told_and_errors_are_counted() {
+        let (out, err) = (Kept::default(), Kept::default());
+        let output = Output::to(out.clone(), err.clone(), Loudness::Quiet, false, false);
+        let progress = Progress::start(&output, false);
+        progress.problem(&problem(Severity::Warning));
+        progress.problem(&problem(Severity::Error));
+        assert_eq!(progress.get(Counter::Errors), 1);
+        assert_eq!(err.text(), "warning: /a\\x1b: gone\nerror: /a\\x1b: gone\n");
+
+        let output = Output::to(out.clone(), Kept::default(), Loudness::Normal, true, false);
+        let progress = Progress::start(&output, false);
+        progress.problem(&problem(Severity::Error));
+        progress.event(&Event::Committed { snapshot: crate::base::Id([1; 32]) });
+        let lines: Vec<serde_json::Value> =
+            out.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(
+            (lines[0]["type"].as_str(), lines[0]["severity"].as_str()),
+            (Some("problem"), Some("error"))
+        );
+        assert_eq!(lines[0]["path"], "/a\\x1b");
+        assert_eq!(lines[1]["type"], "committed");
     }
 }

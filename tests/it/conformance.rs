@@ -3,7 +3,7 @@
 //! A backend that can be written passes [`writable`], which makes fresh places; a read-only one passes
 //! [`readable`] on a place that holds what [`Sample`] says.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::fs::File;
 use std::io::Write;

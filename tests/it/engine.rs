@@ -1,1 +1,360 @@
-//! The engine end to end, without the command line.
+//! The engine end to end, without the command line: backup, check, restore, sync, archives, resumption.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plakar::base::Cancel;
+use plakar::connector::Storage;
+use plakar::connectors::fs::{FsExporter, FsImporter, FsStore};
+use plakar::connectors::memory::MemoryStore;
+use plakar::connectors::ptar::{ArchiveFile, PtarStore};
+use plakar::crypto::Secret;
+use plakar::snapshot::{
+    ArchiveExport, BackupOptions, BackupReport, CheckOptions, Counter, RestoreOptions, SyncOptions, Tally,
+    backup, backup_into, check, list, restore, sync,
+};
+use plakar::store::{
+    ArchiveKind, ArchiveWriter, CheckpointPolicy, CreateOptions, KdfChoice, OpenOptions, Profile, Repository,
+    WithPassphrase,
+};
+
+pub(crate) const PASSPHRASE: &str = "a passphrase for tests";
+
+/// The four kinds of store there are.
+pub(crate) fn kinds() -> [(&'static str, CreateOptions); 4] {
+    let kind = |profile, encrypted: bool| CreateOptions {
+        profile,
+        passphrase: encrypted.then(|| Secret::from(PASSPHRASE.to_owned())),
+        kdf: KdfChoice::weak_for_tests(),
+        ..CreateOptions::default()
+    };
+    [
+        ("native", kind(Profile::Native, true)),
+        ("native plaintext", kind(Profile::Native, false)),
+        ("plakar", kind(Profile::Plakar, true)),
+        ("plakar plaintext", kind(Profile::Plakar, false)),
+    ]
+}
+
+pub(crate) fn create(storage: Arc<dyn Storage>, options: &CreateOptions) -> Arc<Repository> {
+    Repository::create(storage.as_ref(), options).unwrap();
+    reopen(storage)
+}
+
+pub(crate) fn reopen(storage: Arc<dyn Storage>) -> Arc<Repository> {
+    super::interop::open_with(storage, PASSPHRASE)
+}
+
+/// A small tree with a bit of everything.
+pub(crate) fn make_tree(root: &Path) {
+    fs::create_dir_all(root.join("a/b/c")).unwrap();
+    fs::create_dir_all(root.join("empty folder")).unwrap();
+    fs::write(root.join("empty"), b"").unwrap();
+    fs::write(root.join("one"), b"x").unwrap();
+    fs::write(root.join("a/b/c/deep.txt"), b"deep\n").unwrap();
+    fs::write(root.join("a/new\nline"), b"newline in its name").unwrap();
+    fs::write(root.join("large"), noise(2_500_000)).unwrap();
+    fs::write(root.join("copy of large"), noise(2_500_000)).unwrap();
+    let mut sparse = vec![0; 3_000_000];
+    sparse[1_500_000] = 1;
+    fs::write(root.join("sparse"), sparse).unwrap();
+    for number in 0..300 {
+        fs::write(root.join(format!("a/b/file {number:03}")), format!("content {}\n", number % 50)).unwrap();
+    }
+    use std::os::unix::ffi::OsStrExt;
+    fs::write(root.join(std::ffi::OsStr::from_bytes(b"bad\xff")), b"not UTF-8").unwrap();
+    symlink("one", root.join("link")).unwrap();
+    symlink("no/such/target", root.join("dangling")).unwrap();
+    fs::hard_link(root.join("one"), root.join("a/another one")).unwrap();
+    fs::set_permissions(root.join("one"), fs::Permissions::from_mode(0o4751)).unwrap();
+    fs::set_permissions(root.join("a/b"), fs::Permissions::from_mode(0o700)).unwrap();
+    let time = std::time::UNIX_EPOCH + Duration::new(1_600_000_000, 123_456_789);
+    fs::File::open(root.join("large")).unwrap().set_modified(time).unwrap();
+    fs::File::open(root.join("a/b")).unwrap().set_modified(time).unwrap();
+    // What was modified a moment before a backup began may have changed unseen, so the next one reads it again.
+    std::thread::sleep(Duration::from_millis(100));
+}
+
+/// Bytes that do not compress, the same every time.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// What a tree looks like: mode, size, modification, content or target, by path. Folders' sizes are left out.
+pub(crate) type Look = BTreeMap<Vec<u8>, (u32, u64, i64, i64, Vec<u8>)>;
+
+/// Looks at a tree.
+pub(crate) fn look(root: &Path) -> Look {
+    fn walk(root: &Path, folder: &Path, out: &mut Look) {
+        use std::os::unix::ffi::OsStrExt;
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            let content = if metadata.is_dir() {
+                Vec::new()
+            } else if metadata.is_symlink() {
+                fs::read_link(&path).unwrap().as_os_str().as_bytes().to_vec()
+            } else {
+                blake3::hash(&fs::read(&path).unwrap()).as_bytes().to_vec()
+            };
+            let size = if metadata.is_dir() { 0 } else { metadata.len() };
+            let name = path.strip_prefix(root).unwrap().as_os_str().as_bytes().to_vec();
+            out.insert(name, (metadata.mode(), size, metadata.mtime(), metadata.mtime_nsec(), content));
+            if metadata.is_dir() {
+                walk(root, &path, out);
+            }
+        }
+    }
+    let mut out = BTreeMap::new();
+    walk(root, root, &mut out);
+    out
+}
+
+pub(crate) fn back_up(repository: &Arc<Repository>, root: &Path) -> BackupReport {
+    let tally = Tally::default();
+    let importer = FsImporter::builder().place(root).build().unwrap();
+    let report = backup(repository, &importer, &BackupOptions::default(), &tally).unwrap();
+    assert_eq!(tally.problems(), []);
+    report
+}
+
+pub(crate) fn assert_clean(repository: &Repository) {
+    for fast in [false, true] {
+        let options = CheckOptions { fast, ..CheckOptions::default() };
+        let report = check(repository, None, &options, &Tally::default()).unwrap();
+        assert_eq!(report.damage, [], "fast: {fast}");
+    }
+}
+
+pub(crate) fn assert_restores(repository: &Repository, number: usize, expected: &Path) {
+    let target = tempfile::tempdir().unwrap();
+    let target = target.path().join("restored");
+    let (snapshots, _) = list(repository);
+    let exporter = FsExporter::builder(&target).build().unwrap();
+    let tally = Tally::default();
+    let report =
+        restore(repository, &snapshots[number], None, &exporter, &RestoreOptions::default(), &tally).unwrap();
+    assert_eq!(tally.problems(), []);
+    assert_eq!(report.error_count, 0);
+    let (found, expected) = (look(&target), look(expected));
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (path, expected) in expected {
+        assert_eq!(found[&path], expected, "{}", path.escape_ascii());
+    }
+}
+
+#[test]
+fn round_trips_in_every_kind_of_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    make_tree(&tree);
+    for (name, options) in kinds() {
+        println!("{name}");
+        let storage: Arc<dyn Storage> = Arc::new(FsStore::new(folder.path().join(name)));
+        let repository = create(Arc::clone(&storage), &options);
+        let first = back_up(&repository, &tree);
+        assert_eq!((first.error_count, first.unchanged_count), (0, 0), "{name}");
+        let second = back_up(&repository, &tree);
+        assert_eq!(second.unchanged_count, second.file_count, "{name}: nothing was read");
+        assert_eq!(second.read_bytes, 0, "{name}");
+        fs::write(tree.join("one more"), b"later").unwrap();
+        fs::write(tree.join("one"), b"y").unwrap();
+        let third = back_up(&repository, &tree);
+        assert_eq!(
+            third.file_count - third.unchanged_count,
+            3,
+            "{name}: two names of one file and a new one"
+        );
+        let repository = reopen(storage);
+        assert_clean(&repository);
+        assert_restores(&repository, 2, &tree);
+        fs::remove_file(tree.join("one more")).unwrap();
+        fs::write(tree.join("one"), b"x").unwrap();
+    }
+}
+
+#[test]
+fn archives_from_folders_and_stores() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    make_tree(&tree);
+    for (name, options) in kinds() {
+        println!("{name}");
+        let path = folder.path().join(format!("{name}.ptar"));
+        let sink = Box::new(ArchiveFile::create(&path, false).unwrap());
+        let archive = ArchiveWriter::create(ArchiveKind::New(&options), sink, folder.path()).unwrap();
+        let importer = FsImporter::builder().place(&tree).build().unwrap();
+        backup_into(&archive, &importer, &BackupOptions::default(), &Tally::default()).unwrap();
+        archive.commit().unwrap();
+        let opened = reopen(Arc::new(PtarStore::open(&path, true).unwrap()));
+        assert_clean(&opened);
+        assert_restores(&opened, 0, &tree);
+
+        // From the archive into stores of every kind, and back out into archives, with and without their keys.
+        for (other, options) in kinds() {
+            let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
+            let store = create(Arc::clone(&storage), &options);
+            let (snapshots, _) = list(&opened);
+            let report =
+                sync(&opened, &store, &snapshots, &SyncOptions::default(), &Tally::default()).unwrap();
+            assert_eq!(report.copied, [snapshots[0].id], "{name} -> {other}");
+            let again =
+                sync(&opened, &store, &snapshots, &SyncOptions::default(), &Tally::default()).unwrap();
+            assert_eq!(again.present, [snapshots[0].id]);
+            let store = reopen(storage);
+            assert_clean(&store);
+            assert_restores(&store, 0, &tree);
+            for (same_key, kind) in
+                [(true, ArchiveKind::SameKey(&store)), (false, ArchiveKind::New(&options))]
+            {
+                let path = folder.path().join(format!("{name} {other} {same_key}.ptar"));
+                let sink = Box::new(ArchiveFile::create(&path, false).unwrap());
+                let archive = ArchiveWriter::create(kind, sink, folder.path()).unwrap();
+                let (snapshots, _) = list(&store);
+                let (options, tally) = (SyncOptions::default(), Tally::default());
+                let mut export = ArchiveExport::new(&archive, &options, &tally);
+                export.add(&store, &snapshots).unwrap();
+                export.finish();
+                archive.commit().unwrap();
+                let exported = reopen(Arc::new(PtarStore::open(&path, true).unwrap()));
+                assert_eq!(list(&exported).0[0].id, snapshots[0].id);
+                assert_clean(&exported);
+                assert_restores(&exported, 0, &tree);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_backup_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    fs::create_dir_all(&tree).unwrap();
+    for number in 0..400 {
+        let mut bytes = noise(20_000);
+        bytes[..8].copy_from_slice(&u64::from(number as u32).to_le_bytes());
+        fs::write(tree.join(format!("{number:04}")), bytes).unwrap();
+    }
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
+    let repository = create(Arc::clone(&storage), &kinds()[0].1);
+    let importer = FsImporter::builder().place(&tree).build().unwrap();
+    let checkpoints = CheckpointPolicy { bytes: 500_000, interval: Duration::from_hours(1) };
+    let cancel = Cancel::new();
+    let options = BackupOptions { checkpoints, cancel: cancel.clone(), ..BackupOptions::default() };
+    let stopper = StopAfter { tally: Tally::default(), bytes: 6_000_000, cancel };
+    assert!(backup(&repository, &importer, &options, &stopper).is_err(), "it was stopped");
+
+    let repository = reopen(storage);
+    assert_eq!(list(&repository).0.len(), 0, "no snapshot was committed");
+    let report = backup(&repository, &importer, &BackupOptions::default(), &Tally::default()).unwrap();
+    assert!(report.resumed_count >= 200, "{} paths were covered", report.resumed_count);
+    assert_eq!(report.read_bytes, (400 - report.unchanged_count) * 20_000);
+    assert!(report.unchanged_count >= report.resumed_count - 1, "{report:?}");
+    assert_clean(&repository);
+    assert_restores(&repository, 0, &tree);
+}
+
+/// Cancels a run once so many bytes were read.
+#[derive(Debug)]
+struct StopAfter {
+    tally: Tally,
+    bytes: u64,
+    cancel: Cancel,
+}
+
+impl plakar::snapshot::Monitor for StopAfter {
+    fn count(&self, counter: Counter, amount: u64) {
+        self.tally.count(counter, amount);
+        if self.tally.get(Counter::Bytes) >= self.bytes {
+            self.cancel.cancel();
+        }
+    }
+    fn problem(&self, problem: &plakar::snapshot::Problem) {
+        self.tally.problem(problem);
+    }
+}
+
+#[test]
+fn a_lost_packfile_is_made_up_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    make_tree(&tree);
+    let root = folder.path().join("store");
+    let storage: Arc<dyn Storage> = Arc::new(FsStore::new(&root));
+    let repository = create(Arc::clone(&storage), &kinds()[0].1);
+    back_up(&repository, &tree);
+    let mut packs = Vec::new();
+    storage.list(plakar::connector::Kind::Packfile, &mut |listed| packs.push(listed.id)).unwrap();
+    for pack in packs {
+        storage.delete(plakar::connector::Kind::Packfile, pack).unwrap();
+    }
+    let repository = reopen(Arc::clone(&storage));
+    assert!(
+        !check(&repository, None, &CheckOptions::default(), &Tally::default()).unwrap().damage.is_empty()
+    );
+    back_up(&repository, &tree);
+    let repository = reopen(storage);
+    assert_restores(&repository, 0, &tree);
+}
+
+#[test]
+fn the_wrong_passphrase_is_told_from_damage() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
+    for (name, options) in kinds() {
+        if options.passphrase.is_none() {
+            continue;
+        }
+        let storage = if name == "native" { Arc::clone(&storage) } else { Arc::new(MemoryStore::new()) as _ };
+        create(Arc::clone(&storage), &options);
+        let wrong = Secret::from("not it".to_owned());
+        let error =
+            Repository::open(storage, &mut WithPassphrase(wrong), &OpenOptions::default()).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "wrong passphrase", "{name}");
+    }
+}
+
+#[test]
+fn an_archive_brings_back_what_was_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    make_tree(&tree);
+    for (name, options) in kinds() {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
+        let store = create(Arc::clone(&storage), &options);
+        let id = back_up(&store, &tree).snapshot;
+        let path = folder.path().join(format!("{name}.ptar"));
+        let sink = Box::new(ArchiveFile::create(&path, false).unwrap());
+        let archive = ArchiveWriter::create(ArchiveKind::New(&options), sink, folder.path()).unwrap();
+        let (sync_options, tally) = (SyncOptions::default(), Tally::default());
+        let mut export = ArchiveExport::new(&archive, &sync_options, &tally);
+        export.add(&store, &list(&store).0).unwrap();
+        archive.commit().unwrap();
+        let archive = reopen(Arc::new(PtarStore::open(&path, true).unwrap()));
+        let snapshots = list(&archive).0;
+
+        plakar::store::remove_snapshots(&store, &[id]).unwrap();
+        assert_eq!(list(&store).0.len(), 0, "{name}");
+        let report = sync(&archive, &store, &snapshots, &sync_options, &tally).unwrap();
+        assert_eq!((report.revived, report.copied), (vec![id], vec![]), "{name}");
+        assert_clean(&reopen(Arc::clone(&storage)));
+
+        // The same when its packfiles are gone as well.
+        plakar::store::remove_snapshots(&store, &[id]).unwrap();
+        let mut packs = Vec::new();
+        storage.list(plakar::connector::Kind::Packfile, &mut |listed| packs.push(listed.id)).unwrap();
+        for pack in &packs {
+            storage.delete(plakar::connector::Kind::Packfile, *pack).unwrap();
+        }
+        let store = reopen(Arc::clone(&storage));
+        let report = sync(&archive, &store, &snapshots, &sync_options, &tally).unwrap();
+        assert_eq!(report.revived, [id], "{name}");
+        assert_restores(&reopen(storage), 0, &tree);
+    }
+}

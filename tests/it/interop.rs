@@ -45,7 +45,8 @@ pub(crate) fn open_with(storage: Arc<dyn Storage>, passphrase: &str) -> Arc<Repo
 }
 
 pub(crate) fn unpack(archive: &Path, into: &Path) {
-    let status = std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(into).status().unwrap();
+    let status =
+        std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(into).status().unwrap();
     assert!(status.success(), "tar {}", archive.display());
 }
 
@@ -71,7 +72,9 @@ fn listing(repository: &Repository, info: &SnapshotInfo) -> BTreeMap<String, Lin
     for visit in vfs.walk(&root).unwrap() {
         let Visit::Entry(child) = visit.unwrap() else { continue };
         let path = child.path();
-        let Some(below) = path.strip_prefix(root.as_bytes()).filter(|below| !below.is_empty()) else { continue };
+        let Some(below) = path.strip_prefix(root.as_bytes()).filter(|below| !below.is_empty()) else {
+            continue;
+        };
         let below = String::from_utf8(below[1..].to_vec()).unwrap();
         lines.insert(below, line_of(&vfs, &child.entry));
     }
@@ -88,7 +91,7 @@ fn line_of(vfs: &Vfs<'_, Repository>, entry: &Entry) -> Line {
     } else {
         let mut content = Vec::new();
         std::io::Read::read_to_end(&mut vfs.open_object(&entry.object).unwrap(), &mut content).unwrap();
-        let digest: String = sha2::Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = plakar::base::Id(sha2::Sha256::digest(&content).into()).to_hex();
         ("f", info.size.to_string(), digest)
     };
     let mode = format!("{:04o}", info.mode.to_unix() & 0o7777);
@@ -125,7 +128,7 @@ fn steps(folder: &Path) -> Vec<PathBuf> {
 fn vector_archives() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vectors");
     for name in ["plain.ptar", "encrypted.ptar"] {
-        let repository = open(PtarStore::open(&folder.join(name), true).unwrap());
+        let repository = open(PtarStore::open(folder.join(name), true).unwrap());
         let (snapshots, _) = list(&repository);
         let [info] = &snapshots[..] else { panic!("{} snapshots", snapshots.len()) };
         let vfs = Vfs::open(repository.as_ref(), info.header.source().unwrap()).unwrap();
@@ -141,13 +144,20 @@ fn vector_archives() {
 }
 
 #[test]
+fn upstream_plain_archives() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/upstream");
+    for version in ["v1.0.6", "v1.1.4"] {
+        let repository = open(PtarStore::open(folder.join(format!("{version}.ptar")), true).unwrap());
+        assert_manifests(&repository, &[folder.join(format!("{version}.tsv"))]);
+    }
+}
+
+#[test]
 fn upstream_1_1_4_archives() {
     let Some(folder) = shared_fixtures().map(|folder| folder.join("v1.1.4")) else { return };
-    for name in ["plain.ptar", "encrypted.ptar"] {
-        let repository = open(PtarStore::open(&folder.join(name), true).unwrap());
-        assert_manifests(&repository, &[folder.join("manifest-ptar.tsv")]);
-    }
-    let repository = open(PtarStore::open(&folder.join("multi-plain.ptar"), true).unwrap());
+    let repository = open(PtarStore::open(folder.join("encrypted.ptar"), true).unwrap());
+    assert_manifests(&repository, &[folder.join("manifest-ptar.tsv")]);
+    let repository = open(PtarStore::open(folder.join("multi-plain.ptar"), true).unwrap());
     assert_manifests(&repository, &steps(&folder));
 }
 
@@ -156,18 +166,16 @@ fn upstream_1_1_4_store() {
     let Some(folder) = shared_fixtures().map(|folder| folder.join("v1.1.4")) else { return };
     let temporary = tempfile::tempdir().unwrap();
     unpack(&folder.join("store-plain.tar.gz"), temporary.path());
-    let repository = open(FsStore::new(&store_in(temporary.path())));
+    let repository = open(FsStore::new(store_in(temporary.path())));
     assert_manifests(&repository, &steps(&folder));
 }
 
 #[test]
-fn upstream_1_0_6_archive_and_store() {
+fn upstream_1_0_6_store() {
     let Some(folder) = shared_fixtures().map(|folder| folder.join("v1.0.6")) else { return };
-    let repository = open(PtarStore::open(&folder.join("plain.ptar"), true).unwrap());
-    assert_manifests(&repository, &[folder.join("manifest-ptar.tsv")]);
     let temporary = tempfile::tempdir().unwrap();
     unpack(&folder.join("store-encrypted.tar.gz"), temporary.path());
-    let repository = open(FsStore::new(&store_in(temporary.path())));
+    let repository = open(FsStore::new(store_in(temporary.path())));
     assert!(repository.catalogue().only_old_states());
     assert_manifests(&repository, &steps(&folder));
 }
@@ -175,9 +183,40 @@ fn upstream_1_0_6_archive_and_store() {
 #[test]
 fn upstream_archive_of_a_bucket() {
     let Some(folder) = shared_fixtures().map(|folder| folder.join("v1.1.4-s3")) else { return };
-    let repository = open(PtarStore::open(&folder.join("from-s3-store.ptar"), true).unwrap());
+    let repository = open(PtarStore::open(folder.join("from-s3-store.ptar"), true).unwrap());
     assert_eq!(list(&repository).0.len(), 2);
     assert_whole(&repository);
+}
+
+/// Extends a store that upstream made: what was there stays as it was, what comes is as upstream's CONFIG asks.
+fn assert_extends(root: &Path, manifests: &[PathBuf], old_states: bool) {
+    let repository = open(FsStore::new(root));
+    let tree = tempfile::tempdir().unwrap();
+    super::engine::make_tree(tree.path());
+    super::engine::back_up(&repository, tree.path());
+    let again = super::engine::back_up(&repository, tree.path());
+    assert_eq!(again.read_bytes, 0);
+    let repository = open(FsStore::new(root));
+    assert_eq!(repository.catalogue().only_old_states(), old_states);
+    assert_whole(&repository);
+    let (snapshots, _) = list(&repository);
+    assert_eq!(snapshots.len(), manifests.len() + 2);
+    for (info, path) in snapshots.iter().zip(manifests) {
+        assert_eq!(listing(&repository, info), manifest(path), "{}", path.display());
+    }
+    super::engine::assert_restores(&repository, manifests.len() + 1, tree.path());
+}
+
+#[test]
+fn upstream_stores_are_extended() {
+    let Some(folder) = shared_fixtures() else { return };
+    for (version, name, old_states) in
+        [("v1.1.4", "store-plain.tar.gz", false), ("v1.0.6", "store-encrypted.tar.gz", true)]
+    {
+        let temporary = tempfile::tempdir().unwrap();
+        unpack(&folder.join(version).join(name), temporary.path());
+        assert_extends(&store_in(temporary.path()), &steps(&folder.join(version)), old_states);
+    }
 }
 
 /// Returns the folder that holds CONFIG: the unpacked one, or the one folder in it.

@@ -1,12 +1,22 @@
 //! Integration tests: one binary, fast to link.
 #![cfg(test)]
 
+mod canonical;
+mod cli;
 mod conformance;
 mod engine;
+mod floors;
 mod format_md;
 mod format_vectors;
 mod fuzz_corpus;
+mod http_archive;
 mod interop;
+mod main_job;
+mod reader;
 mod s3_bed;
+mod s3_engine;
+mod s3_exporter;
+mod s3_faults;
+mod s3_importer;
 mod s3_store;
 mod s3server;

@@ -16,10 +16,10 @@ use crate::s3server::{self, S3Server, authorize, elements, percent_decode, perce
 pub(crate) struct Bed {
     /// The server, when it is ours: it can be looked into and broken.
     pub(crate) server: Option<S3Server>,
-    authority: String,
-    access_key: String,
-    secret: String,
-    region: String,
+    pub(crate) authority: String,
+    pub(crate) access_key: String,
+    pub(crate) secret: String,
+    pub(crate) region: String,
     /// The bucket's name.
     pub(crate) bucket: String,
 }
@@ -63,22 +63,42 @@ impl Bed {
         let (Some(endpoint), Some(access_key), Some(secret)) =
             (get("S3_ENDPOINT"), get("S3_ACCESS_KEY"), get("S3_SECRET_KEY"))
         else {
-            println!("not run against a real server: S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY are not set");
+            println!(
+                "not run against a real server: S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY are not set"
+            );
             return None;
         };
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = u64::from_le_bytes(random);
         let bed = Self {
             server: None,
-            authority: endpoint.strip_prefix("http://").expect("a plain http endpoint").trim_end_matches('/').into(),
+            authority: endpoint
+                .strip_prefix("http://")
+                .expect("a plain http endpoint")
+                .trim_end_matches('/')
+                .into(),
             access_key,
             secret,
             region: get("S3_REGION").unwrap_or_else(|| "us-east-1".into()),
-            bucket: format!("plakar-test-{name}"),
+            bucket: format!("plakar-test-{name:016x}"),
         };
         assert_eq!(bed.request("PUT", None, "", &[], b"").status, 200, "cannot create a bucket");
         Some(bed)
+    }
+
+    /// Another bucket on the same server, removed when dropped: drop it before the server.
+    pub(crate) fn beside(&self, suffix: &str) -> Self {
+        let bed = Self {
+            server: None,
+            authority: self.authority.clone(),
+            access_key: self.access_key.clone(),
+            secret: self.secret.clone(),
+            region: self.region.clone(),
+            bucket: format!("{}-{suffix}", self.bucket),
+        };
+        assert_eq!(bed.request("PUT", None, "", &[], b"").status, 200, "cannot create a bucket");
+        bed
     }
 
     /// Runs a test on every server there is.
@@ -100,7 +120,13 @@ impl Bed {
     }
 
     /// The same under other keys.
-    pub(crate) fn options_as(&self, access_key: &str, secret: &str, prefix: &str, more: &[(&str, &str)]) -> Options {
+    pub(crate) fn options_as(
+        &self,
+        access_key: &str,
+        secret: &str,
+        prefix: &str,
+        more: &[(&str, &str)],
+    ) -> Options {
         let own = [
             ("access_key", access_key),
             ("secret_access_key", secret),
@@ -132,7 +158,8 @@ impl Bed {
         all.extend(headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())));
         let keys = (self.access_key.as_str(), self.secret.as_str());
         let all = authorize((method, &path, query), all, keys, &self.region);
-        let url = format!("http://{}{path}{}{query}", self.authority, if query.is_empty() { "" } else { "?" });
+        let url =
+            format!("http://{}{path}{}{query}", self.authority, if query.is_empty() { "" } else { "?" });
         let mut builder = ureq::http::Request::builder().method(method).uri(url);
         for (name, value) in &all {
             builder = builder.header(name, value.as_slice());
@@ -154,7 +181,13 @@ impl Bed {
     /// Puts an object.
     pub(crate) fn put(&self, key: impl AsRef<[u8]>, headers: &[(&str, &[u8])], body: &[u8]) {
         let answer = self.request("PUT", Some(key.as_ref()), "", headers, body);
-        assert_eq!(answer.status, 200, "{:?}: {}", key.as_ref().escape_ascii(), String::from_utf8_lossy(&answer.body));
+        assert_eq!(
+            answer.status,
+            200,
+            "{:?}: {}",
+            key.as_ref().escape_ascii(),
+            String::from_utf8_lossy(&answer.body)
+        );
     }
 
     /// Gets an object.
@@ -167,7 +200,8 @@ impl Bed {
         let answer = self.request("GET", Some(key.as_ref()), "tagging=", &[], b"");
         let text = String::from_utf8(answer.body).unwrap();
         let own = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect::<Vec<_>>();
-        let mut tags: Vec<_> = own(elements(&text, "Key")).into_iter().zip(own(elements(&text, "Value"))).collect();
+        let mut tags: Vec<_> =
+            own(elements(&text, "Key")).into_iter().zip(own(elements(&text, "Value"))).collect();
         tags.sort();
         tags
     }

@@ -14,20 +14,20 @@ use crate::s3server::{self, Action, Fault, Key, Object};
 /// A content in memory that counts what is read of it.
 #[derive(Debug, Default)]
 struct Bytes {
-    bytes: Vec<u8>,
+    content: Vec<u8>,
     read: AtomicU64,
     broken_at: Option<u64>,
 }
 
 impl Bytes {
     fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self { bytes: bytes.into(), ..Self::default() }
+        Self { content: bytes.into(), ..Self::default() }
     }
 }
 
 impl ContentSource for Bytes {
     fn size(&self) -> u64 {
-        self.bytes.len() as u64
+        self.content.len() as u64
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
@@ -36,7 +36,7 @@ impl ContentSource for Bytes {
             return Err(Error::new(ErrorKind::Protocol, "read", "a chunk").detail("its MAC is wrong"));
         }
         let start = usize::try_from(offset).unwrap();
-        buffer.copy_from_slice(&self.bytes[start..start + buffer.len()]);
+        buffer.copy_from_slice(&self.content[start..start + buffer.len()]);
         self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -65,7 +65,7 @@ fn put(exporter: &S3Exporter, path: &str, entry: &Entry, content: &Bytes) -> Res
 }
 
 /// Restores everything one connector finds through another, paths being relative to the source's root.
-fn copy(from: &S3Importer, to: &S3Exporter) -> Vec<(RawString, Outcome)> {
+pub(crate) fn copy(from: &S3Importer, to: &S3Exporter) -> Vec<(RawString, Outcome)> {
     let root = from.source().root;
     let above = if root == "/" { 1 } else { root.len() + 1 };
     let mut outcomes = Vec::new();
@@ -192,7 +192,10 @@ fn files_keep_mode_owner_and_time_in_metadata() {
         assert_eq!(got.header("content-type"), "text/plain; charset=utf-8");
         assert_eq!(got.header("x-amz-meta-mtime"), "1700000000.000000005");
         assert_eq!(got.header("x-amz-meta-mode"), "102640");
-        assert_eq!((got.header("x-amz-meta-uid"), got.header("x-amz-meta-gid")), ("1000".into(), "100".into()));
+        assert_eq!(
+            (got.header("x-amz-meta-uid"), got.header("x-amz-meta-gid")),
+            ("1000".into(), "100".into())
+        );
     });
 }
 
@@ -205,7 +208,8 @@ fn what_a_bucket_cannot_hold_is_reported() {
         entry.info.mode = mode;
         let path = RawString::from(path);
         let item = Item { path: &path, entry: &entry, xattrs: &[] };
-        let outcome = if mode.is_regular() { exporter.file(&item, &Bytes::new("x")) } else { exporter.special(&item) };
+        let outcome =
+            if mode.is_regular() { exporter.file(&item, &Bytes::new("x")) } else { exporter.special(&item) };
         matches!(outcome.unwrap(), Outcome::Unsupported(_))
     };
     assert!(unsupported(b"link", Mode::SYMLINK));
@@ -218,7 +222,8 @@ fn what_a_bucket_cannot_hold_is_reported() {
 
     let path = RawString::from("f");
     let xattrs = [Xattr { name: "user.a".into(), value: b"1".to_vec() }];
-    let outcome = exporter.file(&Item { path: &path, entry: &file_entry("f"), xattrs: &xattrs }, &Bytes::new("x"));
+    let outcome =
+        exporter.file(&Item { path: &path, entry: &file_entry("f"), xattrs: &xattrs }, &Bytes::new("x"));
     assert_eq!(outcome.unwrap(), Outcome::Partly(vec!["extended attributes".into()]));
 }
 
@@ -244,7 +249,10 @@ fn folder_markers_on_request_only_for_empty_folders() {
         let entry = Entry::new("/", FileInfo::new("d", Mode::dir(0o755)));
         let paths = ["", "full", "full/sub", "empty", "full/sub/hollow"].map(RawString::from);
         for path in &paths {
-            assert_eq!(exporter.folder(&Item { path, entry: &entry, xattrs: &[] }).unwrap(), Outcome::Restored);
+            assert_eq!(
+                exporter.folder(&Item { path, entry: &entry, xattrs: &[] }).unwrap(),
+                Outcome::Restored
+            );
         }
         put(&exporter, "full/file", &file_entry("file"), &Bytes::new("x")).unwrap();
         for path in paths.iter().rev() {
@@ -272,8 +280,13 @@ fn sizes_around_every_limit() {
             assert_eq!(put(&exporter, &path, &file_entry("f"), &content).unwrap(), Outcome::Restored);
             let got = bed.get(&path);
             assert!(got.body == body, "{size} bytes came back as {}", got.body.len());
-            assert_eq!(content.read.load(Ordering::Relaxed), u64::from(size), "read once, not for a checksum too");
-            let parts = got.header("etag").trim_matches('"').rsplit_once('-').map(|(_, n)| n.parse().unwrap());
+            assert_eq!(
+                content.read.load(Ordering::Relaxed),
+                u64::from(size),
+                "read once, not for a checksum too"
+            );
+            let parts =
+                got.header("etag").trim_matches('"').rsplit_once('-').map(|(_, n)| n.parse().unwrap());
             let expected = (size >= 11 * mib).then(|| size.div_ceil(5 * mib));
             assert_eq!(parts, expected, "{size}");
             assert_eq!(got.header("x-amz-meta-mode"), "102640");
@@ -294,7 +307,10 @@ fn parts_are_made_anew_when_they_have_to_be_sent_again() {
     let exporter = S3Exporter::new(options, ExportOptions::default()).unwrap();
     let body: Vec<u8> = (0..23_000_000_u32).map(|n| u8::try_from(n % 241).unwrap()).collect();
     server.inject(Fault::when(|seen| seen.op == "UploadPart" && seen.number == 2, Action::Reset));
-    server.inject(Fault::when(|seen| seen.op == "UploadPart" && seen.number == 4, Action::status(503, "SlowDown")));
+    server.inject(Fault::when(
+        |seen| seen.op == "UploadPart" && seen.number == 4,
+        Action::status(503, "SlowDown"),
+    ));
     server.inject(Fault::on("CreateMultipartUpload", Action::status(500, "InternalError")).times(1));
     server.inject(Fault::on("CompleteMultipartUpload", Action::ErrorInOk("InternalError")).times(1));
     // The upload is completed, but its answer is lost: the retry finds no upload, and the object is what counts.
@@ -328,7 +344,8 @@ fn a_failed_upload_is_given_up_and_leaves_no_object() {
     limited.tuning.clone_from(&options.tuning);
     let limited = S3Exporter::new(limited, ExportOptions::default()).unwrap();
     server.inject(Fault::on("CompleteMultipartUpload", Action::status(400, "InvalidPart")));
-    let error = put(&limited, "big", &file_entry("big"), &Bytes::new(vec![7; 20 << 20])).unwrap_err().to_string();
+    let error =
+        put(&limited, "big", &file_entry("big"), &Bytes::new(vec![7; 20 << 20])).unwrap_err().to_string();
     assert!(error.contains("InvalidPart") && error.contains("left behind"), "{error}");
 }
 
@@ -337,7 +354,9 @@ fn a_key_that_may_only_put_restores_all_but_tags() {
     let bed = Bed::own(s3server::Options::default());
     let server = bed.own_server();
     server.set_key("WRITER", Key::only("writer-secret", &["PutObject"]));
-    let writer = S3Exporter::new(bed.options_as("WRITER", "writer-secret", "", &[]), ExportOptions::default()).unwrap();
+    let writer =
+        S3Exporter::new(bed.options_as("WRITER", "writer-secret", "", &[]), ExportOptions::default())
+            .unwrap();
     let mut entry = file_entry("k");
     entry.metadata = vec![
         CustomMetadata { key: "s3.key".into(), value: b"k1".to_vec() },
@@ -367,5 +386,6 @@ fn the_bucket_is_made_only_when_there_is_none() {
     put(&fresh, "k", &file_entry("k"), &Bytes::new("x")).unwrap();
     put(&fresh, "l", &file_entry("l"), &Bytes::new(vec![0; 2 << 20])).unwrap();
     assert_eq!(server.counters().of("CreateBucket"), 1);
+    assert_eq!(server.buckets(), ["bucket", "fresh"]);
     assert_eq!(server.keys("fresh"), [b"k".to_vec(), b"l".to_vec()]);
 }

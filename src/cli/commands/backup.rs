@@ -1,7 +1,21 @@
 //! `backup`.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::context::Context;
+use super::super::dates;
+use super::super::error::{CommandError, Exit};
+use super::super::places::Place;
+use super::super::query::split_tags;
+use super::super::{report, snapshots, stores, surroundings};
+use crate::connector::{Importer, SourceInfo};
+use crate::connectors::{ImportSettings, Kind, Location, Options, Role, open_importer, validate};
+use crate::snapshot::{self, BackupOptions, CheckOptions, HeaderOptions};
+use crate::store::Repository;
+use crate::ui::Progress;
 
 /// Takes a snapshot of folders, of a URL or of a configured source; of the current folder when nothing is named.
 #[derive(clap::Args, Debug)]
@@ -61,10 +75,248 @@ pub(crate) struct Args {
     places: Vec<OsString>,
 }
 
-/// Runs it.
-pub(super) fn run(
-    _args: &Args,
-    _context: &super::super::context::Context,
-) -> Result<super::super::error::Exit, super::super::error::CommandError> {
-    todo!("ENGINE")
+/// Makes one snapshot of all folders together, and one of each URL and named source.
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
+    let sources = sources(&args.places, context)?;
+    let store = context.main_store()?;
+    let named = sources.iter().map(|source| &source.place).find(|place| place.name.is_some());
+    let opened = stores::open(context, &store, context.store_passphrases(&store, named))?;
+    stores::tell_warnings(context, &opened.repository);
+    let mut exit = Exit::Ok;
+    for source in &sources {
+        let done = if args.dry_run {
+            dry_run(args, context, &store, source)?
+        } else {
+            back_up(args, context, &opened.repository, &store, source)?
+        };
+        exit = if done == Exit::Ok { exit } else { done };
+    }
+    Ok(exit)
+}
+
+/// What becomes one snapshot.
+pub(super) struct Source {
+    /// The place, or the first of several folders.
+    pub(super) place: Place,
+    /// The other folders.
+    others: Vec<Location>,
+}
+
+impl Source {
+    pub(super) fn locations(&self) -> Vec<&Location> {
+        std::iter::once(&self.place.location).chain(&self.others).collect()
+    }
+}
+
+/// Sorts what was named into snapshots; the current folder stands in for nothing.
+pub(super) fn sources(named: &[OsString], context: &Context) -> Result<Vec<Source>, CommandError> {
+    let here = [OsString::from(".")];
+    let named = if named.is_empty() { &here[..] } else { named };
+    let mut sources: Vec<Source> = Vec::new();
+    for text in named {
+        let place = context.place(text, Role::Source)?;
+        let bare = |place: &Place| place.name.is_none() && place.location.kind() == Kind::Fs;
+        match sources.iter_mut().find(|source| bare(&source.place) && bare(&place)) {
+            Some(source) => source.others.push(place.location),
+            None => sources.push(Source { place, others: Vec::new() }),
+        }
+    }
+    Ok(sources)
+}
+
+/// Opens an importer. A store inside of what is backed up is left out: every run would grow by the one before.
+fn open(
+    args: &Args,
+    context: &Context,
+    store: &Place,
+    source: &Source,
+) -> Result<Box<dyn Importer>, CommandError> {
+    let mut options = source.place.options.clone();
+    set_options(&mut options, &args.option, &source.place)?;
+    let mut settings = ImportSettings {
+        excludes: args.ignore.clone(),
+        ignore_files: args.ignore_file.clone(),
+        recheck: args.recheck,
+    };
+    let locations = source.locations();
+    let limits = context.limits();
+    let importer = open_importer(&locations, &options, &limits, &settings)?;
+    match store.location.path().and_then(|store| pattern_for(store, &importer.source())) {
+        None => Ok(importer),
+        Some(pattern) => {
+            settings.excludes.push(pattern);
+            Ok(open_importer(&locations, &options, &limits, &settings)?)
+        }
+    }
+}
+
+/// Returns the gitignore pattern of a store's folder below the root of a local source.
+fn pattern_for(store: &Path, source: &SourceInfo) -> Option<String> {
+    let store = store.canonicalize().ok()?;
+    let root = Path::new(OsStr::from_bytes(&source.root));
+    let below = store.strip_prefix(root.canonicalize().ok()?).ok().filter(|_| source.kind == "fs")?;
+    let below = below.to_str().filter(|below| !below.is_empty())?;
+    let mut pattern = String::from("/");
+    for c in below.chars() {
+        if "\\*?[]!# ".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    Some(pattern)
+}
+
+/// Sets the options of `-o` for this run.
+fn set_options(options: &mut Options, pairs: &[String], place: &Place) -> Result<(), CommandError> {
+    for pair in pairs {
+        let Some((key, value)) = pair.split_once('=') else {
+            return Err(CommandError::usage("-o takes KEY=VALUE"));
+        };
+        options.set(key, value);
+    }
+    let kind = place.location.kind();
+    Ok(validate(options, Some(kind), Role::Source)?)
+}
+
+/// Returns what the header is to say.
+pub(super) fn header(
+    source: &Source,
+    labels: &Labels<'_>,
+    context: &Context,
+) -> Result<HeaderOptions, CommandError> {
+    let text = |flag: Option<&String>, option: &str| {
+        flag.cloned().or_else(|| source.place.options.get(option).map(str::to_owned)).unwrap_or_default()
+    };
+    let flags: Vec<String> = labels.tags.iter().cloned().chain(context.environment.tags.clone()).collect();
+    let mut tags: Vec<String> = split_tags(&flags).map(str::to_owned).collect();
+    let mut seen = std::collections::HashSet::new();
+    tags.retain(|tag| seen.insert(tag.clone()));
+    let timestamp = labels.timestamp.map(|text| {
+        dates::point(text, &context.now)
+            .map_err(|why| CommandError::usage(format!("-force-timestamp: {why}")))
+    });
+    Ok(HeaderOptions {
+        name: labels.name.cloned().unwrap_or_default(),
+        category: labels.category.cloned().unwrap_or_default(),
+        environment: text(labels.environment, "environment"),
+        perimeter: labels.perimeter.cloned().unwrap_or_default(),
+        job: labels.job.cloned().unwrap_or_default(),
+        data_classes: source
+            .place
+            .options
+            .get("data_class")
+            .map(|class| vec![class.to_owned()])
+            .unwrap_or_default(),
+        tags,
+        context: surroundings::context(std::env::args_os()),
+        timestamp: timestamp.transpose()?,
+    })
+}
+
+/// The flags that label a snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Labels<'a> {
+    tags: &'a [String],
+    name: Option<&'a String>,
+    category: Option<&'a String>,
+    environment: Option<&'a String>,
+    perimeter: Option<&'a String>,
+    job: Option<&'a String>,
+    timestamp: Option<&'a str>,
+}
+
+impl Args {
+    fn labels(&self) -> Labels<'_> {
+        Labels {
+            tags: &self.tag,
+            name: self.name.as_ref(),
+            category: self.category.as_ref(),
+            environment: self.environment.as_ref(),
+            perimeter: self.perimeter.as_ref(),
+            job: self.job.as_ref(),
+            timestamp: self.force_timestamp.as_deref(),
+        }
+    }
+}
+
+fn back_up(
+    args: &Args,
+    context: &Context,
+    repository: &Arc<Repository>,
+    store: &Place,
+    source: &Source,
+) -> Result<Exit, CommandError> {
+    let importer = open(args, context, store, source)?;
+    let options = BackupOptions {
+        header: header(source, &args.labels(), context)?,
+        memory: context.globals.memory,
+        force: args.force,
+        xattrs: !args.no_xattr,
+        cancel: context.cancel.clone(),
+        ..BackupOptions::default()
+    };
+    let done = {
+        let progress = Progress::start(&context.output, context.globals.progress());
+        snapshot::backup(repository, importer.as_ref(), &options, &progress)?
+    };
+    report::backup(&done, &source.place.to_string(), false, &context.output)?;
+    let partial = if done.error_count > 0 { Exit::Failed } else { Exit::Ok };
+    if !args.check {
+        return Ok(partial);
+    }
+    let chosen = snapshots::find(repository, done.snapshot.to_hex().as_ref())?;
+    let checked = {
+        let progress = Progress::start(&context.output, context.globals.progress());
+        let options = CheckOptions { fast: false, cancel: context.cancel.clone() };
+        snapshot::check(repository, Some(&[(chosen.info, None)]), &options, &progress)?
+    };
+    report::check(&checked, &context.output)?;
+    Ok(if checked.damage.is_empty() { partial } else { Exit::Damage })
+}
+
+/// Says what a backup would take, and stores nothing.
+fn dry_run(args: &Args, context: &Context, store: &Place, source: &Source) -> Result<Exit, CommandError> {
+    let importer = open(args, context, store, source)?;
+    let mut scan = report::Scan::new(&context.output);
+    let mut stopped = None;
+    importer.scan(&mut |record| {
+        let told = if context.cancel.is_cancelled() {
+            Err(CommandError::failed("interrupted"))
+        } else {
+            scan.record(&record)
+        };
+        match told {
+            Ok(()) => std::ops::ControlFlow::Continue(()),
+            Err(error) => {
+                stopped = Some(error);
+                std::ops::ControlFlow::Break(())
+            }
+        }
+    })?;
+    match stopped {
+        Some(error) => Err(error),
+        None => scan.finish(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_below_the_root_gets_a_pattern_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let store = root.join("a b/[x]!");
+        std::fs::create_dir_all(&store).unwrap();
+        let source = |kind: &str, root: &Path| SourceInfo {
+            kind: kind.into(),
+            origin: "host".into(),
+            root: root.to_str().unwrap().into(),
+        };
+        assert_eq!(pattern_for(&store, &source("fs", &root)).as_deref(), Some("/a\\ b/\\[x\\]\\!"));
+        assert_eq!(pattern_for(&store, &source("fs", &store)), None, "the store itself may be backed up");
+        assert_eq!(pattern_for(&root, &source("fs", &store)), None);
+        assert_eq!(pattern_for(&store, &source("s3", &root)), None);
+    }
 }

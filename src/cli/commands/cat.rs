@@ -1,6 +1,15 @@
 //! `cat`.
 
 use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read, Write as _};
+
+use super::super::context::Context;
+use super::super::error::{CommandError, Exit};
+use super::super::{snapshots, stores};
+use crate::base::{Cancel, Printable};
+use crate::snapshot::vfs::read::Vfs;
+use crate::store::{Error, Repository};
+use crate::ui::OutputError;
 
 /// Prints the content of files.
 #[derive(clap::Args, Debug)]
@@ -16,10 +25,83 @@ pub(crate) struct Args {
     files: Vec<OsString>,
 }
 
-/// Runs it.
-pub(super) fn run(
-    _args: &Args,
-    _context: &super::super::context::Context,
-) -> Result<super::super::error::Exit, super::super::error::CommandError> {
-    todo!("ENGINE")
+/// Prints them, one after the other.
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
+    let repository = stores::open_main(context)?.repository;
+    for file in &args.files {
+        print(file, args.decompress, &repository, context)
+            .map_err(|error| error.within(format!("cannot print {}", Printable::os(file))))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn print(
+    file: &OsString,
+    decompress: bool,
+    repository: &Repository,
+    context: &Context,
+) -> Result<(), CommandError> {
+    let chosen = snapshots::find(repository, file)?;
+    let Some(path) = chosen.path else {
+        return Err(CommandError::usage("no path was given").hint("plakar cat SNAPSHOT:PATH"));
+    };
+    let source =
+        chosen.info.header.source().ok_or_else(|| CommandError::failed("the snapshot has no source"))?;
+    let vfs = Vfs::open(repository, source)?;
+    let entry = vfs.entry(&path)?.ok_or(Error::NoPath { path })?;
+    if entry.info.mode.is_symlink() {
+        let target = Printable::new(&entry.symlink_target).to_string();
+        return Err(CommandError::failed(format!("it is a link to {target}")));
+    }
+    if !entry.info.mode.is_regular() {
+        return Err(
+            CommandError::failed("it is not a regular file").hint("plakar ls SNAPSHOT:PATH lists a folder")
+        );
+    }
+    if entry.object.is_zero() {
+        return Ok(());
+    }
+    let content = BufReader::with_capacity(1 << 16, vfs.open_object(&entry.object)?);
+    if decompress { copy(expanded(content)?, context) } else { copy(content, context) }
+}
+
+/// Recognises a compressed content by its first bytes and decompresses it; other content passes as it is.
+fn expanded<'a>(mut content: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>, CommandError> {
+    let head = content.fill_buf().map_err(failure)?;
+    if head.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(content)));
+    }
+    if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        let decoder = zstd::Decoder::with_buffer(content)
+            .map_err(|error| CommandError::failed("cannot decompress").because(error))?;
+        return Ok(Box::new(decoder));
+    }
+    Ok(Box::new(content))
+}
+
+fn copy(mut content: impl Read, context: &Context) -> Result<(), CommandError> {
+    let mut out = context.output.stdout();
+    let mut buffer = vec![0; 1 << 16];
+    let cancel: &Cancel = &context.cancel;
+    loop {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled.into());
+        }
+        let length = match content.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failure(error)),
+        };
+        out.write_all(&buffer[..length]).map_err(OutputError::from)?;
+    }
+    Ok(out.flush().map_err(OutputError::from)?)
+}
+
+/// Takes the store's error out of a reader's.
+fn failure(error: io::Error) -> CommandError {
+    match error.downcast::<Error>() {
+        Ok(error) => error.into(),
+        Err(error) => CommandError::failed("cannot read the content").because(error),
+    }
 }

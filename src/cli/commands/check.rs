@@ -2,7 +2,12 @@
 
 use std::ffi::OsString;
 
+use super::super::context::Context;
+use super::super::error::{CommandError, Exit};
 use super::super::query::QueryArgs;
+use super::super::{report, snapshots, stores};
+use crate::snapshot::{self, CheckOptions};
+use crate::ui::Progress;
 
 /// Verifies that everything can be read back; what is damaged is named with the files it hurts. Exits 65 on damage.
 #[derive(clap::Args, Debug)]
@@ -14,9 +19,6 @@ pub(crate) struct Args {
     /// Check the structure only, not the content
     #[arg(long)]
     fast: bool,
-    /// Do not verify signatures
-    #[arg(long)]
-    no_verify: bool,
     #[command(flatten)]
     query: QueryArgs,
     /// Snapshots or parts of them; all when none is named
@@ -24,10 +26,24 @@ pub(crate) struct Args {
     snapshots: Vec<OsString>,
 }
 
-/// Runs it.
-pub(super) fn run(
-    _args: &Args,
-    _context: &super::super::context::Context,
-) -> Result<super::super::error::Exit, super::super::error::CommandError> {
-    todo!("ENGINE")
+/// Checks.
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
+    let place = context.main_store()?;
+    let repository = stores::open(context, &place, context.store_passphrases(&place, None))?.repository;
+    let all = args.snapshots.is_empty() && args.query.is_empty();
+    // A check of everything reports what is wrong with the store itself; others warn of it.
+    let selection = if all {
+        None
+    } else {
+        stores::tell_warnings(context, &repository);
+        let chosen = snapshots::choose(context, &repository, &args.snapshots, &args.query)?;
+        Some(chosen.into_iter().map(|chosen| (chosen.info, chosen.path)).collect::<Vec<_>>())
+    };
+    let checked = {
+        let progress = Progress::start(&context.output, context.globals.progress());
+        let options = CheckOptions { fast: args.fast, cancel: context.cancel.clone() };
+        snapshot::check(&repository, selection.as_deref(), &options, &progress)?
+    };
+    report::check(&checked, &context.output)?;
+    Ok(if checked.damage.is_empty() { Exit::Ok } else { Exit::Damage })
 }

@@ -1,6 +1,19 @@
 //! `info`.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use super::super::context::Context;
+use super::super::error::{CommandError, Exit};
+use super::super::{dates, snapshots, stores};
+use crate::base::Printable;
+use crate::connector::Kind;
+use crate::format::config::Config;
+use crate::snapshot::SnapshotInfo;
+use crate::store::{Profile, Repository};
+use crate::ui::units;
 
 /// Describes the store, or a snapshot.
 #[derive(clap::Args, Debug)]
@@ -13,10 +26,161 @@ pub(crate) struct Args {
     snapshot: Option<OsString>,
 }
 
-/// Runs it.
-pub(super) fn run(
-    _args: &Args,
-    _context: &super::super::context::Context,
-) -> Result<super::super::error::Exit, super::super::error::CommandError> {
-    todo!("ENGINE")
+/// Describes.
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
+    let repository = stores::open_main(context)?.repository;
+    let facts = match &args.snapshot {
+        None => store(&repository)?,
+        Some(text) => snapshot(&snapshots::find(&repository, text)?.info),
+    };
+    facts.print(context)?;
+    Ok(Exit::Ok)
+}
+
+/// Names a profile.
+pub(super) fn profile_name(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Native => "native",
+        Profile::Plakar => "plakar",
+    }
+}
+
+/// Named facts in an order: the text for people, the value for programs.
+struct Facts {
+    kind: &'static str,
+    facts: Vec<(&'static str, String, Value)>,
+}
+
+impl Facts {
+    fn text(&mut self, name: &'static str, text: impl AsRef<[u8]>) {
+        let text = Printable::new(text.as_ref()).to_string();
+        self.facts.push((name, text.clone(), Value::String(text)));
+    }
+
+    fn both(&mut self, name: &'static str, text: impl Into<String>, value: Value) {
+        self.facts.push((name, text.into(), value));
+    }
+
+    fn bytes(&mut self, name: &'static str, count: u64) {
+        self.both(name, units::bytes(count), json!(count));
+    }
+
+    fn count(&mut self, name: &'static str, count: u64) {
+        self.both(name, units::count(count), json!(count));
+    }
+
+    fn print(self, context: &Context) -> Result<(), CommandError> {
+        if context.output.is_json() {
+            let mut object = Map::new();
+            object.insert("type".into(), self.kind.into());
+            object.extend(self.facts.into_iter().map(|(name, _, value)| (name.replace(' ', "_"), value)));
+            return Ok(context.output.json(&object)?);
+        }
+        let width = self.facts.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+        for (name, text, _) in self.facts {
+            context.output.line(format_args!("{name:<width$}  {text}").to_string().trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+fn store(repository: &Repository) -> Result<Facts, CommandError> {
+    let config: &Config = repository.config();
+    let mut facts = Facts { kind: "store", facts: Vec::new() };
+    facts.text("location", repository.storage().location());
+    facts.text("repository id", uuid(&config.repository_id));
+    facts.text("created", dates::rfc3339(config.timestamp));
+    facts.text("profile", profile_name(repository.profile()));
+    match &config.encryption {
+        None => facts.both("encryption", "none", Value::Null),
+        Some(encryption) => {
+            facts.text("encryption", &encryption.data_algorithm);
+            facts.text("key derivation", &encryption.kdf.kdf);
+        }
+    }
+    if let Some(native) = config.native() {
+        let labels: Vec<&str> = native.slots.iter().map(|slot| slot.label.as_str()).collect();
+        let text = Printable::new(&labels.join(", ")).to_string();
+        facts.both("key slots", text, json!(labels));
+    }
+    facts.text("hashing", &config.hashing.algorithm);
+    match &config.compression {
+        None => facts.both("compression", "none", Value::Null),
+        Some(compression) => facts.text("compression", &compression.algorithm),
+    }
+    let chunking = &config.chunking;
+    facts.text("chunking", &chunking.algorithm);
+    let sizes = [chunking.min, chunking.normal, chunking.max].map(|size| units::bytes(u64::from(size)));
+    facts.both("chunk sizes", sizes.join(", "), json!([chunking.min, chunking.normal, chunking.max]));
+    let catalogue = repository.catalogue();
+    facts.count("snapshots", catalogue.snapshots().len() as u64);
+    for (name, size, kind) in
+        [("states", "states size", Kind::State), ("packfiles", "packfiles size", Kind::Packfile)]
+    {
+        let (mut count, mut total) = (0, 0);
+        repository.storage().list(kind, &mut |listed| {
+            count += 1;
+            total += listed.size;
+        })?;
+        facts.count(name, count);
+        facts.bytes(size, total);
+    }
+    Ok(facts)
+}
+
+fn snapshot(info: &SnapshotInfo) -> Facts {
+    let header = &info.header;
+    let mut facts = Facts { kind: "snapshot", facts: Vec::new() };
+    facts.text("id", info.id.to_hex());
+    facts.text("timestamp", dates::rfc3339(header.timestamp));
+    let duration = std::time::Duration::from_nanos(u64::try_from(header.duration).unwrap_or(0));
+    facts.both("duration", units::duration(duration), json!(duration.as_secs_f64()));
+    for (name, value) in [
+        ("name", &header.name),
+        ("category", &header.category),
+        ("environment", &header.environment),
+        ("perimeter", &header.perimeter),
+        ("job", &header.job),
+    ] {
+        facts.text(name, value);
+    }
+    let list = |items: &[crate::base::RawString]| -> Vec<String> {
+        items.iter().map(|item| Printable::new(item).to_string()).collect()
+    };
+    let tags = list(header.tags());
+    facts.both("tags", tags.join(","), json!(tags));
+    let classes = list(header.data_classes.as_deref().unwrap_or_default());
+    facts.both("data classes", classes.join(","), json!(classes));
+    facts.both(
+        "signed",
+        if header.identity.is_signed() { "yes" } else { "no" },
+        json!(header.identity.is_signed()),
+    );
+    facts.text("source", super::restore::source_name(info));
+    for source in header.sources() {
+        facts.count("files", source.summary.total_files());
+        facts.count("folders", source.summary.total_directories());
+        facts.bytes("size", source.summary.total_size());
+        facts.count("errors", source.summary.total_errors());
+    }
+    for pair in header.context.as_deref().unwrap_or_default() {
+        // Foreign keys; ours are a known few, and only those have a line.
+        let known = ["Hostname", "Username", "OperatingSystem", "CommandLine", "Architecture", "Client"];
+        if let Some(name) = known.into_iter().find(|name| pair.key == *name) {
+            facts.text(name, &pair.value);
+        }
+    }
+    facts
+}
+
+/// Spells a RepositoryID as the UUID that it is.
+fn uuid(id: &[u8; 16]) -> String {
+    let mut text = String::new();
+    for (i, byte) in id.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        write!(text, "{byte:02x}").expect("a string takes everything");
+    }
+    text
 }

@@ -2,7 +2,19 @@
 
 use std::ffi::OsString;
 
+use serde::Serialize;
+
+use super::super::context::Context;
+use super::super::error::{CommandError, Exit};
 use super::super::query::QueryArgs;
+use super::super::snapshots::{self, Chosen, facts};
+use super::super::{dates, stores};
+use crate::base::Printable;
+use crate::format::entry::{Entry, Mode};
+use crate::snapshot::vfs::read::{Child, Vfs, Visit};
+use crate::snapshot::{SnapshotInfo, message_of};
+use crate::store::{Error, Repository};
+use crate::ui::{Align, Table, units};
 
 /// Lists snapshots; with a snapshot, what its folders hold.
 #[derive(clap::Args, Debug)]
@@ -31,10 +43,277 @@ pub(crate) struct Args {
     snapshots: Vec<OsString>,
 }
 
-/// Runs it.
-pub(super) fn run(
-    _args: &Args,
-    _context: &super::super::context::Context,
-) -> Result<super::super::error::Exit, super::super::error::CommandError> {
-    todo!("ENGINE")
+/// Lists.
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
+    let repository = stores::open_main(context)?.repository;
+    if args.snapshots.is_empty() {
+        return list_snapshots(args, context, &repository);
+    }
+    let chosen = snapshots::choose(context, &repository, &args.snapshots, &args.query)?;
+    let mut exit = Exit::Ok;
+    for one in &chosen {
+        if chosen.len() > 1 && !context.output.is_json() {
+            context.output.line(format_args!("{}:", one.info.id.short()))?;
+        }
+        let done = list_entries(args, context, &repository, one)?;
+        exit = if done == Exit::Ok { exit } else { done };
+    }
+    Ok(exit)
+}
+
+#[derive(Serialize)]
+struct SnapshotLine {
+    r#type: &'static str,
+    id: String,
+    timestamp: String,
+    duration: f64,
+    name: String,
+    category: String,
+    environment: String,
+    perimeter: String,
+    job: String,
+    tags: Vec<String>,
+    size: u64,
+    files: u64,
+    folders: u64,
+    errors: u64,
+    sources: Vec<SourceLine>,
+}
+
+#[derive(Serialize)]
+struct SourceLine {
+    kind: String,
+    origin: String,
+    root: String,
+}
+
+fn shown(text: impl AsRef<[u8]>) -> String {
+    Printable::new(text.as_ref()).to_string()
+}
+
+fn snapshot_line(info: &SnapshotInfo) -> SnapshotLine {
+    let header = &info.header;
+    let summaries = || header.sources().iter().map(|source| &source.summary);
+    let sources = header.sources().iter().map(|source| SourceLine {
+        kind: shown(&source.importer.kind),
+        origin: shown(&source.importer.origin),
+        root: shown(&source.importer.directory),
+    });
+    SnapshotLine {
+        r#type: "snapshot",
+        id: info.id.to_hex(),
+        timestamp: dates::rfc3339(header.timestamp),
+        duration: header.duration as f64 / 1e9,
+        name: shown(&header.name),
+        category: shown(&header.category),
+        environment: shown(&header.environment),
+        perimeter: shown(&header.perimeter),
+        job: shown(&header.job),
+        tags: header.tags().iter().map(shown).collect(),
+        size: summaries().fold(0, |sum, summary| summary.total_size().saturating_add(sum)),
+        files: summaries().fold(0, |sum, summary| summary.total_files().saturating_add(sum)),
+        folders: summaries().fold(0, |sum, summary| summary.total_directories().saturating_add(sum)),
+        errors: summaries().fold(0, |sum, summary| summary.total_errors().saturating_add(sum)),
+        sources: sources.collect(),
+    }
+}
+
+fn list_snapshots(args: &Args, context: &Context, repository: &Repository) -> Result<Exit, CommandError> {
+    let filter = args.query.filter(&context.now)?;
+    let (all, failed) = snapshots::list(context, repository);
+    let mut table =
+        Table::new([Align::Left, Align::Left, Align::Right, Align::Right, Align::Left, Align::Left]);
+    for info in filter.select(all, facts) {
+        let line = snapshot_line(&info);
+        if context.output.is_json() {
+            context.output.json(&line)?;
+            continue;
+        }
+        let id = if args.uuid { line.id } else { info.id.short() };
+        let time = dates::rfc3339(crate::base::Timestamp { nanos: 0, ..info.header.timestamp });
+        let duration = std::time::Duration::from_nanos(u64::try_from(info.header.duration).unwrap_or(0));
+        let root = line.sources.into_iter().next().map(|source| match source.kind.as_str() {
+            "fs" => source.root,
+            kind => format!("{kind}://{}{}", source.origin, source.root.trim_end_matches('/')),
+        });
+        let tags = if args.tags { line.tags.join(",") } else { String::new() };
+        let size = units::bytes(line.size);
+        table.row([time, id, size, units::duration(duration), root.unwrap_or_default(), tags]);
+    }
+    context.output.text(table)?;
+    Ok(if failed > 0 { Exit::Damage } else { Exit::Ok })
+}
+
+#[derive(Serialize)]
+struct EntryLine {
+    r#type: &'static str,
+    snapshot: String,
+    path: String,
+    kind: &'static str,
+    mode: u32,
+    size: i64,
+    modified: String,
+    uid: u64,
+    gid: u64,
+    user: String,
+    group: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
+}
+
+fn list_entries(
+    args: &Args,
+    context: &Context,
+    repository: &Repository,
+    chosen: &Chosen,
+) -> Result<Exit, CommandError> {
+    let header = &chosen.info.header;
+    let source = header.source().ok_or_else(|| CommandError::failed("the snapshot has no source"))?;
+    let vfs = Vfs::open(repository, source)?;
+    let start = chosen.path.clone().unwrap_or_else(|| source.importer.directory.to_vec());
+    let first = vfs.child(&start)?.ok_or_else(|| Error::NoPath { path: start.clone() })?;
+    let mut listing = Listing { context, id: chosen.info.id.to_hex(), failed: false };
+    if !first.is_dir() {
+        listing.entry(&first, &shown(&first.entry.info.name))?;
+    } else if args.recursive {
+        for visit in vfs.walk(&start)? {
+            match visit {
+                Ok(Visit::Entry(child)) if child == first => {}
+                Ok(Visit::Entry(child)) => listing.entry(&child, &shown(child.path()))?,
+                Ok(Visit::Left(_)) => {}
+                Err(error) => listing.problem(&error),
+            }
+            listing.cancelled()?;
+        }
+    } else {
+        for child in vfs.children(&start)? {
+            match child {
+                Ok(child) => listing.entry(&child, &shown(&child.entry.info.name))?,
+                Err(error) => listing.problem(&error),
+            }
+        }
+    }
+    Ok(if listing.failed { Exit::Damage } else { Exit::Ok })
+}
+
+struct Listing<'a> {
+    context: &'a Context,
+    id: String,
+    failed: bool,
+}
+
+impl Listing<'_> {
+    fn entry(&self, child: &Child, name: &str) -> Result<(), CommandError> {
+        let entry = &child.entry;
+        let info = &entry.info;
+        if self.context.output.is_json() {
+            return Ok(self.context.output.json(&self.line(child))?);
+        }
+        let owner = |name: &[u8], number: u64| if name.is_empty() { number.to_string() } else { shown(name) };
+        let size = units::bytes(u64::try_from(info.size).unwrap_or(0));
+        let time = dates::rfc3339(crate::base::Timestamp { nanos: 0, ..info.modified });
+        let target = target(entry).map(|target| format!(" -> {target}")).unwrap_or_default();
+        Ok(self.context.output.line(format_args!(
+            "{time:<20} {} {:>8} {:>8} {size:>9} {name}{target}",
+            mode(info.mode),
+            owner(&info.user, info.uid),
+            owner(&info.group, info.gid),
+        ))?)
+    }
+
+    fn line(&self, child: &Child) -> EntryLine {
+        let entry = &child.entry;
+        let info = &entry.info;
+        EntryLine {
+            r#type: "entry",
+            snapshot: self.id.clone(),
+            path: shown(child.path()),
+            kind: kind(info.mode),
+            mode: info.mode.to_unix() & 0o7777,
+            size: info.size,
+            modified: dates::rfc3339(info.modified),
+            uid: info.uid,
+            gid: info.gid,
+            user: shown(&info.user),
+            group: shown(&info.group),
+            target: target(entry),
+            content_type: Some(shown(&entry.content_type)).filter(|kind| !kind.is_empty()),
+        }
+    }
+
+    fn problem(&mut self, error: &(dyn std::error::Error + 'static)) {
+        self.failed = true;
+        self.context.output.warn(message_of(error));
+    }
+
+    fn cancelled(&self) -> Result<(), CommandError> {
+        if self.context.cancel.is_cancelled() { Err(Error::Cancelled.into()) } else { Ok(()) }
+    }
+}
+
+fn target(entry: &Entry) -> Option<String> {
+    entry.info.mode.is_symlink().then(|| shown(&entry.symlink_target))
+}
+
+fn kind(mode: Mode) -> &'static str {
+    match mode {
+        mode if mode.is_dir() => "folder",
+        mode if mode.is_symlink() => "link",
+        mode if mode.is_regular() => "file",
+        mode if mode.is_pipe() => "pipe",
+        mode if mode.is_socket() => "socket",
+        mode if mode.is_device() => "device",
+        _ => "other",
+    }
+}
+
+/// Formats a mode as `ls -l` does.
+fn mode(mode: Mode) -> String {
+    let first = match mode {
+        mode if mode.is_dir() => 'd',
+        mode if mode.is_symlink() => 'l',
+        mode if mode.is_pipe() => 'p',
+        mode if mode.is_socket() => 's',
+        mode if mode.is_char_device() => 'c',
+        mode if mode.is_device() => 'b',
+        _ => '-',
+    };
+    let special = [(Mode::SETUID, 's', 'S'), (Mode::SETGID, 's', 'S'), (Mode::STICKY, 't', 'T')];
+    let mut text = String::from(first);
+    for (shift, (bit, with, without)) in [6, 3, 0].into_iter().zip(special) {
+        let bits = mode.permissions() >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (mode.has(bit), bits & 1 != 0) {
+            (true, true) => with,
+            (true, false) => without,
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_look_like_those_of_ls() {
+        for (bits, text) in [
+            (0o100_644, "-rw-r--r--"),
+            (0o040_755, "drwxr-xr-x"),
+            (0o041_777, "drwxrwxrwt"),
+            (0o104_755, "-rwsr-xr-x"),
+            (0o102_644, "-rw-r-Sr--"),
+            (0o120_777, "lrwxrwxrwx"),
+            (0o010_600, "prw-------"),
+            (0o020_620, "crw--w----"),
+            (0o060_660, "brw-rw----"),
+        ] {
+            assert_eq!(mode(Mode::from_unix(bits)), text);
+        }
+    }
 }

@@ -1,7 +1,25 @@
 //! `ptar`.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Instant;
+
+use super::super::algorithms::{HashingChoice, ProfileChoice};
+use super::super::context::Context;
+use super::super::error::{CommandError, Exit};
+use super::super::passphrase::{self, Origin, Tty};
+use super::super::places::Place;
+use super::super::stores::Opened;
+use super::super::{report, snapshots, stores};
+use super::backup::{self, Labels, Source};
+use crate::codec::Compression;
+use crate::connector::{self, ArchiveSink};
+use crate::connectors::{ImportSettings, Location, Role, open_importer, open_sink};
+use crate::crypto::{HashAlgorithm, Secret};
+use crate::snapshot::{self, ArchiveExport, BackupOptions, SyncOptions};
+use crate::store::{ArchiveKind, ArchiveWriter, CreateOptions, Profile};
+use crate::ui::{Output, Progress};
 
 /// Packs stores, folders and sources into one archive file. Without any of them: the current folder.
 #[derive(clap::Args, Debug)]
@@ -28,10 +46,10 @@ pub(crate) struct Args {
     overwrite: bool,
     /// Hash with BLAKE3 or SHA256
     #[arg(long, value_name = "ALGORITHM")]
-    hashing: Option<super::super::algorithms::HashingChoice>,
+    hashing: Option<HashingChoice>,
     /// native, or plakar: what upstream can open (default: as the first store)
     #[arg(long, value_name = "PROFILE")]
-    profile: Option<super::super::algorithms::ProfileChoice>,
+    profile: Option<ProfileChoice>,
     /// Keep the store's key: whoever opens the archive can open the store
     #[arg(long)]
     same_key: bool,
@@ -46,10 +64,211 @@ pub(crate) struct Args {
     places: Vec<OsString>,
 }
 
-/// Runs it.
-pub(super) fn run(
-    _args: &Args,
-    _context: &super::super::context::Context,
-) -> Result<super::super::error::Exit, super::super::error::CommandError> {
-    todo!("ENGINE")
+/// Packs.
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
+    let begun = Instant::now();
+    if context.store.is_some() {
+        context.output.warn("'at STORE' says nothing to ptar; -k STORE packs a store");
+    }
+    if args.same_key && args.stores.len() != 1 {
+        return Err(CommandError::usage("-same-key keeps the key of one store")
+            .hint("plakar ptar -same-key -k STORE -o FILE"));
+    }
+    let target = target(args, context)?;
+    let sources = match (args.places.is_empty(), args.stores.is_empty()) {
+        (true, false) => Vec::new(),
+        _ => backup::sources(&args.places, context)?,
+    };
+    let mut stores = Vec::new();
+    for store in &args.stores {
+        let place = context.place(store, Role::Store)?;
+        let chain = context.peer_passphrases(&place, args.peer_keyfile.as_deref());
+        let opened = stores::open(context, &place, chain)?;
+        stores::tell_warnings(context, &opened.repository);
+        stores.push((place, opened));
+    }
+    let options = CreateOptions {
+        profile: profile(args, &stores),
+        passphrase: passphrase(args, context, &target, &stores)?,
+        compression: args.no_compression.then_some(Compression::None),
+        hashing: args.hashing.map_or(HashAlgorithm::Blake3, Into::into),
+        ..CreateOptions::default()
+    };
+    let kind = match stores.first() {
+        Some((_, store)) if args.same_key => {
+            context.output.warn(
+                "the archive keeps the store's key: whoever opens it can open the store, past and future",
+            );
+            ArchiveKind::SameKey(&store.repository)
+        }
+        _ => ArchiveKind::New(&options),
+    };
+    let archive = ArchiveWriter::create(kind, sink(args, &target, context)?, &std::env::temp_dir())?;
+    let told = !matches!(target, Target::Stdout);
+    let partial = fill(&archive, &stores, &sources, told, context)?;
+    let stats = archive.commit()?;
+    let encrypted = match stores.first() {
+        Some((_, store)) if args.same_key => store.repository.is_encrypted(),
+        _ => options.passphrase.is_some(),
+    };
+    let what = name(&target);
+    // Standard output may be the archive itself.
+    if told {
+        report::archive(&stats, &what, encrypted, begun.elapsed(), &context.output)?;
+    } else {
+        context.output.notice(report::archive_line(&stats, &what, encrypted, begun.elapsed()));
+    }
+    Ok(if partial { Exit::Failed } else { Exit::Ok })
+}
+
+/// Where the archive goes.
+enum Target {
+    Stdout,
+    Place(Place),
+}
+
+fn name(target: &Target) -> String {
+    match target {
+        Target::Stdout => "on standard output".into(),
+        Target::Place(place) => place.to_string(),
+    }
+}
+
+fn target(args: &Args, context: &Context) -> Result<Target, CommandError> {
+    if args.output == "-" {
+        if context.output.is_json() {
+            return Err(CommandError::usage("-json and an archive cannot share standard output"));
+        }
+        return Ok(Target::Stdout);
+    }
+    let mut place = match context.place(&args.output, Role::Destination) {
+        // A name may be that of a store as well: @backups:2025.ptar.
+        Err(error) => context.place(&args.output, Role::Store).map_err(|_| error)?,
+        Ok(place) => place,
+    };
+    place.location = place.location.as_archive();
+    Ok(Target::Place(place))
+}
+
+fn sink(args: &Args, target: &Target, context: &Context) -> Result<Box<dyn ArchiveSink>, CommandError> {
+    match target {
+        Target::Stdout => Ok(Box::new(StdoutSink(context.output.clone()))),
+        Target::Place(place) => {
+            let location: &Location = &place.location;
+            Ok(open_sink(location, &place.options, &context.limits(), args.overwrite, args.size_hint)?)
+        }
+    }
+}
+
+/// Standard output as the destination of an archive.
+#[derive(Debug)]
+struct StdoutSink(Output);
+
+impl Write for StdoutSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.stdout().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.stdout().flush()
+    }
+}
+
+impl ArchiveSink for StdoutSink {
+    fn commit(mut self: Box<Self>) -> connector::Result<()> {
+        self.flush().map_err(|error| connector::Error::io("write", "standard output", error))
+    }
+}
+
+/// An archive of stores takes the profile of the first, so that what upstream could open stays openable.
+fn profile(args: &Args, stores: &[(Place, Opened)]) -> Profile {
+    match (args.profile, stores.first()) {
+        (Some(choice), _) => choice.into(),
+        (None, Some((_, store))) => store.repository.profile(),
+        (None, None) => Profile::Native,
+    }
+}
+
+fn passphrase(
+    args: &Args,
+    context: &Context,
+    target: &Target,
+    stores: &[(Place, Opened)],
+) -> Result<Option<Secret>, CommandError> {
+    if args.same_key {
+        return Ok(None);
+    }
+    if args.plaintext {
+        if stores.iter().any(|(_, store)| store.repository.is_encrypted()) {
+            context.output.warn("the archive will not be encrypted, although a store that goes into it is");
+        }
+        return Ok(None);
+    }
+    let (chosen, origin) =
+        passphrase::choose(&context.archive_passphrases(), name(target), &mut Tty::new(&context.cancel))?;
+    let shared = |opened: &Opened| origin != Origin::Prompt && opened.origin.as_ref() == Some(&origin);
+    if stores.iter().any(|(_, opened)| shared(opened)) {
+        context.output.notice(format!("{origin} opens the store, and will open the archive, too"));
+    }
+    Ok(Some(chosen))
+}
+
+/// Puts stores and sources into the archive; what went in is told unless standard output is taken. Returns whether
+/// something of a source is missing.
+fn fill(
+    archive: &ArchiveWriter,
+    stores: &[(Place, Opened)],
+    sources: &[Source],
+    told: bool,
+    context: &Context,
+) -> Result<bool, CommandError> {
+    if !stores.is_empty() {
+        let options = SyncOptions {
+            memory: context.globals.memory,
+            cancel: context.cancel.clone(),
+            ..SyncOptions::default()
+        };
+        let begun = Instant::now();
+        let mut done = {
+            let progress = Progress::start(&context.output, context.globals.progress());
+            let mut export = ArchiveExport::new(archive, &options, &progress);
+            for (place, store) in stores {
+                let (found, unreadable) = snapshots::list(context, &store.repository);
+                if unreadable > 0 {
+                    return Err(CommandError::new(
+                        Exit::Damage,
+                        format!("not all snapshots of {place} can be read"),
+                    )
+                    .hint("plakar at STORE check names what is damaged"));
+                }
+                export.add(&store.repository, &found)?;
+            }
+            export.finish()
+        };
+        done.duration = begun.elapsed();
+        if told {
+            report::sync(&done, "packed", true, &context.output)?;
+        }
+    }
+    let mut partial = false;
+    for source in sources {
+        let settings = ImportSettings::default();
+        let importer =
+            open_importer(&source.locations(), &source.place.options, &context.limits(), &settings)?;
+        let options = BackupOptions {
+            header: backup::header(source, &Labels::default(), context)?,
+            memory: context.globals.memory,
+            cancel: context.cancel.clone(),
+            ..BackupOptions::default()
+        };
+        let done = {
+            let progress = Progress::start(&context.output, context.globals.progress());
+            snapshot::backup_into(archive, importer.as_ref(), &options, &progress)?
+        };
+        partial |= done.error_count > 0;
+        if told {
+            report::backup(&done, &source.place.to_string(), true, &context.output)?;
+        }
+    }
+    Ok(partial)
 }

@@ -2,7 +2,18 @@
 
 use std::ffi::OsString;
 
+use super::super::context::Context;
+use super::super::error::{CommandError, Exit};
+use super::super::places::Place;
 use super::super::query::QueryArgs;
+use super::super::snapshots::{self, Chosen};
+use super::super::{dates, report, stores};
+use crate::base::Printable;
+use crate::connectors::fs::Existing;
+use crate::connectors::{ExportSettings, Kind, Location, Role, open_exporter};
+use crate::snapshot::{self, RestoreOptions, SnapshotInfo};
+use crate::store::Repository;
+use crate::ui::Progress;
 
 /// Brings a snapshot back. Without a snapshot: the latest. Without -to: into a new folder beside you.
 #[derive(clap::Args, Debug)]
@@ -16,7 +27,7 @@ pub(crate) struct Args {
     /// Restore to a folder, a URL or a configured destination
     #[arg(long, value_name = "DIR")]
     to: Option<OsString>,
-    /// Put what PATH holds directly into the destination
+    /// Put what PATH holds directly into the destination (which is what happens anyway)
     #[arg(long)]
     rebase: bool,
     /// Leave owners, modes and times alone
@@ -33,15 +44,117 @@ pub(crate) struct Args {
     folder_markers: bool,
     #[command(flatten)]
     query: QueryArgs,
-    /// A snapshot, or a part of one
+    /// A snapshot, or a part of one; the latest when none is named
     #[arg(value_name = "SNAPSHOT[:PATH]")]
-    snapshots: Vec<OsString>,
+    snapshot: Option<OsString>,
 }
 
-/// Runs it.
-pub(super) fn run(
-    _args: &Args,
-    _context: &super::super::context::Context,
-) -> Result<super::super::error::Exit, super::super::error::CommandError> {
-    todo!("ENGINE")
+/// Restores.
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
+    let destination = destination(args, context)?;
+    let repository = stores::open_main(context)?.repository;
+    let chosen = match &args.snapshot {
+        Some(named) => {
+            let mut chosen =
+                snapshots::choose(context, &repository, std::slice::from_ref(named), &args.query)?;
+            chosen.pop().expect("one snapshot was named")
+        }
+        None => latest(args, context, &repository, &destination)?,
+    };
+    let existing = match (args.skip_existing, args.no_overwrite) {
+        (true, _) => Existing::Skip,
+        (false, true) => Existing::Fail,
+        (false, false) => Existing::Replace,
+    };
+    let settings = ExportSettings {
+        existing,
+        skip_permissions: args.skip_permissions,
+        folder_markers: args.folder_markers,
+    };
+    let exporter = open_exporter(&destination.location, &destination.options, &context.limits(), &settings)?;
+    let options = RestoreOptions { memory: context.globals.memory, cancel: context.cancel.clone() };
+    let done = {
+        let progress = Progress::start(&context.output, context.globals.progress());
+        snapshot::restore(
+            &repository,
+            &chosen.info,
+            chosen.path.as_deref(),
+            exporter.as_ref(),
+            &options,
+            &progress,
+        )?
+    };
+    report::restore(&done, &chosen.info.id.to_hex(), &destination.to_string(), &context.output)?;
+    Ok(if done.error_count > 0 || done.partly_count > 0 { Exit::Failed } else { Exit::Ok })
+}
+
+/// Finds where to restore to: `-to`, else a new folder named after the time.
+fn destination(args: &Args, context: &Context) -> Result<Place, CommandError> {
+    if let Some(to) = &args.to {
+        return context.place(to, Role::Destination);
+    }
+    let name = context.now.strftime("plakar-%Y-%m-%dT%H%M%S").to_string();
+    Ok(Place::bare(Location::fs(name)))
+}
+
+/// Finds the snapshot to restore when none is named: the latest of what the query flags leave. Where they leave
+/// several sources, it must be clear which one is meant.
+fn latest(
+    args: &Args,
+    context: &Context,
+    repository: &Repository,
+    destination: &Place,
+) -> Result<Chosen, CommandError> {
+    let chosen = snapshots::choose(context, repository, &[], &args.query)?;
+    let mut candidates: Vec<SnapshotInfo> = chosen.into_iter().map(|chosen| chosen.info).collect();
+    if distinct(&candidates).len() > 1 {
+        // A bucket goes back to a bucket, a folder to a folder.
+        let kind = if destination.location.kind() == Kind::S3 { "s3" } else { "fs" };
+        let fits =
+            |info: &SnapshotInfo| info.header.source().is_some_and(|source| source.importer.kind == kind);
+        let fitting: Vec<SnapshotInfo> = candidates.iter().filter(|info| fits(info)).cloned().collect();
+        if distinct(&fitting).len() != 1 {
+            let sources: Vec<String> = distinct(&candidates)
+                .into_iter()
+                .map(|(latest, name)| {
+                    format!(
+                        "{} {name} (latest: {})",
+                        latest.id.short(),
+                        dates::rfc3339(latest.header.timestamp)
+                    )
+                })
+                .collect();
+            return Err(CommandError::usage(
+                "the store holds snapshots of several sources, and none was named",
+            )
+            .hint(format!("name one of\n{}", sources.join("\n"))));
+        }
+        candidates = fitting;
+    }
+    let info = candidates.pop().ok_or_else(|| {
+        let error = CommandError::failed("no snapshot matches");
+        error.hint("plakar at STORE ls lists the snapshots")
+    })?;
+    context.output.notice(format!("restoring snapshot {} of {}", info.id.short(), source_name(&info)));
+    Ok(Chosen { info, path: None })
+}
+
+/// Returns the latest snapshot and the name of each source; the snapshots come oldest first.
+fn distinct(snapshots: &[SnapshotInfo]) -> Vec<(&SnapshotInfo, String)> {
+    let mut found: Vec<(&SnapshotInfo, String)> = Vec::new();
+    for info in snapshots.iter().rev() {
+        let name = source_name(info);
+        if found.iter().all(|(_, known)| *known != name) {
+            found.push((info, name));
+        }
+    }
+    found
+}
+
+/// Names the source of a snapshot: `fs://host/path`.
+pub(super) fn source_name(info: &SnapshotInfo) -> String {
+    let Some(source) = info.header.source() else { return "nothing".into() };
+    let importer = &source.importer;
+    let (kind, origin) = (Printable::new(&importer.kind), Printable::new(&importer.origin));
+    format!("{kind}://{origin}{}", Printable::new(&importer.directory))
 }

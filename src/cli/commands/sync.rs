@@ -1,9 +1,18 @@
 //! `sync`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::super::context::Context;
+use super::super::error::{CommandError, Exit};
+use super::super::passphrase::Origin;
 use super::super::query::QueryArgs;
+use super::super::{report, snapshots, stores};
+use crate::connectors::Role;
+use crate::snapshot::{self, SyncOptions};
+use crate::store::Repository;
+use crate::ui::Progress;
 
 /// Copies snapshots that the other store lacks: 'to' sends, 'from' fetches, 'with' does both. 'sync from x.ptar'
 /// imports an archive.
@@ -24,10 +33,93 @@ pub(crate) struct Args {
     words: Vec<OsString>,
 }
 
-/// Runs it.
-pub(super) fn run(
-    _args: &Args,
-    _context: &super::super::context::Context,
-) -> Result<super::super::error::Exit, super::super::error::CommandError> {
-    todo!("ENGINE")
+/// Which way snapshots go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Direction {
+    To,
+    From,
+    With,
+}
+
+/// Copies.
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
+    let (named, direction, peer) = parse(&args.words)?;
+    let peer = context.place(peer, Role::Store)?;
+    let place = context.main_store()?;
+    if place.location == peer.location {
+        return Err(CommandError::usage("a store cannot be synchronised with itself"));
+    }
+    let main = stores::open(context, &place, context.store_passphrases(&place, None))?;
+    let other = stores::open(context, &peer, context.peer_passphrases(&peer, args.peer_keyfile.as_deref()))?;
+    stores::tell_warnings(context, &main.repository);
+    stores::tell_warnings(context, &other.repository);
+    if let (Some(origin @ Origin::Variable(_)), true) = (&main.origin, main.origin == other.origin) {
+        context.output.notice(format!("{origin} opens both stores"));
+    }
+    let copy = |from: &Repository, to: &Arc<Repository>, what: String| -> Result<(), CommandError> {
+        let chosen = snapshots::choose(context, from, named, &args.query)?;
+        let chosen: Vec<_> = chosen.into_iter().map(|chosen| chosen.info).collect();
+        let options = SyncOptions {
+            memory: context.globals.memory,
+            cancel: context.cancel.clone(),
+            ..SyncOptions::default()
+        };
+        let done = {
+            let progress = Progress::start(&context.output, context.globals.progress());
+            snapshot::sync(from, to, &chosen, &options, &progress)?
+        };
+        report::sync(&done, &what, false, &context.output)
+    };
+    if direction != Direction::From {
+        copy(&main.repository, &other.repository, format!("copied to {peer}"))?;
+    }
+    if direction != Direction::To {
+        copy(&other.repository, &main.repository, format!("copied from {peer}"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Takes `[SNAPSHOT] to|from|with STORE` apart.
+fn parse(words: &[OsString]) -> Result<(&[OsString], Direction, &OsStr), CommandError> {
+    let usage = || CommandError::usage("usage: plakar at STORE sync [SNAPSHOT] to|from|with STORE");
+    let (named, direction, peer) = match words {
+        [direction, peer] => (&[][..], direction, peer),
+        [_, direction, peer] => (&words[..1], direction, peer),
+        _ => return Err(usage()),
+    };
+    let direction = match direction.to_str() {
+        Some("to") => Direction::To,
+        Some("from") => Direction::From,
+        Some("with") => Direction::With,
+        _ => return Err(usage()),
+    };
+    if direction == Direction::With && !named.is_empty() {
+        return Err(
+            CommandError::usage("one snapshot goes one way").hint("sync SNAPSHOT to STORE, or from STORE")
+        );
+    }
+    if named.iter().any(|name| name.as_encoded_bytes().contains(&b':')) {
+        return Err(CommandError::usage("snapshots are copied as a whole").hint("leave out ':PATH'"));
+    }
+    Ok((named, direction, peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_words_are_a_snapshot_a_direction_and_a_store() {
+        let line = words("to @b");
+        assert_eq!(parse(&line).unwrap(), (&[][..], Direction::To, OsStr::new("@b")));
+        let line = words("abc from x.ptar");
+        assert_eq!(parse(&line).unwrap(), (&line[..1], Direction::From, OsStr::new("x.ptar")));
+        for line in ["to", "@b to", "abc with @b", "a b to @b", "abc:/x to @b", "into @b"] {
+            assert_eq!(parse(&words(line)).unwrap_err().exit().code(), 64, "{line}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use crate::connectors::{Role, available};
 pub(crate) struct Args {}
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the JSON")]
 struct Version {
     r#type: &'static str,
     version: &'static str,

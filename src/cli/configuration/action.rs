@@ -37,6 +37,7 @@ pub(crate) enum Action {
     Import(Vec<String>),
 }
 
+const ADD: &str = "NAME LOCATION [KEY=VALUE…]";
 const VERBS: [&str; 13] = [
     "add", "create", "set", "unset", "rm", "remove", "show", "list", "default", "check", "validate", "ping",
     "import",
@@ -97,13 +98,13 @@ fn parse(roles: &[Role], words: &[String], command: &str) -> Result<Action, Comm
                 }
                 rest => all_pairs(rest)?,
             };
-            if !bare && pairs.iter().all(|(key, _)| key != "location") {
-                return Err(usage("NAME LOCATION [KEY=VALUE…]"));
+            if bare || pairs.iter().any(|(key, _)| key == "location") {
+                Ok(Action::Add { name, pairs, bare })
+            } else {
+                Err(usage(ADD))
             }
-            Ok(Action::Add { name, pairs, bare })
         }
-        ("add", _) => Err(usage("NAME LOCATION [KEY=VALUE…]")),
-        ("create", _) => Err(usage("NAME")),
+        ("add", _) => Err(usage(ADD)),
         ("set", [first, key, value]) if pair(key).is_none() => {
             Ok(Action::Set(name(first)?, vec![(key_name(key)?, value.clone())]))
         }
@@ -126,7 +127,7 @@ fn parse(roles: &[Role], words: &[String], command: &str) -> Result<Action, Comm
         }
         ("check" | "validate", [first]) => Ok(Action::Check(name(first)?)),
         ("ping", [first]) => Ok(Action::Ping(name(first)?)),
-        ("check" | "validate" | "ping", _) => Err(usage("NAME")),
+        ("create" | "check" | "validate" | "ping", _) => Err(usage("NAME")),
         ("import", sections) => Ok(Action::Import(sections.to_vec())),
         (other, _) => {
             let error = CommandError::usage(format!("'{command}' has no verb '{}'", Printable::new(other)));

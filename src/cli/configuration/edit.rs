@@ -37,10 +37,12 @@ pub(crate) fn perform(roles: &[Role], action: Action, around: Surroundings<'_>) 
         }
         Action::Default(None) => {
             let all = load(folder, output)?;
-            match &all.default {
-                Some(name) => Ok(output.line(Printable::new(name))?),
-                None => Ok(output.notice("no store is the default; plakar store default NAME sets it")),
+            if let Some(name) = &all.default {
+                output.line(Printable::new(name))?;
+            } else {
+                output.notice("no store is the default; plakar store default NAME sets it");
             }
+            Ok(())
         }
         Action::Check(name) => check(&load(folder, output)?, roles, &name, home, output),
         Action::Ping(name) => ping(&load(folder, output)?, roles, &name, home, output),
@@ -190,18 +192,12 @@ pub(super) fn assign(
     validate(&new, kind, role)?;
     if pairs.iter().any(|(key, _)| key == "location")
         && let Some(location) = entry_location(options, role, home)?
-        && let Some(path) = location.path().filter(|path| path.is_relative())
-        && let Ok(absolute) = std::path::absolute(path)
-        && let Some(absolute) = absolute.to_str()
+        && location.path().is_some_and(Path::is_relative)
+        && let Ok(absolute) = location.absolute()
+        && let Some(absolute) = absolute.spelling().to_str()
     {
         // A relative path would mean another place from every folder.
-        let scheme = match location.kind() {
-            Kind::Fs => "",
-            Kind::Ptar if absolute.ends_with(".ptar") => "",
-            kind => kind.scheme(),
-        };
-        let colon = if scheme.is_empty() { "" } else { ":" };
-        options.set("location", format!("{scheme}{colon}{absolute}"));
+        options.set("location", absolute);
     }
     Ok(())
 }
@@ -315,7 +311,9 @@ mod tests {
     fn three_generations_write_the_same_files() {
         let written = |lines: &[&str]| {
             let shell = Shell::new();
-            lines.iter().for_each(|line| shell.run(line).unwrap());
+            for line in lines {
+                shell.run(line).unwrap();
+            }
             shell.file("stores.yml")
         };
         let first = written(&[

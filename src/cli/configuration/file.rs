@@ -283,7 +283,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), ConfigurationError> {
     create_folder(folder)?;
     let mut file =
         tempfile::Builder::new().prefix(".plakar-").tempfile_in(folder).at("create a file in", folder)?;
-    file.write_all(bytes).at("write", file.path().to_owned())?;
+    file.write_all(bytes).at("write", path)?;
     file.as_file().set_permissions(fs::Permissions::from_mode(0o600)).at("protect", path)?;
     file.as_file().sync_all().at("write", path)?;
     file.persist(path).map_err(|error| error.error).at("replace", path)?;

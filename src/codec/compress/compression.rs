@@ -66,7 +66,7 @@ impl Compression {
 
     /// Appends the content of one frame to `out`, at most `limit` bytes of it. On error `out` is as it was.
     ///
-    /// The frame must fill `data` exactly. Memory is bounded by `limit` and about 150 times the length of `data`.
+    /// The frame must fill `data` exactly. Allocates no more than about twice `limit`, whatever `data` announces.
     pub fn decompress(self, data: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), CompressionError> {
         let before = out.len();
         let result = match self {

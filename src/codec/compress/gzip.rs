@@ -12,8 +12,8 @@ pub(super) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// What upstream writes for empty content after the header: an empty stored block, checksum, length.
 const EMPTY: [u8; 13] = [1, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
 const LEVEL: u32 = 6;
-/// The least space given to a call of the codec.
-const SPACE: usize = 4 << 10;
+/// Space given to a call of the codec. It is cleared before, so large buffers would cost more than small blobs.
+const SPACE: usize = 32 << 10;
 /// The longest header that is accepted: extra field, name and comment are at the writer's discretion.
 pub(super) const MAX_HEADER: usize = 128 << 10;
 
@@ -59,15 +59,37 @@ pub(super) fn compress(data: &[u8], out: &mut Vec<u8>) {
 pub(super) fn deflate_into(deflate: &mut Compress, mut data: &[u8], flush: FlushCompress, out: &mut Vec<u8>) {
     let finish = matches!(flush, FlushCompress::Finish);
     loop {
-        out.reserve(SPACE.max(data.len() / 2));
-        let before = deflate.total_in();
-        let status = deflate.compress_vec(data, out, flush).expect("parameters are constant");
-        let taken = usize::try_from(deflate.total_in() - before).expect("no more than was given");
-        data = &data[taken..];
+        let (at, taken) = (out.len(), deflate.total_in());
+        out.resize(at + SPACE.min(data.len() + 1024), 0);
+        let made = deflate.total_out();
+        let status = deflate.compress(data, &mut out[at..], flush).expect("parameters are constant");
+        out.truncate(at + moved(made, deflate.total_out()));
+        data = &data[moved(taken, deflate.total_in())..];
         if status == Status::StreamEnd || (!finish && data.is_empty()) {
             return;
         }
     }
+}
+
+/// How far a counter of the codec went in one call.
+fn moved(before: u64, after: u64) -> usize {
+    usize::try_from(after - before).expect("no more than one buffer at a time")
+}
+
+/// Appends at most `room` bytes of the deflate stream that `data` continues; returns how much of `data` was used
+/// and whether the stream is over.
+pub(super) fn inflate_step(
+    inflate: &mut Decompress,
+    data: &[u8],
+    room: usize,
+    out: &mut Vec<u8>,
+) -> Result<(usize, bool), CompressionError> {
+    let (at, taken, made) = (out.len(), inflate.total_in(), inflate.total_out());
+    out.resize(at + room, 0);
+    let status = inflate.decompress(data, &mut out[at..], FlushDecompress::None);
+    out.truncate(at + moved(made, inflate.total_out()));
+    let status = status.map_err(|_| NOT_DEFLATE)?;
+    Ok((moved(taken, inflate.total_in()), status == Status::StreamEnd))
 }
 
 /// crc32 ‖ length modulo 2^32.
@@ -140,20 +162,20 @@ fn inflate_into(
     out: &mut Vec<u8>,
 ) -> Result<usize, CompressionError> {
     inflate.reset(false);
+    let mut taken = 0;
     loop {
         // One byte more than allowed tells too much from just enough.
-        let left = limit - (out.len() - start);
-        out.reserve(left.saturating_add(1).min(SPACE.max(2 * data.len())));
-        let (taken, before) = (inflate.total_in(), inflate.total_out());
-        let rest = &data[usize::try_from(taken).map_err(|_| TRUNCATED)?..];
-        let status = inflate.decompress_vec(rest, out, FlushDecompress::None).map_err(|_| NOT_DEFLATE)?;
+        let left = (limit - (out.len() - start)).saturating_add(1);
+        let at = out.len();
+        let (used, end) = inflate_step(inflate, &data[taken..], left.min(SPACE), out)?;
+        taken += used;
         if out.len() - start > limit {
             return Err(CompressionError::TooLong { limit });
         }
-        if status == Status::StreamEnd {
-            return usize::try_from(inflate.total_in()).map_err(|_| TRUNCATED);
+        if end {
+            return Ok(taken);
         }
-        if inflate.total_in() == taken && inflate.total_out() == before {
+        if used == 0 && out.len() == at {
             return Err(TRUNCATED);
         }
     }
@@ -169,15 +191,12 @@ pub(super) fn is_canonical(data: &[u8]) -> bool {
     }
     INFLATE.with_borrow_mut(|inflate| {
         inflate.reset(false);
-        let mut sink = [0; SPACE];
+        let (mut sink, mut taken) = (Vec::new(), 0);
         loop {
-            let (taken, made) = (inflate.total_in(), inflate.total_out());
-            let Some(rest) = usize::try_from(taken).ok().and_then(|taken| body.get(taken..)) else {
-                return false;
-            };
-            match inflate.decompress(rest, &mut sink, FlushDecompress::None) {
-                Ok(Status::StreamEnd) => return inflate.total_in() + 8 == body.len() as u64,
-                Ok(_) if (inflate.total_in(), inflate.total_out()) != (taken, made) => {}
+            sink.clear();
+            match inflate_step(inflate, &body[taken..], SPACE, &mut sink) {
+                Ok((used, true)) => return taken + used + 8 == body.len(),
+                Ok((used, false)) if used > 0 || !sink.is_empty() => taken += used,
                 _ => return false,
             }
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 
-use flate2::{Compress, Crc, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Compress, Crc, Decompress, FlushCompress};
 
 use super::compression::Compression;
 use super::error::CompressionError;
@@ -348,21 +348,17 @@ fn gzip_step<R: Read>(
         *within = true;
         *members += 1;
     }
-    content.reserve(READ);
-    let (taken, made) = (inflate.total_in(), inflate.total_out());
-    let data = source.some()?;
-    let status =
-        inflate.decompress_vec(data, content, FlushDecompress::None).map_err(|_| gzip::NOT_DEFLATE)?;
-    source.at += usize::try_from(inflate.total_in() - taken).map_err(|_| gzip::NOT_DEFLATE)?;
+    let (used, end) = gzip::inflate_step(inflate, source.some()?, READ, content)?;
+    source.at += used;
     crc.update(content);
-    if status == Status::StreamEnd {
+    if end {
         let found: [u8; 8] = source.need(8)?.first_chunk().copied().ok_or(gzip::TRUNCATED)?;
         if found != gzip::trailer(crc) {
             return Err(gzip::CHECKSUM.into());
         }
         source.at += 8;
         *within = false;
-    } else if (inflate.total_in(), inflate.total_out()) == (taken, made) && source.ended {
+    } else if used == 0 && content.is_empty() && source.ended {
         return Err(gzip::TRUNCATED.into());
     }
     Ok(false)

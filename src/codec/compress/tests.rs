@@ -407,3 +407,55 @@ fn streams_refuse_windows_beyond_what_is_written() {
     let error = stream(Compression::zstd(1), &wide).unwrap_err();
     assert_eq!(error.to_string(), "malformed ZSTD data: its window is larger than 8 MiB");
 }
+
+mod hostile {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Decodes whatever it is, in all ways: nothing may panic, nothing may pass the limit, both ways must agree.
+    fn survive(compression: Compression, data: &[u8]) {
+        const LIMIT: usize = 100_000;
+        let mut out = Vec::new();
+        let whole = compression.decompress(data, LIMIT, &mut out);
+        assert!(out.len() <= LIMIT && out.capacity() <= 3 * LIMIT);
+        let mut streamed = Vec::new();
+        let read = FrameReader::new(compression, data).take(LIMIT as u64 + 1).read_to_end(&mut streamed);
+        if whole.is_ok() && read.is_ok() {
+            assert!(out == streamed);
+        }
+        if compression.is_single_canonical_frame(data) {
+            assert_ne!(whole, Err(CompressionError::Trailing { algorithm: compression.name().unwrap() }));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+        #[test]
+        fn arbitrary_bytes(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+            for (compression, start) in FRAMED.into_iter().zip([
+                &[0x04, 0x22, 0x4d, 0x18, 0x64, 0x70, 0xb9][..],
+                &[0x1f, 0x8b, 8],
+                &[0x28, 0xb5, 0x2f, 0xfd],
+            ]) {
+                survive(compression, &data);
+                survive(compression, &[start, &data].concat());
+            }
+        }
+
+        #[test]
+        fn changed_frames(len in 0..5000_usize, changes in proptest::collection::vec(any::<(u16, u8)>(), 1..5)) {
+            for compression in FRAMED {
+                let mut frame = compress(compression, &mixed(len));
+                let frame_len = frame.len().max(1);
+                for &(at, value) in &changes {
+                    if let Some(byte) = frame.get_mut(usize::from(at) % frame_len) {
+                        *byte = value;
+                    }
+                }
+                survive(compression, &frame);
+            }
+        }
+    }
+}

@@ -5,9 +5,7 @@
 
 use std::cell::RefCell;
 
-use zstd::zstd_safe::{
-    self, CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, compress_bound,
-};
+use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, compress_bound};
 
 use super::error::CompressionError;
 
@@ -264,7 +262,6 @@ impl StreamDecoder {
     pub(super) fn new() -> Self {
         let mut context = DCtx::create();
         context.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG)).expect("within the library's bounds");
-        context.reset(ResetDirective::SessionOnly).expect("resetting a session cannot fail");
         Self(context)
     }
 

@@ -17,7 +17,8 @@ const REPEATED: usize = 200;
 /// An archive in the making beside its final name, mode 0600.
 ///
 /// It appears whole with [`commit`](ArchiveSink::commit); dropped without, or killed, it leaves nothing. Where the
-/// file system has no unnamed files, its temporary name is `.<name>.<random>.tmp`.
+/// file system has no unnamed files, its temporary name is `.<name>.<random>.tmp`. Every write is a system call:
+/// write large pieces, or buffer them.
 #[derive(Debug)]
 pub struct ArchiveFile {
     path: PathBuf,

@@ -120,8 +120,7 @@ mod tests {
 
     const AWS: [(&str, &str); 3] =
         [("AWS_ACCESS_KEY_ID", "aws"), ("AWS_SECRET_ACCESS_KEY", "as"), ("AWS_SESSION_TOKEN", "at")];
-    const BOTH: [(&str, &str); 4] =
-        [("SCW_ACCESS_KEY", "scw"), ("SCW_SECRET_KEY", "ss"), AWS[0], AWS[1]];
+    const BOTH: [(&str, &str); 4] = [("SCW_ACCESS_KEY", "scw"), ("SCW_SECRET_KEY", "ss"), AWS[0], AWS[1]];
 
     #[test]
     fn options_win_over_the_environment() {

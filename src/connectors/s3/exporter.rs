@@ -23,6 +23,8 @@ use crate::base::RawString;
 use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Result, Work};
 use crate::format::path;
 
+/// The header that carries tags.
+const TAGGING: &str = "x-amz-tagging";
 /// The longest key, in bytes.
 const MAX_KEY: usize = 1024;
 /// Contents up to this many bytes are read whole and go out under a checksum.
@@ -98,7 +100,8 @@ impl S3Exporter {
     }
 
     /// Puts an object, making the bucket if the server says that there is none.
-    fn store(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<()> {
+    /// Returns whether everything came along: `false` says that the tags did not.
+    fn store(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<bool> {
         match self.upload(key, put, content) {
             Err(failure) if failure.is_no_bucket() => {
                 self.client.create_bucket()?;
@@ -108,7 +111,7 @@ impl S3Exporter {
         }
     }
 
-    fn upload(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<()> {
+    fn upload(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<bool> {
         let size = content.size();
         let tuning = &self.client.options().tuning;
         if size <= SMALL {
@@ -124,8 +127,23 @@ impl S3Exporter {
                 return Err(Failure::new(ErrorKind::Full, "upload", &target, "too large for an object here"));
             };
             self.upload_parts(key, put, content, plan)?;
+            return self.tag_again(key, put);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Sets the tags of an object that was uploaded in parts: servers other than AWS's (Ceph, for one) ignore those
+    /// that come with the beginning of an upload, and say nothing.
+    fn tag_again(&self, key: &[u8], put: &Put) -> Answer<bool> {
+        let tags = put.headers.iter().find(|(name, _)| name == TAGGING);
+        let Some((_, tags)) = tags.filter(|_| !self.client.options().location.endpoint.is_aws()) else {
+            return Ok(true);
+        };
+        match self.client.set_tags(key, tags) {
+            Ok(()) => Ok(true),
+            Err(failure) if matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported) => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     fn unreadable(&self, key: &[u8], error: Error) -> Box<Failure> {
@@ -134,7 +152,13 @@ impl S3Exporter {
         failure
     }
 
-    fn upload_parts(&self, key: &[u8], put: &Put, content: &dyn ContentSource, plan: PartSizes) -> Answer<()> {
+    fn upload_parts(
+        &self,
+        key: &[u8],
+        put: &Put,
+        content: &dyn ContentSource,
+        plan: PartSizes,
+    ) -> Answer<()> {
         let upload = self.client.begin_upload(key, put)?;
         let result = self
             .send_parts(key, &upload, content, plan)
@@ -147,7 +171,13 @@ impl S3Exporter {
     }
 
     /// Sends all parts, several at a time. The first failure ends it.
-    fn send_parts(&self, key: &[u8], upload: &str, content: &dyn ContentSource, plan: PartSizes) -> Answer<Vec<Part>> {
+    fn send_parts(
+        &self,
+        key: &[u8],
+        upload: &str,
+        content: &dyn ContentSource,
+        plan: PartSizes,
+    ) -> Answer<Vec<Part>> {
         let next = AtomicU64::new(0);
         let stop = AtomicBool::new(false);
         let done = Mutex::new((Vec::new(), None));
@@ -199,11 +229,8 @@ impl Exporter for S3Exporter {
             Err(outcome) => return Ok(outcome),
         };
         let from_bucket = item.entry.metadata(metadata::KEY).is_some();
-        let mut headers = if from_bucket {
-            Headers::of_object(&item.entry.metadata)
-        } else {
-            Headers::of_file(item.entry)
-        };
+        let mut headers =
+            if from_bucket { Headers::of_object(&item.entry.metadata) } else { Headers::of_file(item.entry) };
         if !item.xattrs.is_empty() {
             headers.lost.push("extended attributes".into());
         }
@@ -213,17 +240,23 @@ impl Exporter for S3Exporter {
             // A class that was asked for is not left out in silence.
             class_is_optional: chosen.is_none(),
             tags: headers.tags.filter(|_| !self.tags_refused.load(Ordering::Relaxed)),
-            headers: headers.headers,
+            headers: headers.plain,
         };
         let mut lost = headers.lost;
         if self.tags_refused.load(Ordering::Relaxed) && item.entry.metadata(metadata::TAGS).is_some() {
             lost.push("tags".into());
         }
         loop {
-            let Err(failure) = self.store(&key, &wish.put(), content) else { break };
-            match wish.relent(&failure) {
-                Some(what) => lost.push(what),
-                None => return Err(failure.into()),
+            match self.store(&key, &wish.put(), content) {
+                Ok(true) => break,
+                Ok(false) => {
+                    lost.push("tags".into());
+                    break;
+                }
+                Err(failure) => match wish.relent(&failure) {
+                    Some(what) => lost.push(what),
+                    None => return Err(failure.into()),
+                },
             }
         }
         if lost.iter().any(|what| what == "tags") {
@@ -269,18 +302,22 @@ impl Wish {
     fn put(&self) -> Put {
         let mut headers = self.headers.clone();
         headers.extend(self.class.clone().map(|class| ("x-amz-storage-class".into(), class)));
-        headers.extend(self.tags.clone().map(|tags| ("x-amz-tagging".into(), tags)));
+        headers.extend(self.tags.clone().map(|tags| (TAGGING.into(), tags)));
         Put { headers }
     }
 
     /// Gives up what a failure can be blamed on; returns what that was.
     fn relent(&mut self, failure: &Failure) -> Option<String> {
-        let tags_blamed = matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported) || failure.is("InvalidTag");
+        let tags_blamed =
+            matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported) || failure.is("InvalidTag");
         if tags_blamed && failure.cause.is_none() && self.tags.take().is_some() {
             return Some("tags".into());
         }
         if failure.is("InvalidStorageClass") && self.class_is_optional {
-            return self.class.take().map(|class| format!("storage class {}", String::from_utf8_lossy(&class)));
+            return self
+                .class
+                .take()
+                .map(|class| format!("storage class {}", String::from_utf8_lossy(&class)));
         }
         None
     }

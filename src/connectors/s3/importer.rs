@@ -77,7 +77,8 @@ fn folder(path: RawString, name: RawString) -> Record {
 fn record(object: Listed) -> Record {
     let path = path_of(&object.key);
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    let modified = object.time().map_or(Timestamp::EPOCH, |time| Timestamp::from(std::time::SystemTime::from(time)));
+    let modified =
+        object.time().map_or(Timestamp::EPOCH, |time| Timestamp::from(std::time::SystemTime::from(time)));
     let info = FileInfo {
         size: i64::try_from(object.size).unwrap_or(i64::MAX),
         modified,
@@ -96,11 +97,7 @@ fn record(object: Listed) -> Record {
 
 impl Importer for S3Importer {
     fn source(&self) -> SourceInfo {
-        SourceInfo {
-            kind: "s3".into(),
-            origin: self.client.options().location.origin(),
-            root: self.root(),
-        }
+        SourceInfo { kind: "s3".into(), origin: self.client.options().location.origin(), root: self.root() }
     }
 
     fn scan(&self, emit: &mut dyn FnMut(Record) -> ControlFlow<()>) -> Result<()> {
@@ -140,7 +137,7 @@ impl Importer for S3Importer {
         Ok(())
     }
 
-    fn compare(&self, record: &Record, previous: &Entry) -> Change {
+    fn compare(&self, record: &Record, previous: &Entry, _begun: Timestamp) -> Change {
         let now = |key| metadata::get(&record.metadata, key);
         let then = |key| metadata::get(&previous.metadata, key);
         let content = [metadata::KEY, metadata::SIZE, metadata::ETAG, metadata::LAST_MODIFIED];
@@ -155,7 +152,8 @@ impl Importer for S3Importer {
 
     fn open(&self, record: &Record) -> Result<Box<dyn Content>> {
         let key = record.locator.clone();
-        let listed = metadata::get(&record.metadata, metadata::ETAG).and_then(|etag| std::str::from_utf8(etag).ok());
+        let listed =
+            metadata::get(&record.metadata, metadata::ETAG).and_then(|etag| std::str::from_utf8(etag).ok());
         let first = match self.client.get(&key, None, listed) {
             // Replaced since it was listed: the version there now is as good, if it is read as one.
             Err(failure) if failure.status == 412 => (self.client.get(&key, None, None)?, true),
@@ -213,7 +211,9 @@ impl ObjectContent {
         self.stalls += 1;
         if self.stalls > MAX_STALLS || self.etag.is_empty() {
             let error = Error::new(ErrorKind::Transport, "get", self.client.target(Some(&self.key)));
-            return Err(error.detail(format!("the body ended after {} of {} bytes: {cause}", self.at, self.length)));
+            return Err(
+                error.detail(format!("the body ended after {} of {} bytes: {cause}", self.at, self.length))
+            );
         }
         match self.client.get(&self.key, Some((self.at, self.length)), Some(&self.etag)) {
             Ok(download) if download.etag() == self.etag => {
@@ -291,7 +291,8 @@ impl Content for ObjectContent {
         let lost = self.tags(&mut out)?;
         out.extend(metadata::not_captured(&lost));
         metadata::sort(&mut out);
-        let content_type = metadata::get(&out, "s3.content-type").and_then(|value| String::from_utf8(value.to_vec()).ok());
+        let content_type =
+            metadata::get(&out, "s3.content-type").and_then(|value| String::from_utf8(value.to_vec()).ok());
         Ok(ContentInfo { metadata: out, content_type })
     }
 }

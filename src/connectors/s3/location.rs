@@ -56,7 +56,9 @@ impl Reading {
     /// Says it for people.
     pub fn explain(self) -> &'static str {
         match self {
-            Self::BucketAtEndpoint => "the first part of the location was read as a bucket, since an endpoint is set",
+            Self::BucketAtEndpoint => {
+                "the first part of the location was read as a bucket, since an endpoint is set"
+            }
             Self::BucketAtEnvironment => {
                 "the first part of the location was read as a bucket, at the endpoint of AWS_ENDPOINT_URL"
             }
@@ -88,7 +90,9 @@ impl Endpoint {
         let (tls, rest) = match text.split_once("://") {
             Some(("https", rest)) => (Some(true), rest),
             Some(("http", rest)) => (Some(false), rest),
-            Some((scheme, _)) => return Err(format!("an endpoint starts with https:// or http://, not {scheme}://")),
+            Some((scheme, _)) => {
+                return Err(format!("an endpoint starts with https:// or http://, not {scheme}://"));
+            }
             None => (None, text),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -164,7 +168,7 @@ impl Endpoint {
         if !self.is_aws() || !is_region(region) {
             return None;
         }
-        let tail = if self.host.ends_with(".cn") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let tail = if below(&self.host, "amazonaws.com.cn") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let kind = if self.host.contains(".dualstack.") { "s3.dualstack" } else { "s3" };
         Some(Self { host: format!("{kind}.{region}.{tail}"), ..self.clone() })
     }
@@ -172,7 +176,8 @@ impl Endpoint {
 
 /// Returns whether a text can be a region: what a server says is put into signatures and, on AWS, host names.
 pub fn is_region(text: &str) -> bool {
-    (1..=32).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
 }
 
 /// Returns whether a host is the machine itself by name (RFC 6761, section 6.3).
@@ -236,7 +241,9 @@ impl Location {
         let reading = read(first, path, context);
         let mut endpoint = match reading {
             Reading::BucketAtEndpoint => Endpoint::parse(context.endpoint.as_deref().unwrap_or_default())?,
-            Reading::BucketAtEnvironment => Endpoint::parse(context.environment.as_deref().unwrap_or_default())?,
+            Reading::BucketAtEnvironment => {
+                Endpoint::parse(context.environment.as_deref().unwrap_or_default())?
+            }
             Reading::BucketOnAws => {
                 let region = context.region.as_deref().unwrap_or("us-east-1");
                 let tail = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
@@ -315,15 +322,39 @@ mod tests {
     fn the_first_label_is_read_as_documented() {
         let cases = [
             ("s3://s3.nl-ams.scw.cloud/b", Reading::Host, "s3.nl-ams.scw.cloud", "b", ""),
-            ("s3://s3.eu-west-3.amazonaws.com/b/p/q", Reading::Host, "s3.eu-west-3.amazonaws.com", "b", "p/q"),
+            (
+                "s3://s3.eu-west-3.amazonaws.com/b/p/q",
+                Reading::Host,
+                "s3.eu-west-3.amazonaws.com",
+                "b",
+                "p/q",
+            ),
             ("s3://127.0.0.1:9000/b/", Reading::Host, "127.0.0.1:9000", "b", ""),
             ("s3://[::1]:9000/b/x", Reading::Host, "[::1]:9000", "b", "x"),
             ("s3://localhost/b", Reading::Host, "localhost", "b", ""),
             ("s3://minio:9000/b", Reading::Host, "minio:9000", "b", ""),
             ("s3://storage.example.net/b//x", Reading::Host, "storage.example.net", "b", "/x"),
-            ("s3://mybucket/restore-preview/", Reading::BucketOnAws, "s3.us-east-1.amazonaws.com", "mybucket", "restore-preview/"),
-            ("s3://my-source-bucket/", Reading::BucketOnAws, "s3.us-east-1.amazonaws.com", "my-source-bucket", ""),
-            ("s3://my.dotted.bucket/", Reading::BucketOnAws, "s3.us-east-1.amazonaws.com", "my.dotted.bucket", ""),
+            (
+                "s3://mybucket/restore-preview/",
+                Reading::BucketOnAws,
+                "s3.us-east-1.amazonaws.com",
+                "mybucket",
+                "restore-preview/",
+            ),
+            (
+                "s3://my-source-bucket/",
+                Reading::BucketOnAws,
+                "s3.us-east-1.amazonaws.com",
+                "my-source-bucket",
+                "",
+            ),
+            (
+                "s3://my.dotted.bucket/",
+                Reading::BucketOnAws,
+                "s3.us-east-1.amazonaws.com",
+                "my.dotted.bucket",
+                "",
+            ),
         ];
         for (text, reading, host, bucket, prefix) in cases {
             let got = parse(text);
@@ -354,7 +385,9 @@ mod tests {
         let error = Location::parse("s3://s3.fr-par.scw.cloud/", &Context::default()).unwrap_err();
         assert!(error.contains("names no bucket") && error.contains("read as a host"), "{error}");
         assert!(Location::parse("s3://", &Context::default()).is_err());
-        assert!(Location::parse("s3://key:secret@host/b", &Context::default()).unwrap_err().contains("no keys"));
+        assert!(
+            Location::parse("s3://key:secret@host/b", &Context::default()).unwrap_err().contains("no keys")
+        );
         assert!(Endpoint::parse("ftp://x").is_err());
         assert!(Endpoint::parse("https://x/y").is_err());
     }

@@ -82,7 +82,11 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Vec<Metadata> {
     let mut out = Vec::new();
     for (header, key) in SYSTEM {
         let Some(value) = headers.get(header) else { continue };
-        let value = if header == "content-encoding" { without_chunked(value.as_bytes()) } else { value.as_bytes().to_vec() };
+        let value = if header == "content-encoding" {
+            without_chunked(value.as_bytes())
+        } else {
+            value.as_bytes().to_vec()
+        };
         if !value.is_empty() {
             out.push(item(key, value));
         }
@@ -90,7 +94,8 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Vec<Metadata> {
     for (name, value) in headers {
         if let Some(name) = name.as_str().strip_prefix(META_HEADER) {
             out.push(item(format!("{META}{name}"), value.as_bytes()));
-        } else if let Some(algorithm) = name.as_str().strip_prefix("x-amz-checksum-").filter(|a| *a != "type") {
+        } else if let Some(algorithm) = name.as_str().strip_prefix("x-amz-checksum-").filter(|a| *a != "type")
+        {
             out.push(item(format!("{CHECKSUM}{algorithm}"), value.as_bytes()));
         }
     }
@@ -119,7 +124,7 @@ fn without_chunked(value: &[u8]) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub(super) struct Headers {
     /// System headers and user metadata.
-    pub(super) headers: Vec<(String, Vec<u8>)>,
+    pub(super) plain: Vec<(String, Vec<u8>)>,
     /// The tags, in a header of their own because they need a permission of their own.
     pub(super) tags: Option<Vec<u8>>,
     /// The storage class, if it is neither the default nor a cold one.
@@ -136,7 +141,8 @@ fn is_value(value: &[u8]) -> bool {
 
 /// Returns whether bytes can stand in a header's name.
 fn is_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"!#$&'*+-.^_`|~".contains(c))
+    !name.is_empty()
+        && name.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"!#$&'*+-.^_`|~".contains(c))
 }
 
 impl Headers {
@@ -154,15 +160,17 @@ impl Headers {
                     out.lost.push(key.to_owned());
                 }
             } else if key == TAGS && !value.is_empty() {
-                if value.iter().all(|c| c.is_ascii_graphic()) {
+                if value.iter().all(u8::is_ascii_graphic) {
                     out.tags = Some(value.clone());
                 } else {
                     out.lost.push("tags".into());
                 }
             } else if key == STORAGE_CLASS {
                 let class = std::str::from_utf8(value).unwrap_or_default();
-                let is_class = class.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_');
-                out.class = (is_class && !is_cold(class) && !matches!(class, "" | "STANDARD")).then(|| value.clone());
+                let is_class =
+                    class.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_');
+                out.class =
+                    (is_class && !is_cold(class) && !matches!(class, "" | "STANDARD")).then(|| value.clone());
             }
         }
         out
@@ -191,7 +199,7 @@ impl Headers {
 
     fn add(&mut self, header: &str, value: &[u8], what: &str) {
         if is_value(value) {
-            self.headers.push((header.to_owned(), value.to_vec()));
+            self.plain.push((header.to_owned(), value.to_vec()));
         } else {
             self.lost.push(what.to_owned());
         }
@@ -222,9 +230,10 @@ mod tests {
         let metadata = from_headers(&headers);
         assert_eq!(get(&metadata, "s3.content-encoding"), Some(b"gzip".as_slice()));
         assert_eq!(metadata.len(), 5);
-        let mut back = Headers::of_object(&metadata).headers;
+        let mut back = Headers::of_object(&metadata).plain;
         back.sort();
-        let mut expected: Vec<(String, Vec<u8>)> = pairs[..5].iter().map(|(n, v)| ((*n).into(), v.to_vec())).collect();
+        let mut expected: Vec<(String, Vec<u8>)> =
+            pairs[..5].iter().map(|(n, v)| ((*n).into(), v.to_vec())).collect();
         expected[1].1 = b"gzip".to_vec();
         expected.sort();
         assert_eq!(back, expected);
@@ -242,7 +251,7 @@ mod tests {
             item("s3.storage-class", "EVIL\r\n"),
         ];
         let got = Headers::of_object(&metadata);
-        assert!(got.headers.is_empty() && got.tags.is_none() && got.class.is_none(), "{got:?}");
+        assert!(got.plain.is_empty() && got.tags.is_none() && got.class.is_none(), "{got:?}");
         assert_eq!(got.lost.len(), 6);
     }
 

@@ -25,8 +25,13 @@ pub(super) fn tail_of(key: &[u8], path: &[u8]) -> Option<Vec<u8>> {
     let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
     let segments: Vec<&[u8]> = key.split(|&byte| byte == b'/').collect();
     let tail = &segments[segments.len().checked_sub(names.len())?..];
-    let same = names.iter().zip(tail).all(|(name, segment)| unescape_segment(name).as_deref() == Some(*segment));
+    let same = names.iter().zip(tail).all(|(name, segment)| is_name_of(name, segment));
     same.then(|| tail.join(&b'/'))
+}
+
+/// Returns whether a name is that of a segment.
+fn is_name_of(name: &[u8], segment: &[u8]) -> bool {
+    unescape_segment(name).is_some_and(|found| *found == *segment)
 }
 
 #[cfg(test)]
@@ -61,6 +66,7 @@ mod tests {
         assert_eq!(tail_of(b"p/a//b", b"a/%~/b").unwrap(), b"a//b");
         assert_eq!(tail_of(b"p/a/", b"p/a/%~").unwrap(), b"p/a/");
         assert_eq!(tail_of(b"a", b"%~a").unwrap(), b"a");
+        assert_eq!(tail_of(b"a/", b"a/%~%~").unwrap(), b"a/");
         assert_eq!(tail_of(b"a", b"b"), None);
         assert_eq!(tail_of(b"a", b"x/a"), None);
     }

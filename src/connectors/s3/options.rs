@@ -66,7 +66,7 @@ impl Default for Tuning {
         Self {
             workers: 16,
             connect_timeout: Duration::from_secs(10),
-            stall_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_mins(1),
             attempts: 9,
             base_delay: Duration::from_millis(50),
             throttle_delay: Duration::from_secs(1),
@@ -122,14 +122,17 @@ impl Options {
     /// Reads a location and its options. An empty `location` is taken from the options `location` or `uri`.
     ///
     /// The environment is asked through `environment` alone. Fails with `Invalid`; no secret is in the error.
-    pub fn parse<'a>(
+    pub fn parse<K: AsRef<str>, V: AsRef<str>>(
         location: &str,
-        options: impl IntoIterator<Item = (&'a str, &'a str)>,
+        options: impl IntoIterator<Item = (K, V)>,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self> {
-        let options: BTreeMap<&str, &str> = options.into_iter().collect();
+        let options: Vec<(K, V)> = options.into_iter().collect();
+        let options: BTreeMap<&str, &str> =
+            options.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
         let get = |name: &str| options.get(name).copied().filter(|value| !value.is_empty());
-        let location = if location.is_empty() { get("location").or_else(|| get("uri")).unwrap_or("") } else { location };
+        let location =
+            if location.is_empty() { get("location").or_else(|| get("uri")).unwrap_or("") } else { location };
         let invalid = |what: String| Error::new(ErrorKind::Invalid, "use", shown(location)).detail(what);
         check_names(&options).map_err(invalid)?;
         let env = |name: &str| environment(name).filter(|value| !value.is_empty());
@@ -166,7 +169,8 @@ impl Options {
         let mut tuning = Tuning::default();
         if let Some(text) = get("concurrency") {
             let workers = text.parse().ok().filter(|n| (1..=1024).contains(n));
-            tuning.workers = workers.ok_or_else(|| invalid(format!("concurrency is 1 to 1024, not {text}")))?;
+            tuning.workers =
+                workers.ok_or_else(|| invalid(format!("concurrency is 1 to 1024, not {text}")))?;
         }
         Ok(Self {
             proxy: proxy(use_tls, &place, &env),
@@ -218,7 +222,10 @@ fn join(prefix: &str, root: &str) -> String {
 fn check_names(options: &BTreeMap<&str, &str>) -> Result<(), String> {
     for name in options.keys() {
         if !KNOWN.contains(name) {
-            let nearest = KNOWN.iter().min_by_key(|known| strsim::damerau_levenshtein(name, known)).filter(|k| strsim::damerau_levenshtein(name, k) <= 4);
+            let nearest = KNOWN
+                .iter()
+                .min_by_key(|known| strsim::damerau_levenshtein(name, known))
+                .filter(|k| strsim::damerau_levenshtein(name, k) <= 4);
             let hint = nearest.map(|known| format!(" (did you mean {known}?)")).unwrap_or_default();
             return Err(format!("unknown option {name}{hint}; known are {}", KNOWN.join(", ")));
         }
@@ -249,7 +256,9 @@ fn parse_bool(name: &str, text: &str) -> Result<bool, String> {
 
 fn use_tls(option: Option<&str>, scheme: Option<bool>) -> Result<bool, String> {
     match (option.map(|text| parse_bool("use_tls", text)).transpose()?, scheme) {
-        (Some(option), Some(scheme)) if option != scheme => Err("use_tls contradicts the endpoint's scheme".into()),
+        (Some(option), Some(scheme)) if option != scheme => {
+            Err("use_tls contradicts the endpoint's scheme".into())
+        }
         (option, scheme) => Ok(option.or(scheme).unwrap_or(true)),
     }
 }
@@ -321,7 +330,10 @@ mod tests {
         assert_eq!(parse_env("s3://b/", &[("region", "eu-west-3")], &env).unwrap().region, "eu-west-3");
         assert_eq!(parse_env("s3://s3.nl-ams.scw.cloud/b", &[], &env).unwrap().region, "nl-ams");
         let aws = parse_env("s3://b/", &[], &env).unwrap();
-        assert_eq!((aws.region.as_str(), aws.location.endpoint.host.as_str()), ("eu-central-1", "s3.eu-central-1.amazonaws.com"));
+        assert_eq!(
+            (aws.region.as_str(), aws.location.endpoint.host.as_str()),
+            ("eu-central-1", "s3.eu-central-1.amazonaws.com")
+        );
         assert_eq!(aws.location.origin(), "s3.amazonaws.com/b");
         assert_eq!(parse("s3://storage.example.net/b", &[]).unwrap().region, "us-east-1");
     }
@@ -330,7 +342,9 @@ mod tests {
     fn tls_follows_option_and_scheme() {
         assert!(!parse("s3://b/", &[("endpoint", "http://h:1")]).unwrap().use_tls);
         assert!(!parse("s3://h:1/b", &[("use_tls", "false")]).unwrap().use_tls);
-        assert!(refusal("s3://b/", &[("endpoint", "http://h:1"), ("use_tls", "true")]).contains("contradicts"));
+        assert!(
+            refusal("s3://b/", &[("endpoint", "http://h:1"), ("use_tls", "true")]).contains("contradicts")
+        );
         assert!(refusal("s3://b/", &[("use_tls", "maybe")]).contains("true or false"));
         let key = [("sse_customer_key", "0123456789abcdef0123456789abcdef"), ("use_tls", "false")];
         assert!(refusal("s3://h:1/b", &key).contains("without TLS"));

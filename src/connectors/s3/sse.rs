@@ -29,7 +29,10 @@ impl CustomerKey {
         let bytes = Zeroizing::new(bytes.unwrap_or_default());
         match <[u8; 32]>::try_from(bytes.as_slice()) {
             Ok(key) => Ok(Self(Zeroizing::new(key))),
-            Err(_) => Err("sse_customer_key is 32 bytes: as they are, in base 64, or as 64 hexadecimal digits".into()),
+            Err(_) => {
+                Err("sse_customer_key is 32 bytes: as they are, in base 64, or as 64 hexadecimal digits"
+                    .into())
+            }
         }
     }
 

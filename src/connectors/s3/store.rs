@@ -111,7 +111,9 @@ impl S3Store {
     /// Some servers answer a plain 404 for a missing bucket; then the bucket itself is asked for.
     fn is_missing_bucket(&self, failure: &Failure) -> bool {
         failure.is_no_bucket()
-            || (failure.status == 404 && failure.is("NotFound") && matches!(self.client.bucket_exists(), Ok(false)))
+            || (failure.status == 404
+                && failure.is("NotFound")
+                && matches!(self.client.bucket_exists(), Ok(false)))
     }
 
     /// Returns whether conditional writes are honoured here, by trying one on an object of our own.
@@ -248,18 +250,18 @@ impl Storage for S3Store {
         let key = self.key_of(kind, id);
         let headers = self.put_headers(kind == Kind::Packfile);
         let file;
-        let (source, length) = match body {
-            Body::Bytes(bytes) => (Source::Bytes(bytes), bytes.len() as u64),
+        let source = match body {
+            Body::Bytes(bytes) => Source::Bytes(bytes),
             Body::Spool { file: spooled, length } => {
                 file = FileRange { file: spooled, length };
-                (Source::Local(&file), length)
+                Source::Local(&file)
             }
         };
         if kind == Kind::Lock {
             self.client.put(&key, &headers, source, &Condition::Always)?;
-        } else if !self.put_new(&key, &headers, source)? && self.client.head(&key)?.length != length {
-            let error = Error::new(ErrorKind::Exists, "put", self.client.target(Some(&key)));
-            return Err(error.detail("something of another length stands under this name"));
+        } else {
+            // One that is there already holds what its name says.
+            self.put_new(&key, &headers, source)?;
         }
         Ok(())
     }

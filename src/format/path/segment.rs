@@ -2,9 +2,9 @@
 //!
 //! A segment is its own name, unless that would be no name (empty, `.`, `..`, a NUL in it), would be read as an
 //! escaped one (it begins with `%~`), or is taken by a folder. Then the name is `%~` followed by the segment, with
-//! `%`, NUL, and the dots of `.` and `..` percent-encoded. The rule is injective: a name that begins with `%~` comes
-//! from exactly one segment, any other name from itself. What is left over, `%~` and a `%` that begins none of the
-//! three, names the folder of old versions.
+//! `%`, NUL, and the dots of `.` and `..` percent-encoded; where that is taken by a folder too, another `%~` stands in
+//! front. The rule is injective: a name that begins with `%~` comes from exactly one segment, any other name from
+//! itself. What is left over, `%~` and a `%` that begins none of these, names the folder of old versions.
 
 use std::borrow::Cow;
 
@@ -27,8 +27,17 @@ pub fn escape_segment(segment: &[u8], collides: bool) -> RawString {
     if !collides && !needs_escape(segment) {
         return segment.into();
     }
-    let dots = matches!(segment, b"." | b"..");
-    encode(segment, dots)
+    let name = encode(segment, matches!(segment, b"." | b".."));
+    if collides && needs_escape(segment) { marked(&name) } else { name }
+}
+
+/// Returns the name that a file gets because a folder has its name (which may be an escaped one).
+pub fn escape_collision(name: &[u8]) -> RawString {
+    if name.starts_with(MARK) { marked(name) } else { escape_segment(name, true) }
+}
+
+fn marked(name: &[u8]) -> RawString {
+    [MARK, name].concat().into()
 }
 
 /// Returns the name of the folder that holds the old versions of one key, below [`VERSIONS_FOLDER`].
@@ -53,9 +62,14 @@ fn encode(bytes: &[u8], dots: bool) -> RawString {
 /// Returns the segment that a name stands for; `None` when what follows `%~` is not what escaping produces.
 pub fn unescape_segment(name: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(rest) = name.strip_prefix(MARK) else { return Some(Cow::Borrowed(name)) };
+    if rest.starts_with(MARK) {
+        // A file whose escaped name is that of a folder.
+        return unescape_segment(rest).filter(|segment| escape_segment(segment, false).as_bytes() == rest);
+    }
     let segment = decode(rest)?;
     // Only the canonical spelling counts, so that two names never mean one key.
-    (!segment.contains(&b'/') && escape_segment(&segment, true).as_bytes() == name)
+    let collides = !needs_escape(&segment);
+    (!segment.contains(&b'/') && escape_segment(&segment, collides).as_bytes() == name)
         .then_some(Cow::Owned(segment))
 }
 
@@ -99,7 +113,9 @@ mod tests {
             (b".", false, b"%~%2E"),
             (b"..", false, b"%~%2E%2E"),
             (b"...", false, b"..."),
-            (b".", true, b"%~%2E"),
+            (b".", true, b"%~%~%2E"),
+            (b"", true, b"%~%~"),
+            (b"%~x", true, b"%~%~%25~x"),
             (b"a.b", true, b"%~a.b"),
             (b"%", false, b"%"),
             (b"%", true, b"%~%25"),
@@ -114,7 +130,18 @@ mod tests {
 
     #[test]
     fn only_the_canonical_spelling_is_read() {
-        for name in ["%~%", "%~%2", "%~%41", "%~%2e", "%~a%2E", "%~%2E%2E%2E", "%~a%2Fb", VERSIONS_FOLDER] {
+        for name in [
+            "%~%~a",
+            "%~%~%~",
+            "%~%",
+            "%~%2",
+            "%~%41",
+            "%~%2e",
+            "%~a%2E",
+            "%~%2E%2E%2E",
+            "%~a%2Fb",
+            VERSIONS_FOLDER,
+        ] {
             assert_eq!(unescape_segment(name.as_bytes()), None, "{name}");
         }
     }

@@ -29,6 +29,16 @@ pub struct HeaderOptions {
     pub timestamp: Option<Timestamp>,
 }
 
+/// Context key of the time a run really began, in Unix nanoseconds, where the header's time was given.
+const BEGUN: &str = "Begun";
+
+/// Returns when the run that made a snapshot began.
+pub(super) fn begun(header: &Header) -> Timestamp {
+    let given = header.context.iter().flatten().find(|pair| pair.key == BEGUN);
+    let nanos = given.and_then(|pair| pair.value.as_str()?.parse().ok());
+    nanos.map_or(header.timestamp, Timestamp::from_unix_nanos)
+}
+
 /// Makes the header of a finished view.
 pub(super) fn make(
     id: Id,
@@ -51,6 +61,10 @@ pub(super) fn make(
     header.data_classes = Some(raw(&options.data_classes));
     header.tags = Some(raw(&options.tags));
     header.context = Some(key_values(&options.context));
+    if options.timestamp.is_some() {
+        let begun = KeyValue { key: BEGUN.into(), value: begun.unix_nanos().to_string().into() };
+        header.context.get_or_insert_default().push(begun);
+    }
     let importer = Importer {
         kind: source.kind.as_str().into(),
         origin: source.origin.as_str().into(),
@@ -76,5 +90,8 @@ fn raw(texts: &[String]) -> Vec<RawString> {
 }
 
 fn key_values(pairs: &[(String, String)]) -> Vec<KeyValue> {
-    pairs.iter().map(|(key, value)| KeyValue { key: key.as_str().into(), value: value.as_str().into() }).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| KeyValue { key: key.as_str().into(), value: value.as_str().into() })
+        .collect()
 }

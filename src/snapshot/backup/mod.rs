@@ -19,5 +19,5 @@ mod worker;
 pub use header::HeaderOptions;
 pub(super) use header::source_of;
 pub(super) use run::missing_folder;
-pub(super) use worker::put_header;
 pub use run::{BackupOptions, BackupReport, backup, backup_into};
+pub(super) use worker::put_header;

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::base::Timestamp;
 use crate::connector::{Change, Importer, Record, SourceInfo};
 use crate::format::entry::{Entry, marked_device};
+use crate::format::path;
 use crate::format::snapshot::Header;
 use crate::store::{Error, Journal, Repository};
 
 use super::super::vfs::read::{Child, ParentCursor, Vfs};
+use super::header::begun;
 
 /// A record with what is known of it.
 #[derive(Debug)]
@@ -30,10 +33,7 @@ pub(super) struct Previous {
 
 impl Previous {
     /// Finds the latest snapshot of a source, and the journals of runs over it that never committed.
-    pub(super) fn find(
-        repository: &Arc<Repository>,
-        source: &SourceInfo,
-    ) -> Result<Self, Error> {
+    pub(super) fn find(repository: &Arc<Repository>, source: &SourceInfo) -> Result<Self, Error> {
         let mut latest: Option<Header> = None;
         for id in repository.catalogue().snapshots() {
             // A damaged snapshot is check's business; here it only costs time.
@@ -43,7 +43,7 @@ impl Previous {
                 latest = Some(header);
             }
         }
-        let since = latest.as_ref().map_or(crate::base::Timestamp::EPOCH, |header| header.timestamp);
+        let since = latest.as_ref().map_or(Timestamp::EPOCH, begun);
         let journal = Journal::load(repository, source, since)?;
         Ok(Self { repository: Arc::clone(repository), header: latest, journal })
     }
@@ -64,7 +64,8 @@ impl Previous {
         view: Option<&'a Vfs<'a, Repository>>,
         importer: &'a dyn Importer,
     ) -> Joiner<'a> {
-        Joiner { cursor: view.map(ParentCursor::new), journal: self.journal.as_ref(), importer }
+        let begun = self.header.as_ref().map_or(Timestamp::EPOCH, begun);
+        Joiner { cursor: view.map(ParentCursor::new), journal: self.journal.as_ref(), importer, begun }
     }
 }
 
@@ -81,6 +82,8 @@ pub(super) struct Joiner<'a> {
     cursor: Option<ParentCursor<'a, 'a, Repository>>,
     journal: Option<&'a Journal>,
     importer: &'a dyn Importer,
+    /// When the previous snapshot was begun.
+    begun: Timestamp,
 }
 
 impl Joiner<'_> {
@@ -93,15 +96,14 @@ impl Joiner<'_> {
             && let Ok(Some(bytes)) = journal.find(&record.path)
             && let Ok(entry) = Entry::decode(&bytes)
         {
-            match self.compare(&record, &entry) {
+            match self.compare(&record, &entry, journal.begun()) {
                 Change::Content => {}
                 Change::Same => return Joined::Same(record, entry),
                 Change::MetadataOnly => return Joined::SameContent(record, entry),
             }
         }
-        let found = self.cursor.as_mut().and_then(|cursor| cursor.entry(&record.path).ok().flatten());
-        match found {
-            Some(Child { entry, .. }) => match self.compare(&record, &entry) {
+        match self.find(&record.path) {
+            Some(Child { entry, .. }) => match self.compare(&record, &entry, self.begun) {
                 Change::Same => Joined::Same(record, entry),
                 Change::MetadataOnly => Joined::SameContent(record, entry),
                 Change::Content => Joined::Fresh(record),
@@ -110,18 +112,34 @@ impl Joiner<'_> {
         }
     }
 
-    fn compare(&self, record: &Record, entry: &Entry) -> Change {
+    /// Looks up a path; where it is a folder now, under the name that a file beside it has.
+    fn find(&mut self, path: &[u8]) -> Option<Child> {
+        let cursor = self.cursor.as_mut()?;
+        let found = cursor.entry(path).ok().flatten()?;
+        if !found.is_dir() {
+            return Some(found);
+        }
+        let renamed = path::join(path::parent(path), path::escape_collision(path::name(path)));
+        let mut found = cursor.entry(&renamed).ok().flatten()?;
+        // The build renames it again, if that is still called for.
+        found.entry.info.name = path::name(path).into();
+        Some(found)
+    }
+
+    fn compare(&self, record: &Record, entry: &Entry, begun: Timestamp) -> Change {
         match &record.info {
             // The marked device says nothing about the file: take the real one as unchanged.
-            Ok(info) if entry.info.device != info.device && entry.info.device == marked_device(info.device) => {
+            Ok(info)
+                if entry.info.device != info.device && entry.info.device == marked_device(info.device) =>
+            {
                 let mut unmarked = entry.clone();
                 unmarked.info.device = info.device;
-                match self.importer.compare(record, &unmarked) {
+                match self.importer.compare(record, &unmarked, begun) {
                     Change::Same => Change::MetadataOnly,
                     change => change,
                 }
             }
-            _ => self.importer.compare(record, entry),
+            _ => self.importer.compare(record, entry, begun),
         }
     }
 }

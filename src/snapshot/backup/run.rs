@@ -12,7 +12,9 @@ use crate::base::{Cancel, Id, RawString, Timestamp};
 use crate::connector::{Importer, Record, Work};
 use crate::crypto::random;
 use crate::format::entry::{FileInfo, Mode};
-use crate::store::{ArchiveWriter, CheckpointPolicy, Error, JournalWriter, Profile, Repository, Session, Writer, WriterStats};
+use crate::store::{
+    ArchiveWriter, CheckpointPolicy, Error, JournalWriter, Profile, Repository, Session, Writer, WriterStats,
+};
 
 use super::super::monitor::{Counter, Event, Monitor, Severity, Tally};
 use super::super::tree::TreeShape;
@@ -92,7 +94,16 @@ pub fn backup(
     let journal = JournalWriter::new(repository, snapshot, begun, &source)?;
     let writer = Writer::open(repository, snapshot, options.checkpoints, Some(journal))?;
     let entropy = repository.profile() == Profile::Plakar;
-    let run = Run { session: &writer, importer, options, begun, snapshot, entropy, previous: previous.as_ref(), repository: Some(repository) };
+    let run = Run {
+        session: &writer,
+        importer,
+        options,
+        begun,
+        snapshot,
+        entropy,
+        previous: previous.as_ref(),
+        repository: Some(repository),
+    };
     let mut report = run.make(monitor)?;
     monitor.phase("commit");
     report.stats = writer.commit()?;
@@ -112,7 +123,16 @@ pub fn backup_into(
 ) -> Result<BackupReport, Error> {
     let (begun, snapshot) = (Timestamp::now(), random::id());
     let entropy = archive.profile() == Profile::Plakar;
-    let run = Run { session: archive, importer, options, begun, snapshot, entropy, previous: None, repository: None };
+    let run = Run {
+        session: archive,
+        importer,
+        options,
+        begun,
+        snapshot,
+        entropy,
+        previous: None,
+        repository: None,
+    };
     let report = run.make(monitor)?;
     monitor.event(&Event::Committed { snapshot });
     Ok(report)
@@ -185,7 +205,12 @@ impl Run<'_> {
     fn build_options(&self) -> BuildOptions {
         let shape = if self.session.is_ours_alone() { TreeShape::ByContent } else { TreeShape::Chained };
         let memory = usize::try_from(self.options.memory / 4).unwrap_or(64 << 20);
-        BuildOptions { shape, spills: self.session.spills().clone(), memory, missing_folder: missing_folder() }
+        BuildOptions {
+            shape,
+            spills: self.session.spills().clone(),
+            memory,
+            missing_folder: missing_folder(),
+        }
     }
 
     /// Runs the scan, the join and the workers until the source is exhausted.
@@ -215,7 +240,9 @@ impl Run<'_> {
             let workers: Vec<_> = (0..workers)
                 .map(|_| {
                     let (to_do, shared, stop) = (to_do.clone(), &shared, &stop);
-                    scope.spawn(move || work(shared, &to_do).inspect_err(|_| stop.store(true, Ordering::Relaxed)))
+                    scope.spawn(move || {
+                        work(shared, &to_do).inspect_err(|_| stop.store(true, Ordering::Relaxed))
+                    })
                 })
                 .collect();
             drop(to_do);
@@ -235,7 +262,12 @@ impl Run<'_> {
     }
 
     /// Passes what the importer finds on, in batches.
-    fn scan(&self, found: Sender<Vec<Record>>, monitor: &Counting<'_>, stop: &AtomicBool) -> Result<(), Error> {
+    fn scan(
+        &self,
+        found: Sender<Vec<Record>>,
+        monitor: &Counting<'_>,
+        stop: &AtomicBool,
+    ) -> Result<(), Error> {
         let mut batch = Vec::with_capacity(BATCH);
         self.importer.scan(&mut |record| {
             monitor.count(Counter::Items, 1);

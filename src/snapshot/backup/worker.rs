@@ -6,7 +6,7 @@ use crate::base::{Cancel, Id, RawString};
 use crate::codec::content_type;
 use crate::connector::{Content, ContentInfo, ErrorKind, Importer, Record, Xattr};
 use crate::format::blob::BlobType;
-use crate::format::entry::{Entry, FileInfo, marked_device};
+use crate::format::entry::{CustomMetadata, Entry, FileInfo, marked_device};
 use crate::format::object::Object;
 use crate::format::path;
 use crate::format::xattr::XattrItem;
@@ -161,7 +161,7 @@ impl Worker<'_> {
         entry.content_type = content_type.into();
         entry.entropy = stored.entropy;
         entry.chunks = stored.chunks.len() as u64;
-        entry.metadata.extend(told.metadata);
+        merge(&mut entry.metadata, told.metadata);
         Ok(Some(entry))
     }
 
@@ -237,6 +237,7 @@ fn plain_entry(record: &Record, info: FileInfo) -> Entry {
         entry.content_type = "application/x-not-regular-file".into();
     }
     entry.metadata.clone_from(&record.metadata);
+    entry.metadata.sort_by(|a, b| a.key.cmp(&b.key));
     entry
 }
 
@@ -251,11 +252,17 @@ fn with_new_metadata(record: &Record, info: FileInfo, previous: &Entry) -> Entry
         entry.entropy = previous.entropy;
         entry.chunks = previous.chunks;
         // What only a GET tells is kept; what the listing tells is new.
-        let listed: Vec<RawString> = entry.metadata.iter().map(|metadata| metadata.key.clone()).collect();
-        let kept = previous.metadata.iter().filter(|metadata| !listed.contains(&metadata.key));
-        entry.metadata.extend(kept.cloned());
+        let listed = std::mem::replace(&mut entry.metadata, previous.metadata.clone());
+        merge(&mut entry.metadata, listed);
     }
     entry
+}
+
+/// Adds metadata that counts more than what is there already; keys stay unique and in byte order.
+fn merge(metadata: &mut Vec<CustomMetadata>, newer: Vec<CustomMetadata>) {
+    metadata.retain(|old| newer.iter().all(|new| new.key != old.key));
+    metadata.extend(newer);
+    metadata.sort_by(|a, b| a.key.cmp(&b.key));
 }
 
 /// Ends the reading of a content when the run is cancelled.

@@ -53,7 +53,10 @@ impl PackChecker<'_> {
                         // An archive has one packfile, whatever its state calls it.
                         let size = if archive { sizes.values().next() } else { sizes.get(id) };
                         if let Err(error) = self.one(*id, size.copied()) {
-                            failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
+                            failure
+                                .lock()
+                                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                                .get_or_insert(error);
                             next.store(packs.len(), Ordering::Relaxed);
                         }
                     }
@@ -79,7 +82,8 @@ impl PackChecker<'_> {
     }
 
     fn range(&self, id: Id, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
-        let length = usize::try_from(length).map_err(|_| Error::malformed("a range", "longer than memory"))?;
+        let length =
+            usize::try_from(length).map_err(|_| Error::malformed("a range", "longer than memory"))?;
         let mut bytes = Vec::with_capacity(length.min(64 << 20));
         let storage = self.repository.storage();
         storage.read_range(Kind::Packfile, id, offset, length, &mut |read| bytes.extend_from_slice(read))?;
@@ -132,7 +136,8 @@ impl PackChecker<'_> {
 
     fn index(&self, id: Id, payload_len: u64, what: &str) -> Result<(Footer, Vec<IndexRecord>), Error> {
         let header = HEADER_LEN as u64;
-        let last = self.range(id, header + payload_len - FOOTER_LENGTH_LEN as u64, FOOTER_LENGTH_LEN as u64)?;
+        let last =
+            self.range(id, header + payload_len - FOOTER_LENGTH_LEN as u64, FOOTER_LENGTH_LEN as u64)?;
         let tail = Tail::locate(payload_len, last.try_into().expect("as long as asked for"))?;
         let footer = self.range(id, header + tail.footer_offset, u64::from(tail.footer_length))?;
         let encoding = self.repository.encoding();

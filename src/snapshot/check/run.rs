@@ -38,7 +38,7 @@ pub struct CheckReport {
 /// An error returned is a failure to check; damage is in the report.
 pub fn check(
     repository: &Repository,
-    selection: Option<&[(SnapshotInfo, Option<Vec<u8>>)]>,
+    selection: Option<&[Selected]>,
     options: &CheckOptions,
     monitor: &dyn Monitor,
 ) -> Result<CheckReport, Error> {
@@ -48,18 +48,17 @@ pub fn check(
     let (verified, visited) = (KnownSet::new(spills), KnownSet::new(spills));
     let mut packfile_count = 0;
     let everything;
-    let selection = match selection {
-        Some(selection) => selection,
-        None => {
-            note_warnings(repository, &ledger);
-            if !options.fast {
-                monitor.phase("packfiles");
-                let (verified, ledger, cancel) = (&verified, &ledger, &options.cancel);
-                packfile_count = PackChecker { repository, verified, ledger, monitor, cancel }.all()?;
-            }
-            everything = all_snapshots(repository, &ledger)?;
-            &everything[..]
+    let selection = if let Some(selection) = selection {
+        selection
+    } else {
+        note_warnings(repository, &ledger);
+        if !options.fast {
+            monitor.phase("packfiles");
+            let (verified, ledger, cancel) = (&verified, &ledger, &options.cancel);
+            packfile_count = PackChecker { repository, verified, ledger, monitor, cancel }.all()?;
         }
+        everything = all_snapshots(repository, &ledger)?;
+        &everything[..]
     };
     monitor.phase("snapshots");
     let checker = StructureChecker {

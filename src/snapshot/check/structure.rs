@@ -64,7 +64,8 @@ impl StructureChecker<'_> {
                 result.and(walked)
             })?;
             for fault in vfs.take_faults() {
-                let what = format!("the index entry of {} in snapshot {}", fault.path.escape_ascii(), info.id);
+                let what =
+                    format!("the index entry of {} in snapshot {}", fault.path.escape_ascii(), info.id);
                 self.hurt(info.id, &fault.path, &what, &fault.error);
             }
         }
@@ -193,10 +194,8 @@ impl StructureChecker<'_> {
     /// Verifies one blob unless that was done.
     fn blob(&self, kind: BlobType, id: &Id) -> Result<(), Error> {
         if self.fast {
-            return match self.repository.has(kind, id)? {
-                true => Ok(()),
-                false => Err(Error::Missing { kind, id: *id }),
-            };
+            let present = self.repository.has(kind, id)?;
+            return if present { Ok(()) } else { Err(Error::Missing { kind, id: *id }) };
         }
         if self.verified.insert(kind, *id)? {
             self.repository.get(kind, id)?;
@@ -231,7 +230,9 @@ impl StructureChecker<'_> {
         let bytes = self.repository.get(BlobType::OBJECT, id)?;
         let object = Object::decode(&bytes)?;
         match object.chunks.as_slice() {
-            _ if self.fast => object.chunks.iter().try_for_each(|chunk| self.blob(BlobType::CHUNK, &chunk.id)),
+            _ if self.fast => {
+                object.chunks.iter().try_for_each(|chunk| self.blob(BlobType::CHUNK, &chunk.id))
+            }
             // The MAC of a content of one chunk is the chunk's id.
             [only] if object.content_mac == only.id => self.blob(BlobType::CHUNK, &only.id),
             chunks => {

@@ -113,7 +113,8 @@ impl Shared<'_> {
                     self.monitor.count(Counter::Bytes, size);
                     self.monitor.count(Counter::Files, 1);
                     if u64::try_from(job.entry.info.size).ok() != Some(size) {
-                        let message = format!("the entry says {} bytes, the content has {size}", job.entry.info.size);
+                        let message =
+                            format!("the entry says {} bytes, the content has {size}", job.entry.info.size);
                         self.problem(&job.entry.path(), Severity::Warning, message);
                     }
                 }

@@ -13,5 +13,5 @@ pub(super) mod window;
 pub use content::ObjectContent;
 pub(super) use content::read_chunk;
 pub(super) use job::Job;
-pub(super) use run::{join, side_by_side};
 pub use run::{RestoreOptions, RestoreReport, restore};
+pub(super) use run::{join, side_by_side};

@@ -84,8 +84,14 @@ pub fn restore(
         None => source.importer.directory.clone(),
     };
     monitor.phase("restore");
-    let shared =
-        Shared { repository, vfs: &vfs, exporter, monitor, cancel: &options.cancel, counts: Counts::default() };
+    let shared = Shared {
+        repository,
+        vfs: &vfs,
+        exporter,
+        monitor,
+        cancel: &options.cancel,
+        counts: Counts::default(),
+    };
     let run = Run { shared: &shared, start: &start, memory: options.memory };
     run.all()?;
     exporter.finish()?;
@@ -346,7 +352,9 @@ pub(in super::super) fn side_by_side(
 }
 
 /// Waits for threads; the first error counts.
-pub(in super::super) fn join(threads: Vec<std::thread::ScopedJoinHandle<'_, Result<(), Error>>>) -> Result<(), Error> {
+pub(in super::super) fn join(
+    threads: Vec<std::thread::ScopedJoinHandle<'_, Result<(), Error>>>,
+) -> Result<(), Error> {
     let mut result = Ok(());
     for thread in threads {
         let ended = thread.join().unwrap_or(Err(Error::Aborted));

@@ -78,7 +78,9 @@ pub(in super::super) fn next(
         let plain = stored.and_then(|stored| repository.decode(BlobType::OBJECT, &id, stored, limit).ok());
         job.object = plain.and_then(|plain| Object::decode(&plain).ok());
         for chunk in job.object.iter().flat_map(|object| &object.chunks) {
-            let Some(place) = catalogue.find_any(BlobType::CHUNK, &chunk.id)?.first().copied() else { continue };
+            let Some(place) = catalogue.find_any(BlobType::CHUNK, &chunk.id)?.first().copied() else {
+                continue;
+            };
             planned += u64::from(place.length);
             // What does not fit the window is read when it is needed.
             if planned > memory {

@@ -46,18 +46,17 @@ impl<'a> Rewriter<'a> {
             return Ok(new);
         }
         let read;
-        let object = match known {
-            Some(object) => object,
-            None => {
-                read = Object::decode(&self.from.get(BlobType::OBJECT, id)?)?;
-                &read
-            }
+        let object = if let Some(object) = known {
+            object
+        } else {
+            read = Object::decode(&self.from.get(BlobType::OBJECT, id)?)?;
+            &read
         };
         let mut copy = object.clone();
         match object.chunks.as_slice() {
             [only] => {
                 let new = self.chunk(only, window, lane, &mut |_| {})?;
-                copy.chunks = vec![ChunkRef { id: new, ..only.clone() }];
+                copy.chunks = vec![ChunkRef { id: new, ..*only }];
                 copy.content_mac = new;
             }
             chunks => {
@@ -68,7 +67,7 @@ impl<'a> Rewriter<'a> {
                     let new = self.chunk_with_bytes(chunk, window, lane, &mut |bytes| {
                         whole.update(bytes);
                     })?;
-                    copy.chunks.push(ChunkRef { id: new, ..chunk.clone() });
+                    copy.chunks.push(ChunkRef { id: new, ..*chunk });
                 }
                 copy.content_mac = whole.finish();
             }
@@ -124,14 +123,13 @@ impl<'a> Rewriter<'a> {
         for place in &places {
             // Twice: what does not verify is read once more from the source.
             for fetched in [window.and_then(|window| window.get(place)), None] {
-                let opened = match fetched {
-                    Some(stored) => self.open_stored(chunk, stored),
-                    None => {
-                        let mut opened = None;
-                        self.from
-                            .with_stored(place, &mut |stored| opened = Some(self.open_stored(chunk, stored)))
-                            .and(opened.unwrap_or(Err(Error::Missing { kind, id: *id })))
-                    }
+                let opened = if let Some(stored) = fetched {
+                    self.open_stored(chunk, stored)
+                } else {
+                    let mut opened = None;
+                    self.from
+                        .with_stored(place, &mut |stored| opened = Some(self.open_stored(chunk, stored)))
+                        .and(opened.unwrap_or(Err(Error::Missing { kind, id: *id })))
                 };
                 match opened {
                     Ok(opened) => return Ok(opened),
@@ -190,7 +188,9 @@ fn alike(a: Compression, b: Compression) -> bool {
 pub(super) fn copy_blob(from: &Repository, to: &dyn Session, kind: BlobType, id: &Id) -> Result<(), Error> {
     let lane = match kind {
         BlobType::CHUNK => Lane::Data,
-        BlobType::OBJECT | BlobType::VFS_ENTRY | BlobType::XATTR_ENTRY | BlobType::ERROR_ENTRY => Lane::Metadata,
+        BlobType::OBJECT | BlobType::VFS_ENTRY | BlobType::XATTR_ENTRY | BlobType::ERROR_ENTRY => {
+            Lane::Metadata
+        }
         _ => Lane::Tree,
     };
     to.put_encoded(kind, *id, lane, &mut |out| {
@@ -200,7 +200,8 @@ pub(super) fn copy_blob(from: &Repository, to: &dyn Session, kind: BlobType, id:
             from.with_stored(&place, &mut |stored| {
                 // The copy is what is verified: the bytes may lie in a map.
                 let stored = stored.to_vec();
-                copied = Some(from.decode(kind, id, &stored, METADATA_LIMIT).map(|plain| (plain.len(), stored)));
+                copied =
+                    Some(from.decode(kind, id, &stored, METADATA_LIMIT).map(|plain| (plain.len(), stored)));
             })?;
             match copied {
                 Some(Ok((length, stored))) => {

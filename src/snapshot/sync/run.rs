@@ -8,7 +8,9 @@ use crate::format::blob::BlobType;
 use crate::format::snapshot::Header;
 use crate::format::state::Delete;
 use crate::store::blob::BlobSource;
-use crate::store::{ArchiveWriter, CheckpointPolicy, Error, IdMap, KnownSet, Repository, Session, Writer, WriterStats};
+use crate::store::{
+    ArchiveWriter, CheckpointPolicy, Error, IdMap, KnownSet, Repository, Session, Writer, WriterStats,
+};
 
 use super::super::catalogue::SnapshotInfo;
 use super::super::monitor::{Event, Monitor};
@@ -120,15 +122,8 @@ impl One<'_> {
     fn copy(&self, writer: &mut Writer, removed: bool, report: &mut SyncReport) -> Result<(), Error> {
         let id = self.info.id;
         let options = self.options;
-        let copied = copy_into(
-            self.from,
-            self.info,
-            writer,
-            self.map,
-            options.memory,
-            &options.cancel,
-            self.monitor,
-        )?;
+        let copied =
+            copy_into(self.from, self.info, writer, self.map, options.memory, &options.cancel, self.monitor)?;
         if copied.unsigned {
             report.unsigned.push(id);
         }
@@ -196,7 +191,13 @@ pub struct ArchiveExport<'a> {
 impl<'a> ArchiveExport<'a> {
     /// Begins with an empty archive.
     pub fn new(archive: &'a ArchiveWriter, options: &'a SyncOptions, monitor: &'a dyn Monitor) -> Self {
-        Self { archive, options, monitor, headers: std::collections::HashMap::new(), report: SyncReport::default() }
+        Self {
+            archive,
+            options,
+            monitor,
+            headers: std::collections::HashMap::new(),
+            report: SyncReport::default(),
+        }
     }
 
     /// Adds snapshots of a store. An id that came from another store already must stand for the same snapshot.

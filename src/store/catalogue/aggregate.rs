@@ -47,8 +47,12 @@ impl Aggregate {
         for kept in kept {
             by_state[kept.state as usize].push(&kept.entry);
         }
-        let mut all =
-            Self { known: vec![false; ordinals.len()], coloured: vec![false; ordinals.len()], positions, ..Self::default() };
+        let mut all = Self {
+            known: vec![false; ordinals.len()],
+            coloured: vec![false; ordinals.len()],
+            positions,
+            ..Self::default()
+        };
         let mut gone = HashSet::new();
         let mut special = Vec::new();
         for ordinal in order {
@@ -166,7 +170,8 @@ impl Aggregate {
 
 /// Orders states: parents first, the oldest first among those that are ready. States of a cycle come last.
 fn order(states: &[Merged]) -> Vec<u32> {
-    let ordinals: HashMap<Id, u32> = (0_u32..).zip(states).map(|(ordinal, state)| (state.id, ordinal)).collect();
+    let ordinals: HashMap<Id, u32> =
+        (0_u32..).zip(states).map(|(ordinal, state)| (state.id, ordinal)).collect();
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut ready = BinaryHeap::new();
     let key = |ordinal: u32| {

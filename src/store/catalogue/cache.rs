@@ -27,7 +27,7 @@ const FILE: &str = "catalogue";
 /// How many stores keep a cache; the least recently used go first.
 const STORES: usize = 32;
 /// Tables and temporary files that nothing names are removed at this age.
-const ORPHAN: Duration = Duration::from_secs(24 * 3600);
+const ORPHAN: Duration = Duration::from_hours(24);
 
 /// What the cache holds, and what loading works on.
 #[derive(Debug, Default)]
@@ -110,7 +110,8 @@ impl CacheDir {
 
     /// Replaces the cache, unless a table lives outside of it; removes tables that nothing names any more.
     pub(super) fn write(&self, cached: &Cached, key: &MacKey) -> Result<(), PathError> {
-        let Some(names) = cached.tiers.iter().map(|tier| tier.name.as_deref()).collect::<Option<Vec<_>>>() else {
+        let Some(names) = cached.tiers.iter().map(|tier| tier.name.as_deref()).collect::<Option<Vec<_>>>()
+        else {
             return Ok(());
         };
         let mut body = MAGIC.to_vec();
@@ -141,7 +142,7 @@ impl CacheDir {
         let mac = key.mac(&body);
         body.extend_from_slice(mac.as_bytes());
         let mut file = tempfile::NamedTempFile::new_in(&self.folder).at("create a file in", &self.folder)?;
-        file.write_all(&body).at("write", file.path().to_owned())?;
+        file.write_all(&body).at("write", file.path())?;
         let path = self.folder.join(FILE);
         file.persist(&path).map_err(|error| error.error).at("rename a file to", &path)?;
         self.sweep(&names);
@@ -155,7 +156,9 @@ impl CacheDir {
             let name = entry.file_name();
             let wanted = name == FILE || names.iter().any(|wanted| name == **wanted);
             let age = entry.metadata().and_then(|metadata| metadata.modified()).ok();
-            let old = age.and_then(|time| SystemTime::now().duration_since(time).ok()).is_some_and(|age| age > ORPHAN);
+            let old = age
+                .and_then(|time| SystemTime::now().duration_since(time).ok())
+                .is_some_and(|age| age > ORPHAN);
             if !wanted && old {
                 let _ = fs::remove_file(entry.path());
             }
@@ -164,7 +167,8 @@ impl CacheDir {
 }
 
 fn is_table_name(name: &str) -> bool {
-    name.strip_prefix("t-").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+    name.strip_prefix("t-")
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Removes the caches of the stores that were used longest ago, beyond what may be kept.

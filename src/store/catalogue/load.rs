@@ -45,8 +45,7 @@ pub(in super::super) fn load(source: &Source<'_>) -> Result<(Catalogue, Damaged)
         _ => Cached::default(),
     };
     let have: HashSet<Id> = parts.states.iter().map(|state| state.id).collect();
-    let missing: Vec<(Id, u64)> =
-        listed.into_iter().filter(|(id, _)| !have.contains(id)).collect();
+    let missing: Vec<(Id, u64)> = listed.into_iter().filter(|(id, _)| !have.contains(id)).collect();
     let damaged = if missing.is_empty() { Vec::new() } else { merge(source, &mut parts, &missing)? };
     if !missing.is_empty() {
         compact(source, &mut parts)?;
@@ -86,10 +85,9 @@ fn merge(source: &Source<'_>, parts: &mut Cached, missing: &[(Id, u64)]) -> Resu
     let mut sorter = Sorter::new(ByteOrder, source.spills, SORT_MEMORY);
     let (mut damaged, mut dead) = (Vec::new(), HashSet::new());
     // Ordinals of states that turn out to be damaged are not used again in this load.
-    let mut next = u32::try_from(parts.states.len()).expect("fewer than 2^32 states");
+    let first = u32::try_from(parts.states.len()).expect("fewer than 2^32 states");
     let mut kept_states = Vec::new();
-    for (id, size) in missing {
-        let state = next;
+    for (state, (id, size)) in (first..).zip(missing) {
         let mut kept = Vec::new();
         let result = read_state(source.storage, source.keys, source.encoding, *id, *size, &mut |entry| {
             collect(entry, state, parts, &mut ordinals, &mut kept, &mut sorter)
@@ -107,7 +105,6 @@ fn merge(source: &Source<'_>, parts: &mut Cached, missing: &[(Id, u64)]) -> Resu
             }
             Err(error) => return Err(error),
         }
-        next += 1;
     }
     // Close the gaps that damaged states left.
     let base = u32::try_from(parts.states.len()).expect("fewer than 2^32 states");

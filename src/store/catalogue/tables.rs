@@ -75,7 +75,9 @@ impl Row {
 
 /// Returns the ordinal of the state in an encoded row.
 pub(super) fn state_of(row: &[u8]) -> u32 {
-    row.get(STATE_AT..).and_then(|rest| rest.first_chunk().copied()).map_or(u32::MAX, |bytes| u32::from_le_bytes(bytes).swap_bytes())
+    row.get(STATE_AT..)
+        .and_then(|rest| rest.first_chunk().copied())
+        .map_or(u32::MAX, |bytes| u32::from_le_bytes(bytes).swap_bytes())
 }
 
 /// A MAC over a whole table.
@@ -98,6 +100,9 @@ impl TableDigest for Digest {
         self.0.take().map_or([0; 32], |hasher| hasher.finish().0)
     }
 }
+
+/// Takes one encoded row.
+type RowSink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Error>;
 
 /// One sorted table of rows.
 #[derive(Debug)]
@@ -126,7 +131,7 @@ impl Tier {
         file: File,
         name: Option<String>,
         key: &MacKey,
-        rows: &mut dyn FnMut(&mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error>,
+        rows: &mut dyn FnMut(RowSink<'_>) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let mut writer = TableWriter::create(file, ROW, Digest::new(key)).map_err(table_error)?;
         let mut last = [0; ROW];
@@ -142,7 +147,13 @@ impl Tier {
     }
 
     /// Merges two tables into one.
-    pub(super) fn merge(a: &Self, b: &Self, file: File, name: Option<String>, key: &MacKey) -> Result<Self, Error> {
+    pub(super) fn merge(
+        a: &Self,
+        b: &Self,
+        file: File,
+        name: Option<String>,
+        key: &MacKey,
+    ) -> Result<Self, Error> {
         Self::write(file, name, key, &mut |push| {
             let (mut left, mut right) = (a.table.scan(0), b.table.scan(0));
             let take = |row: Option<&[u8]>, into: &mut Option<[u8; ROW]>| {

@@ -56,10 +56,18 @@ pub(super) fn check(shared: &Shared, request: &Request) -> Result<Key, Response>
     }
     let key = Shared::lock(&shared.keys).get(&claim.access_key).cloned();
     let Some(key) = key else {
-        return Err(Response::error(403, "InvalidAccessKeyId", "The access key does not exist in our records."));
+        return Err(Response::error(
+            403,
+            "InvalidAccessKeyId",
+            "The access key does not exist in our records.",
+        ));
     };
     if key.token != claim.token {
-        return Err(Response::error(403, "InvalidToken", "The provided token is malformed or otherwise invalid."));
+        return Err(Response::error(
+            403,
+            "InvalidToken",
+            "The provided token is malformed or otherwise invalid.",
+        ));
     }
     let signed: Vec<&str> = claim.signed_headers.split(';').collect();
     if !signed.contains(&"host") {

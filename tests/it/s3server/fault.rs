@@ -67,7 +67,10 @@ pub(crate) struct Fault {
 
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fault").field("action", &self.action).field("times", &self.times).finish_non_exhaustive()
+        f.debug_struct("Fault")
+            .field("action", &self.action)
+            .field("times", &self.times)
+            .finish_non_exhaustive()
     }
 }
 

@@ -25,7 +25,11 @@ fn invalid(what: &'static str) -> io::Error {
 }
 
 /// Reads one request with its body; `None` at the end of the connection.
-fn read_request(mut stream: &TcpStream, buffer: &mut Vec<u8>, shared: &Shared) -> io::Result<Option<Request>> {
+fn read_request(
+    mut stream: &TcpStream,
+    buffer: &mut Vec<u8>,
+    shared: &Shared,
+) -> io::Result<Option<Request>> {
     let mut chunk = vec![0; 64 << 10];
     let (mut request, head) = loop {
         if let Some(parsed) = parse_head(buffer)? {
@@ -43,7 +47,9 @@ fn read_request(mut stream: &TcpStream, buffer: &mut Vec<u8>, shared: &Shared) -
     }
     let length: usize = match request.header("content-length") {
         Some(text) => text.parse().map_err(|_| invalid("content-length"))?,
-        None if request.header("transfer-encoding").is_some() => return Err(invalid("chunked bodies are refused")),
+        None if request.header("transfer-encoding").is_some() => {
+            return Err(invalid("chunked bodies are refused"));
+        }
         None => 0,
     };
     while buffer.len() < length {
@@ -105,7 +111,9 @@ fn answer(stream: &TcpStream, request: &Request, shared: &Shared) -> io::Result<
             response
         }
         Some(Action::ErrorInOk(code)) => Response { status: 200, ..Response::error(200, code, "injected") },
-        Some(Action::Replace(body)) => Response { body: body.clone().into_bytes().into(), ..Response::new(200) },
+        Some(Action::Replace(body)) => {
+            Response { body: body.clone().into_bytes().into(), ..Response::new(200) }
+        }
         Some(Action::Stall(pause)) => {
             std::thread::sleep(*pause);
             normal()
@@ -135,7 +143,8 @@ fn write_response(
     }
     let body = response.body.as_slice();
     let now = UNIX_EPOCH + Duration::from_secs(access::now(&shared.options).unsigned_abs());
-    let mut head = format!("HTTP/1.1 {} X\r\nDate: {}\r\n", response.status, httpdate::fmt_http_date(now)).into_bytes();
+    let mut head =
+        format!("HTTP/1.1 {} X\r\nDate: {}\r\n", response.status, httpdate::fmt_http_date(now)).into_bytes();
     head.extend_from_slice(b"x-amz-request-id: TESTREQUESTID\r\n");
     for (name, value) in &response.headers {
         head.extend_from_slice(name.as_bytes());
@@ -144,7 +153,9 @@ fn write_response(
         head.extend_from_slice(b"\r\n");
     }
     let bodiless = request.method == "HEAD" || matches!(response.status, 204 | 304);
-    if !response.headers.iter().any(|(name, _)| name == "content-length") && !matches!(response.status, 204 | 304) {
+    if !response.headers.iter().any(|(name, _)| name == "content-length")
+        && !matches!(response.status, 204 | 304)
+    {
         head.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
     }
     head.extend_from_slice(b"\r\n");

@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use access::Key;
-pub(crate) use backend::Object;
 use backend::Backend;
+pub(crate) use backend::Object;
 pub(crate) use fault::{Action, Counters, Fault};
 pub(crate) use wire::{elements, percent_decode, percent_encode, unescape};
 

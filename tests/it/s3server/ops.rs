@@ -4,6 +4,8 @@ mod list;
 mod multipart;
 mod object;
 
+use std::fmt::Write as _;
+
 use super::access::Key;
 use super::wire::{Request, Response, elements, escape, percent_decode, unescape};
 use super::{Shared, backend::Backend};
@@ -22,12 +24,11 @@ pub(super) fn route(request: &Request) -> Target {
     let host = request.header("host").unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let path = request.path.strip_prefix('/').unwrap_or(&request.path);
-    let (bucket, key) = match host.strip_suffix(".localhost") {
-        Some(bucket) => (bucket.to_owned(), path),
-        None => {
-            let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-            (String::from_utf8_lossy(&percent_decode(bucket.as_bytes())).into_owned(), key)
-        }
+    let (bucket, key) = if let Some(bucket) = host.strip_suffix(".localhost") {
+        (bucket.to_owned(), path)
+    } else {
+        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+        (String::from_utf8_lossy(&percent_decode(bucket.as_bytes())).into_owned(), key)
     };
     let key = percent_decode(key.as_bytes());
     let has = |name: &str| request.param_bytes(name).is_some();
@@ -82,7 +83,9 @@ pub(super) fn handle(shared: &Shared, request: &Request, target: &Target, key: &
             let region = if region == "us-east-1" { "" } else { region };
             Response::xml(&format!("<LocationConstraint>{region}</LocationConstraint>"))
         }
-        "DeleteBucket" if !bucket.is_empty() => Response::error(409, "BucketNotEmpty", "The bucket is not empty."),
+        "DeleteBucket" if !bucket.is_empty() => {
+            Response::error(409, "BucketNotEmpty", "The bucket is not empty.")
+        }
         "DeleteBucket" => {
             backend.remove_bucket(&target.bucket);
             Response::new(204)
@@ -122,13 +125,17 @@ fn permitted(op: &str, key: &Key) -> bool {
 }
 
 fn list_buckets(backend: &Backend) -> Response {
-    let buckets: String = backend
+    let buckets = backend
         .bucket_names()
         .iter()
         .map(|name| {
-            format!("<Bucket><Name>{}</Name><CreationDate>2026-01-02T03:04:05.000Z</CreationDate></Bucket>", escape(name))
+            format!(
+                "<Bucket><Name>{}</Name><CreationDate>2026-01-02T03:04:05.000Z</CreationDate></Bucket>",
+                escape(name)
+            )
         })
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     Response::xml(&format!(
         "<ListAllMyBucketsResult><Owner><ID>owner-1</ID></Owner><Buckets>{buckets}</Buckets></ListAllMyBucketsResult>"
     ))
@@ -143,7 +150,7 @@ fn delete_objects(request: &Request, target: &Target, backend: &mut Backend) -> 
     for key in elements(&text, "Key") {
         let key = unescape(key);
         backend.remove(&target.bucket, key.as_bytes());
-        deleted.push_str(&format!("<Deleted><Key>{}</Key></Deleted>", escape(&key)));
+        let _ = write!(deleted, "<Deleted><Key>{}</Key></Deleted>", escape(&key));
     }
     Response::xml(&format!("<DeleteResult>{deleted}</DeleteResult>"))
 }

@@ -151,7 +151,12 @@ fn the_documented_presigned_example_verifies() {
 }
 
 /// Returns the headers that sign a request whose payload goes unsigned, for tests that talk to a server themselves.
-pub(super) fn authorize(request: &Request, access_key: &str, secret: &str, region: &str) -> Vec<(String, Vec<u8>)> {
+pub(super) fn authorize(
+    request: &Request,
+    access_key: &str,
+    secret: &str,
+    region: &str,
+) -> Vec<(String, Vec<u8>)> {
     let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let mut request = request.clone();
     request.headers.push(("x-amz-content-sha256".into(), b"UNSIGNED-PAYLOAD".to_vec()));

@@ -6,7 +6,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::selection::Selection;
 use super::source::FsImporter;
-use crate::base::{RawString, Timestamp};
+use crate::base::RawString;
 use crate::connector::{Error, ErrorKind, Result};
 
 /// Collects what an [`FsImporter`] is to read, and how.
@@ -16,7 +16,6 @@ pub struct FsImporterBuilder {
     patterns: Vec<String>,
     ignore_files: Vec<PathBuf>,
     origin: Option<String>,
-    pub(super) previous_start: Option<Timestamp>,
     pub(super) extended: bool,
     pub(super) s3_metadata: bool,
 }
@@ -28,7 +27,6 @@ impl FsImporterBuilder {
             patterns: Vec::new(),
             ignore_files: Vec::new(),
             origin: None,
-            previous_start: None,
             extended: false,
             s3_metadata: true,
         }
@@ -60,14 +58,6 @@ impl FsImporterBuilder {
     #[must_use]
     pub fn origin(mut self, origin: impl Into<String>) -> Self {
         self.origin = Some(origin.into());
-        self
-    }
-
-    /// Tells when the snapshot that records are compared with was begun: what was modified since then is read
-    /// again whatever it looks like, because it may have changed after it was read.
-    #[must_use]
-    pub fn previous_start(mut self, start: Option<Timestamp>) -> Self {
-        self.previous_start = start;
         self
     }
 

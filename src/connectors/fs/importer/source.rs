@@ -48,15 +48,6 @@ impl FsImporter {
         self.excludes.as_ref().is_some_and(|excludes| excludes.matched(path, is_folder).is_ignore())
     }
 
-    /// Returns whether a time is so late that what it belongs to may have changed after the previous snapshot
-    /// read it.
-    pub(super) fn is_recent(&self, time: Timestamp) -> bool {
-        self.options.previous_start.is_some_and(|start| {
-            let lag = if time.nanos == 0 { COARSE_NANOS } else { TICK_NANOS };
-            time.unix_nanos().saturating_add(lag) >= start.unix_nanos()
-        })
-    }
-
     /// Reads the metadata that a path's attributes `user.s3.*` stand for.
     pub(super) fn s3_metadata(&self, path: &[u8]) -> io::Result<Vec<Metadata>> {
         let mut names = self.xattr_names(path)?;
@@ -107,16 +98,16 @@ impl Importer for FsImporter {
         Ok(())
     }
 
-    fn compare(&self, record: &Record, previous: &Entry) -> Change {
+    /// Compares what `lstat` tells. Attributes and access lists are no part of that: they are read each time.
+    fn compare(&self, record: &Record, previous: &Entry, begun: Timestamp) -> Change {
         let Ok(info) = &record.info else { return Change::Content };
-        if info.mode.is_regular() && !self.has_same_content(info, previous) {
+        if info.mode.is_regular() && !has_same_content(info, previous, begun) {
             return Change::Content;
         }
         let target = record.symlink_target.as_deref().unwrap_or_default();
         let same = *info == previous.info
             && target == previous.symlink_target.as_bytes()
-            && record.metadata == previous.metadata
-            && !is_touched(record);
+            && record.metadata == previous.metadata;
         if same { Change::Same } else { Change::MetadataOnly }
     }
 
@@ -167,28 +158,21 @@ impl Importer for FsImporter {
     }
 }
 
-impl FsImporter {
-    /// Returns whether a regular file's content is, by all that `lstat` tells, what the previous snapshot holds.
-    fn has_same_content(&self, info: &FileInfo, previous: &Entry) -> bool {
-        let was = &previous.info;
-        was.mode.is_regular()
-            && !previous.object.is_zero()
-            && (info.size, info.modified, info.inode, info.device)
-                == (was.size, was.modified, was.inode, was.device)
-            && !self.is_recent(info.modified)
-    }
+/// Returns whether a regular file's content is, by all that `lstat` tells, what the previous snapshot holds.
+fn has_same_content(info: &FileInfo, previous: &Entry, begun: Timestamp) -> bool {
+    let was = &previous.info;
+    was.mode.is_regular()
+        && !previous.object.is_zero()
+        && (info.size, info.modified, info.inode, info.device)
+            == (was.size, was.modified, was.inode, was.device)
+        && !is_recent(info.modified, begun)
 }
 
-/// Returns the locator of a path whose status changed since the previous snapshot was begun.
-///
-/// Why: owner, attributes and access lists change without a trace in what an entry holds, but not without one in
-/// the time of the last status change. That time is known to the walk only, and `compare` must see it.
-pub(super) fn touched(path: &[u8]) -> Vec<u8> {
-    [path, b"\0touched"].concat()
-}
-
-fn is_touched(record: &Record) -> bool {
-    !record.locator.is_empty()
+/// Returns whether a time is so late that what it belongs to may have changed after a run that began at `begun`
+/// read it.
+fn is_recent(time: Timestamp, begun: Timestamp) -> bool {
+    let lag = if time.nanos == 0 { COARSE_NANOS } else { TICK_NANOS };
+    time.unix_nanos().saturating_add(lag) >= begun.unix_nanos()
 }
 
 /// Returns a path as the standard library's type.

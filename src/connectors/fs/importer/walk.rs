@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::owners::Owners;
 use super::selection::Selection;
-use super::source::{FsImporter, touched};
+use super::source::FsImporter;
 use crate::base::{RawString, Timestamp};
 use crate::connector::{Error, ErrorKind, Metadata, Record, Result};
 use crate::format::entry::{self, FileInfo};
@@ -19,10 +19,6 @@ use crate::format::entry::{self, FileInfo};
 const OPEN_LEVELS: usize = 64;
 /// The length of the buffer for names, in bytes; the longest name takes 280.
 const NAME_BUFFER: usize = 64 << 10;
-/// Set in the device number of entries that carry metadata of ours: upstream, which would reuse an entry whose
-/// `file_info` is equal but drop that metadata, never reports such a device.
-const MARKED_DEVICE: u64 = 1 << 63;
-
 /// The names in one folder, in one piece of memory each way.
 #[derive(Debug, Default)]
 struct Names {
@@ -204,14 +200,13 @@ impl<'a> Walk<'a> {
             group: self.owners.group(stat.st_gid),
             flags: 0,
         };
-        let changed = timestamp(stat.st_ctime, stat.st_ctime_nsec);
-        let locator = if self.importer.is_recent(changed) { touched(&path) } else { Vec::new() };
-        Record { path: path.into(), info: Ok(info), symlink_target: None, metadata: Vec::new(), locator }
+        let (metadata, locator) = (Vec::new(), Vec::new());
+        Record { path: path.into(), info: Ok(info), symlink_target: None, metadata, locator }
     }
 
     /// Adds the metadata that upstream has no field for, and marks the record as carrying it.
     fn add_metadata(&mut self, record: &mut Record, stat: &Stat) {
-        let Ok(info) = &mut record.info else { return };
+        let Ok(info) = &record.info else { return };
         if self.importer.options.extended && info.mode.is_device() {
             let value = stat.st_rdev.to_le_bytes().to_vec();
             record.metadata.push(Metadata { key: "unix.rdev".into(), value });
@@ -220,9 +215,6 @@ impl<'a> Walk<'a> {
             // What cannot be read here fails again, and is reported, when the attributes are read.
             let found = self.importer.s3_metadata(record.path.as_bytes());
             record.metadata.extend(found.unwrap_or_default());
-        }
-        if !record.metadata.is_empty() {
-            info.device |= MARKED_DEVICE;
         }
     }
 

@@ -22,7 +22,12 @@ use crate::connector::{Error, ErrorKind, Result};
 struct Names(DefaultResolver);
 
 impl Resolver for Names {
-    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
         let default_port = if uri.scheme_str() == Some("http") { 80 } else { 443 };
         match uri.host().filter(|host| host.ends_with(".localhost") && is_localhost(host)) {
             Some(_) => {
@@ -64,7 +69,8 @@ pub(super) fn build(options: &Options) -> Result<Agent> {
 
 fn proxy(settings: &ProxySettings, options: &Options) -> Result<Proxy> {
     // The proxy's URL may hold a password: it is not part of the error.
-    let invalid = |_| Error::new(ErrorKind::Invalid, "use", options.describe()).detail("the proxy's URL is not valid");
+    let invalid =
+        |_| Error::new(ErrorKind::Invalid, "use", options.describe()).detail("the proxy's URL is not valid");
     let plain = Proxy::new(&settings.url).map_err(invalid)?;
     let mut builder = Proxy::builder(plain.protocol()).host(plain.host()).port(plain.port());
     if let Some(user) = plain.username() {
@@ -73,7 +79,12 @@ fn proxy(settings: &ProxySettings, options: &Options) -> Result<Proxy> {
     if let Some(password) = plain.password() {
         builder = builder.password(password);
     }
-    settings.exceptions.iter().fold(builder, |builder, exception| builder.no_proxy(exception)).build().map_err(invalid)
+    settings
+        .exceptions
+        .iter()
+        .fold(builder, |builder, exception| builder.no_proxy(exception))
+        .build()
+        .map_err(invalid)
 }
 
 fn tls(options: &Options) -> Result<TlsConfig> {

@@ -60,7 +60,12 @@ pub(in super::super) struct Failure {
 
 impl Failure {
     /// A failure without an answer.
-    pub(in super::super) fn new(kind: ErrorKind, op: &'static str, target: &str, message: impl Into<String>) -> Box<Self> {
+    pub(in super::super) fn new(
+        kind: ErrorKind,
+        op: &'static str,
+        target: &str,
+        message: impl Into<String>,
+    ) -> Box<Self> {
         Box::new(Self {
             kind,
             op,
@@ -80,12 +85,20 @@ impl Failure {
     }
 
     /// An answer that makes no sense.
-    pub(in super::super) fn protocol(op: &'static str, target: &str, message: impl Into<String>) -> Box<Self> {
+    pub(in super::super) fn protocol(
+        op: &'static str,
+        target: &str,
+        message: impl Into<String>,
+    ) -> Box<Self> {
         Self::new(ErrorKind::Protocol, op, target, message)
     }
 
     /// A connection that broke, or a body that ended early.
-    pub(in super::super) fn transport(op: &'static str, target: &str, message: impl Into<String>) -> Box<Self> {
+    pub(in super::super) fn transport(
+        op: &'static str,
+        target: &str,
+        message: impl Into<String>,
+    ) -> Box<Self> {
         let mut failure = Self::new(ErrorKind::Transport, op, target, message);
         failure.again = Again::Soon;
         failure
@@ -148,17 +161,25 @@ pub(super) struct Answer<'a> {
 }
 
 /// Turns an error answer into a failure; `redact` removes secrets from what the server says.
-pub(super) fn classify(op: &'static str, target: &str, answer: Answer<'_>, redact: &dyn Fn(&str) -> String) -> Box<Failure> {
+pub(super) fn classify(
+    op: &'static str,
+    target: &str,
+    answer: Answer<'_>,
+    redact: &dyn Fn(&str) -> String,
+) -> Box<Failure> {
     let root = Element::parse(answer.body).ok().filter(|root| root.name == "Error");
     let text = |name: &str| root.as_ref().and_then(|root| root.text_of(name));
-    let code: String = text("Code").unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+    let code: String =
+        text("Code").unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).take(64).collect();
     let code = if code.is_empty() { code_of(answer.status).to_owned() } else { code };
     let mut failure = Failure::new(kind_of(answer.status, &code), op, target, "");
     failure.again = again(answer.status, &code);
     failure.message = redact(&printable(text("Message").unwrap_or_default(), 300));
     failure.status = answer.status;
-    failure.request_id = answer.request_id.or_else(|| text("RequestId").map(str::to_owned)).map(|id| printable(&id, 80));
-    failure.region = answer.region.or_else(|| text("Region").map(str::to_owned)).filter(|region| is_region(region));
+    failure.request_id =
+        answer.request_id.or_else(|| text("RequestId").map(str::to_owned)).map(|id| printable(&id, 80));
+    failure.region =
+        answer.region.or_else(|| text("Region").map(str::to_owned)).filter(|region| is_region(region));
     failure.date = answer.date;
     failure.retry_after = answer.retry_after;
     failure.hint = hint(&code).map(str::to_owned);
@@ -198,7 +219,15 @@ fn again(status: u16, code: &str) -> Again {
         || code.starts_with("Throttling")
         || code == "RequestLimitExceeded"
         || code == "TooManyRequests";
-    let soon = matches!(code, "RequestTimeout" | "InternalError" | "OperationAborted" | "ConditionalRequestConflict" | "BadDigest" | "IncompleteBody");
+    let soon = matches!(
+        code,
+        "RequestTimeout"
+            | "InternalError"
+            | "OperationAborted"
+            | "ConditionalRequestConflict"
+            | "BadDigest"
+            | "IncompleteBody"
+    );
     match status {
         _ if throttled => Again::Throttled,
         _ if soon => Again::Soon,
@@ -218,7 +247,9 @@ fn hint(code: &str) -> Option<&'static str> {
         "InvalidObjectState" => "the object is archived: retrieve it from the cold storage class first",
         "InvalidStorageClass" => "this server has no such storage class",
         "MethodNotAllowed" | "NotImplemented" => "this server has no such operation",
-        "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" => "check region and endpoint",
+        "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" => {
+            "check region and endpoint"
+        }
         _ => return None,
     })
 }

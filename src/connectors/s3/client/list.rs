@@ -135,7 +135,10 @@ fn decode_key(text: &str, encoded: bool) -> std::result::Result<Vec<u8>, String>
     // Plain XML cannot carry these: what is read may not be the key that is stored.
     let odd = |c: char| c == '\r' || c == '\n' || c == '\u{fffd}' || !is_xml(c);
     if text.contains(odd) {
-        return Err("a key holds characters that the listing cannot carry, and the server does not encode keys".into());
+        return Err(
+            "a key holds characters that the listing cannot carry, and the server does not encode keys"
+                .into(),
+        );
     }
     Ok(text.as_bytes().to_vec())
 }
@@ -154,7 +157,8 @@ mod tests {
 
     #[test]
     fn pages_that_cannot_be_trusted_are_refused() {
-        let parse = |text: &str| page(&Element::parse(text.as_bytes()).unwrap(), "t").map(|p| p.objects.len());
+        let parse =
+            |text: &str| page(&Element::parse(text.as_bytes()).unwrap(), "t").map(|p| p.objects.len());
         let object = "<Contents><Key>a</Key><Size>1</Size></Contents>";
         assert_eq!(parse(&format!("<R><IsTruncated>false</IsTruncated>{object}</R>")).unwrap(), 1);
         assert!(parse("<R><IsTruncated>true</IsTruncated></R>").is_err());

@@ -2,7 +2,7 @@
 //!
 //! Every request is a presigned URL that lives five minutes and is made anew for each attempt. Redirects are
 //! never followed: an answer that names another region changes the region, once, and the host only where the
-//! host is one of AWS's. What goes wrong is a [`Failure`] first, with all that a decision needs, and becomes a
+//! host is one of AWS's. What goes wrong is a `Failure` first, with all that a decision needs, and becomes a
 //! [`crate::connector::Error`] where it leaves the connector.
 
 mod agent;

@@ -69,7 +69,8 @@ impl Client {
         self.run(&request, Payload::Bytes(b""), &mut |response| {
             let root = root(response, "upload", &target, "InitiateMultipartUploadResult")?;
             let id = root.text_of("UploadId").filter(|id| !id.is_empty());
-            id.map(str::to_owned).ok_or_else(|| Failure::protocol("upload", &target, "the answer holds no upload id"))
+            id.map(str::to_owned)
+                .ok_or_else(|| Failure::protocol("upload", &target, "the answer holds no upload id"))
         })
     }
 
@@ -87,7 +88,11 @@ impl Client {
         self.customer_key(&mut request.headers);
         let Stored { etag } = self.send_content(request, source)?;
         if etag.is_empty() {
-            return Err(Failure::protocol("upload", &self.target(Some(key)), "the answer to a part holds no ETag"));
+            return Err(Failure::protocol(
+                "upload",
+                &self.target(Some(key)),
+                "the answer to a part holds no ETag",
+            ));
         }
         Ok(Part { number, etag })
     }
@@ -96,11 +101,18 @@ impl Client {
     ///
     /// An answer may be lost after the upload was completed; the retry then finds no upload. Whether the object is
     /// there is asked before that is called a failure.
-    pub(in super::super) fn complete_upload(&self, key: &[u8], upload: &str, parts: &[Part], size: u64) -> Result<Stored> {
+    pub(in super::super) fn complete_upload(
+        &self,
+        key: &[u8],
+        upload: &str,
+        parts: &[Part],
+        size: u64,
+    ) -> Result<Stored> {
         let mut body = String::from("<CompleteMultipartUpload>");
         for part in parts {
             let etag = escape(&part.etag).unwrap_or_default();
-            let _ = write!(body, "<Part><PartNumber>{}</PartNumber><ETag>\"{etag}\"</ETag></Part>", part.number);
+            let _ =
+                write!(body, "<Part><PartNumber>{}</PartNumber><ETag>\"{etag}\"</ETag></Part>", part.number);
         }
         body.push_str("</CompleteMultipartUpload>");
         let request = Request::new("upload", Method::Post, Some(key))

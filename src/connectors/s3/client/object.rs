@@ -1,7 +1,7 @@
 //! Single objects and the bucket itself: GET, HEAD, PUT, DELETE, tags.
 
 use std::cell::RefCell;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::Read;
 
@@ -112,6 +112,12 @@ impl Read for FileReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let n = std::os::unix::fs::FileExt::read_at(self.file, &mut buffer[..most], self.at)?;
+        if n == 0 && most > 0 {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::UnexpectedEof,
+                "the file is shorter than announced",
+            ));
+        }
         self.at += n as u64;
         self.left -= n as u64;
         Ok(n)
@@ -144,11 +150,17 @@ impl Client {
 
     /// Returns whether the ETag of what is uploaded is the MD5 of its content.
     pub(super) fn etags_are_md5(&self, answer: &HeaderMap) -> bool {
-        let kms = answer.get("x-amz-server-side-encryption").is_some_and(|v| v.as_bytes().starts_with(b"aws:kms"));
+        let kms =
+            answer.get("x-amz-server-side-encryption").is_some_and(|v| v.as_bytes().starts_with(b"aws:kms"));
         self.options().customer_key.is_none() && !kms
     }
 
-    fn get_request<'a>(&self, key: &'a [u8], range: Option<(u64, u64)>, if_match: Option<&str>) -> Request<'a> {
+    fn get_request<'a>(
+        &self,
+        key: &'a [u8],
+        range: Option<(u64, u64)>,
+        if_match: Option<&str>,
+    ) -> Request<'a> {
         let mut request = Request::new("get", Method::Get, Some(key));
         if let Some((start, end)) = range {
             request = request.header("range", format!("bytes={start}-{}", end.saturating_sub(1)));
@@ -169,7 +181,9 @@ impl Client {
         if_match: Option<&str>,
     ) -> Result<Download> {
         let target = self.target(Some(key));
-        self.run(&self.get_request(key, range, if_match), Payload::None, &mut |response| download(response, range, &target))
+        self.run(&self.get_request(key, range, if_match), Payload::None, &mut |response| {
+            download(response, range, &target)
+        })
     }
 
     /// Reads a whole object of at most `limit` bytes.
@@ -184,9 +198,9 @@ impl Client {
     /// Reads exactly `length` bytes from `offset` on.
     pub(in super::super) fn get_range(&self, key: &[u8], offset: u64, length: usize) -> Result<Vec<u8>> {
         let target = self.target(Some(key));
-        let end = offset.checked_add(length as u64).ok_or_else(|| {
-            Failure::protocol("get", &target, "the range is past every end")
-        })?;
+        let end = offset
+            .checked_add(length as u64)
+            .ok_or_else(|| Failure::protocol("get", &target, "the range is past every end"))?;
         let range = Some((offset, end));
         self.run(&self.get_request(key, range, None), Payload::None, &mut |response| {
             let mut download = download(response, range, &target)?;
@@ -203,7 +217,8 @@ impl Client {
         let target = self.target(Some(key));
         self.run(&request, Payload::None, &mut |response| {
             let length = response.length();
-            let length = length.ok_or_else(|| Failure::protocol("head", &target, "the answer tells no length"))?;
+            let length =
+                length.ok_or_else(|| Failure::protocol("head", &target, "the answer tells no length"))?;
             Ok(Download { headers: response.headers, length, body: Box::new(std::io::empty()) })
         })
     }
@@ -232,7 +247,9 @@ impl Client {
     pub(super) fn send_content(&self, mut request: Request<'_>, source: Source<'_>) -> Result<Stored> {
         let target = self.target(request.key);
         let op = request.op;
-        if let Some((name, value)) = self.checksum(source).map_err(|e| broken(op, &target, &e))? {
+        let unreadable =
+            |e: std::io::Error| Failure::new(connector::ErrorKind::Io, op, &target, e.to_string());
+        if let Some((name, value)) = self.checksum(source).map_err(unreadable)? {
             request = request.header(name, value);
         }
         let hashed = match source {
@@ -249,7 +266,11 @@ impl Client {
             let mine = hashed.as_ref().and_then(|hashed| hashed.digest.take()).map(|d| hex(&d.finalize()));
             let comparable = is_md5(&etag) && self.etags_are_md5(&response.headers);
             if mine.is_some_and(|mine| comparable && mine != etag) {
-                return Err(Failure::transport(op, &target, "the server stored something else than was sent"));
+                return Err(Failure::transport(
+                    op,
+                    &target,
+                    "the server stored something else than was sent",
+                ));
             }
             Ok(Stored { etag })
         })
@@ -291,45 +312,6 @@ impl Client {
         }
     }
 
-    /// Deletes up to 1000 objects in one request, one by one where a key cannot stand in XML.
-    pub(in super::super) fn delete_many(&self, keys: &[Vec<u8>]) -> Result<()> {
-        for keys in keys.chunks(1000) {
-            let mut body = String::from("<Delete><Quiet>true</Quiet>");
-            let mut odd = Vec::new();
-            for key in keys {
-                match std::str::from_utf8(key).ok().and_then(escape) {
-                    Some(text) => body.push_str(&format!("<Object><Key>{text}</Key></Object>")),
-                    None => odd.push(key),
-                }
-            }
-            body.push_str("</Delete>");
-            if odd.len() < keys.len() {
-                self.delete_listed(body.as_bytes())?;
-            }
-            odd.into_iter().try_for_each(|key| self.delete(key))?;
-        }
-        Ok(())
-    }
-
-    fn delete_listed(&self, body: &[u8]) -> Result<()> {
-        let target = self.target(None);
-        let request = Request::new("delete", Method::Post, None)
-            .query("delete", "")
-            .header("content-type", "application/xml")
-            .header("content-md5", BASE64.encode(Md5::digest(body)));
-        self.run(&request, Payload::Bytes(body), &mut |response| {
-            let root = root(response, "delete", &target, "DeleteResult")?;
-            let Some(error) = root.child("Error") else { return Ok(()) };
-            let text = |name: &str| error.text_of(name).unwrap_or_default().to_owned();
-            let mut failure = Failure::protocol("delete", &self.target(Some(text("Key").as_bytes())), text("Message"));
-            if text("Code") == "AccessDenied" {
-                failure.kind = connector::ErrorKind::Denied;
-            }
-            failure.code = text("Code");
-            Err(failure)
-        })
-    }
-
     /// Reads the tags of an object, of one version where it is named, as a query string sorted by name.
     pub(in super::super) fn tags(&self, key: &[u8], version: Option<&str>) -> Result<String> {
         let target = self.target(Some(key));
@@ -351,6 +333,24 @@ impl Client {
             // Spaces as %20: every server decodes those, not every one a plus.
             Ok(out.finish().replace('+', "%20"))
         })
+    }
+
+    /// Replaces the tags of an object, given as a query string.
+    pub(in super::super) fn set_tags(&self, key: &[u8], tags: &[u8]) -> Result<()> {
+        let mut body = String::from("<Tagging><TagSet>");
+        for (name, value) in url::form_urlencoded::parse(tags) {
+            let (Some(name), Some(value)) = (escape(&name), escape(&value)) else {
+                let target = self.target(Some(key));
+                return Err(Failure::new(connector::ErrorKind::Unsupported, "tag", &target, "XML cannot hold them"));
+            };
+            let _ = write!(body, "<Tag><Key>{name}</Key><Value>{value}</Value></Tag>");
+        }
+        body.push_str("</TagSet></Tagging>");
+        let request = Request::new("tag", Method::Put, Some(key))
+            .query("tagging", "")
+            .header("content-md5", BASE64.encode(Md5::digest(&body)))
+            .header("content-type", "application/xml");
+        self.run(&request, Payload::Bytes(body.as_bytes()), &mut |_| Ok(()))
     }
 
     /// Returns whether the bucket is there and may be seen; an error when it cannot be known.
@@ -395,7 +395,11 @@ pub(super) fn root(response: Response, op: &'static str, target: &str, name: &st
         }
         return Err(failure);
     }
-    Err(Failure::protocol(op, target, format!("the answer is {}, not {name}", super::failure::printable(&root.name, 60))))
+    Err(Failure::protocol(
+        op,
+        target,
+        format!("the answer is {}, not {name}", super::failure::printable(&root.name, 60)),
+    ))
 }
 
 /// Checks that an answer holds the range that was asked for.

@@ -223,14 +223,12 @@ impl Client {
             if failure.again == Again::Throttled {
                 self.gate.throttled();
             }
-            match retry.next(&failure) {
-                Some(pause) => self.pause(pause),
-                None => {
-                    failure.attempts = retry.failures();
-                    self.advise(&mut failure);
-                    return Err(failure);
-                }
-            }
+            let Some(pause) = retry.next(&failure) else {
+                failure.attempts = retry.failures();
+                self.advise(&mut failure);
+                return Err(failure);
+            };
+            self.pause(pause);
         }
     }
 
@@ -260,7 +258,8 @@ impl Client {
         let text = |name: &str| response.header(name).map(str::to_owned);
         let (region, request_id) = (text("x-amz-bucket-region"), text("x-amz-request-id"));
         let date = response.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
-        let retry_after = response.header("retry-after").and_then(|s| s.trim().parse().ok()).map(Duration::from_secs);
+        let retry_after =
+            response.header("retry-after").and_then(|s| s.trim().parse().ok()).map(Duration::from_secs);
         let mut body = Vec::new();
         // What of it arrived is enough: the status alone is an answer.
         let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
@@ -298,10 +297,10 @@ impl Client {
             }
         };
         result.map_err(|error| match error {
-            ureq::Error::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<connector::Error>()) => {
-                let inner = e.into_inner().and_then(|inner| inner.downcast::<connector::Error>().ok());
-                caused(request.op, target, *inner.expect("it was one just now"))
-            }
+            ureq::Error::Io(e) => match e.downcast::<connector::Error>() {
+                Ok(cause) => caused(request.op, target, cause),
+                Err(e) => broken(request.op, target, &e),
+            },
             error => {
                 let (message, again) = agent::explain(&error);
                 let mut failure = Failure::transport(request.op, target, message);
@@ -317,7 +316,8 @@ impl Client {
         let bucket = &self.options.location.bucket;
         let tls = self.options.use_tls;
         let default_port = if tls { 443 } else { 80 };
-        let endpoint = Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint };
+        let endpoint =
+            Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint };
         let key = request.key.map(encode).unwrap_or_default();
         let (authority, path) = if self.in_host_name() {
             (format!("{bucket}.{}", endpoint.authority()), format!("/{key}"))
@@ -369,7 +369,9 @@ impl Client {
 
     /// Learns the bucket's region from a refusal; returns whether it is another one.
     fn learn_region(&self, failure: &Failure) -> bool {
-        let Some(region) = failure.region.as_ref().filter(|_| matches!(failure.status, 301 | 307 | 400 | 403)) else {
+        let Some(region) =
+            failure.region.as_ref().filter(|_| matches!(failure.status, 301 | 307 | 400 | 403))
+        else {
             return false;
         };
         let mut aim = self.aim.write().unwrap_or_else(PoisonError::into_inner);
@@ -393,18 +395,17 @@ impl Client {
             connector::ErrorKind::Denied => {
                 let mut hint = permission(failure.op).map_or_else(String::new, |p| format!("grant {p}"));
                 if place.endpoint.is_scaleway() {
-                    hint.push_str("; a Scaleway key acts in its preferred project: ACCESSKEY@project-id names another");
+                    hint.push_str(
+                        "; a Scaleway key acts in its preferred project: ACCESSKEY@project-id names another",
+                    );
                 }
                 Some(hint).filter(|hint| !hint.is_empty())
             }
             connector::ErrorKind::NotFound if failure.is_no_bucket() => Some(place.reading.explain().into()),
             connector::ErrorKind::Transport if failure.status == 0 => {
-                let plain = self.options.use_tls && failure.message.starts_with("TLS");
-                Some(if plain {
-                    "set tls_ca_file for a private CA, or use_tls=false if the server has no TLS".into()
-                } else {
-                    place.reading.explain().into()
-                })
+                let tls = "set tls_ca_file for a private CA, or use_tls=false if the server has no TLS";
+                let reading = place.reading.explain();
+                Some(if self.options.use_tls { format!("{reading}; {tls}") } else { reading.into() })
             }
             _ => None,
         };
@@ -414,7 +415,8 @@ impl Client {
     fn redact(&self, text: &str) -> String {
         let credentials = &self.options.credentials;
         let mut out = text.to_owned();
-        let secrets = [Some(&*credentials.secret), credentials.token.as_deref(), Some(&credentials.access_key)];
+        let secrets =
+            [Some(&*credentials.secret), credentials.token.as_deref(), Some(&credentials.access_key)];
         for secret in secrets.into_iter().flatten().filter(|secret| !secret.is_empty()) {
             out = out.replace(secret.as_str(), "…");
         }

@@ -11,6 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use rusty_s3::Method;
 use sha2::{Digest, Sha256};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::super::credentials::Credentials;
 
@@ -72,9 +73,8 @@ pub(super) fn presign(
 
 /// Returns the request's URL if nothing is lost by treating it as one.
 fn plain(request: &Unsigned<'_>) -> Option<Url> {
-    let is_plain = |value: &[u8]| {
-        value.iter().all(|c| (0x20..0x7f).contains(c)) && std::str::from_utf8(value).is_ok()
-    };
+    let is_plain =
+        |value: &[u8]| value.iter().all(|c| (0x20..0x7f).contains(c)) && std::str::from_utf8(value).is_ok();
     if !request.headers.iter().all(|(_, value)| is_plain(value)) {
         return None;
     }
@@ -145,7 +145,8 @@ fn raw(request: &Unsigned<'_>, credentials: &Credentials, region: &str, time: ji
     }
     canonical.extend_from_slice(format!("\n{names}\nUNSIGNED-PAYLOAD").as_bytes());
     let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(&canonical)));
-    let mut key = hmac(format!("AWS4{}", credentials.secret.as_str()).as_bytes(), day.as_bytes());
+    let secret = Zeroizing::new(format!("AWS4{}", credentials.secret.as_str()));
+    let mut key = hmac(secret.as_bytes(), day.as_bytes());
     for part in [region, "s3", "aws4_request"] {
         key = hmac(&key, part.as_bytes());
     }
@@ -164,10 +165,10 @@ fn folded(value: &[u8]) -> Vec<u8> {
     out
 }
 
-fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+fn hmac(key: &[u8], text: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     mac.update(text);
-    mac.finalize().into_bytes().to_vec()
+    Zeroizing::new(mac.finalize().into_bytes().to_vec())
 }
 
 /// Returns lower-case hexadecimal digits.
@@ -180,8 +181,6 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use zeroize::Zeroizing;
-
     use super::*;
 
     fn credentials(token: Option<&str>) -> Credentials {
@@ -209,17 +208,20 @@ mod tests {
             headers: &[],
         };
         let url = raw(&request, &credentials(None), "us-east-1", time());
-        assert!(url.starts_with("https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&"));
+        assert!(url.starts_with(
+            "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&"
+        ));
         assert_eq!(url, presign(&request, &credentials(None), "us-east-1", time()));
     }
 
     #[test]
     fn both_signers_agree_wherever_both_apply() {
-        let keys: [&[u8]; 6] = [b"a", b"a b+c%d~", b"//x//", "\u{e9}t\u{e9}".as_bytes(), b"a?b#c&d=e", b"a/...b/.c"];
+        let keys: [&[u8]; 6] =
+            [b"a", b"a b+c%d~", b"//x//", "\u{e9}t\u{e9}".as_bytes(), b"a?b#c&d=e", b"a/...b/.c"];
         let query = [("list-type", "2"), ("prefix", "a b/\u{e9}+"), ("uploads", "")]
             .map(|(n, v)| (n.to_owned(), v.to_owned()));
-        let headers =
-            [("x-amz-acl", "a  b"), ("x-amz-meta-z", " v ")].map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec()));
+        let headers = [("x-amz-acl", "a  b"), ("x-amz-meta-z", " v ")]
+            .map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec()));
         for key in keys {
             let path = format!("/bucket/{}", encode(key));
             for token in [None, Some("tok+/=")] {

@@ -52,7 +52,9 @@ impl Element {
                 Event::GeneralRef(reference) => {
                     let c = match reference.resolve_char_ref() {
                         Ok(Some(c)) => c,
-                        Ok(None) => predefined(&reference).ok_or("the answer's XML holds an unknown entity")?,
+                        Ok(None) => {
+                            predefined(&reference).ok_or("the answer's XML holds an unknown entity")?
+                        }
                         Err(e) => return Err(format!("the answer is not XML: {e}")),
                     };
                     push(&mut open, c.encode_utf8(&mut [0; 4]));
@@ -147,9 +149,18 @@ mod tests {
     fn hostile_documents_are_errors() {
         let deep = "<a>".repeat(100_000);
         let wide = format!("<a>{}</a>", "<b></b>".repeat(300_000));
-        let cases = ["", "<a>", "</a>", "<a>&x;</a>", "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>", "<a>&#0;</a>", &deep, &wide];
+        let cases = [
+            "",
+            "<a>",
+            "</a>",
+            "<a>&x;</a>",
+            "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>",
+            "<a>&#0;</a>",
+            &deep,
+            &wide,
+        ];
         for text in cases {
-            assert!(Element::parse(text.as_bytes()).is_err(), "{:.40}", text);
+            assert!(Element::parse(text.as_bytes()).is_err(), "{text:.40}");
         }
         assert!(Element::parse(b"<a>\xff</a>").is_err());
     }

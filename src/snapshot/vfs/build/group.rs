@@ -4,7 +4,7 @@ use crate::base::PathError;
 use crate::base::sort::{KeyOrder, Sorted, Sorter};
 use crate::base::spill::SpillDir;
 use crate::format::entry::Entry;
-use crate::format::path::{escape_segment, join, parent};
+use crate::format::path::{escape_collision, join, parent};
 use crate::snapshot::tree::Order;
 use crate::store::blob::Result;
 
@@ -137,7 +137,7 @@ fn rename_file(renamed: &mut Sorter<Order>, path: &[u8], file: Option<Vec<u8>>) 
     let Some(record) = file else { return Ok(()) };
     let Some((_, bytes)) = decode(&record) else { return Ok(()) };
     let mut entry = Entry::decode(bytes)?;
-    entry.info.name = escape_segment(&entry.info.name, true);
+    entry.info.name = escape_collision(&entry.info.name);
     let path = join(parent(path), &entry.info.name);
     let (head, content_type) = encode_facts(&Facts::of(&entry));
     Ok(renamed.push_parts(&path, &[&head, content_type, &entry.encode()])?)

@@ -60,11 +60,7 @@ pub(super) fn list_objects(
 
 /// Encodes a key as AWS does: a space becomes a plus, slashes stay.
 fn key_text(key: &[u8], url: bool) -> String {
-    if url {
-        percent_encode(key, b"/*").replace("%20", "+")
-    } else {
-        escape(&String::from_utf8_lossy(key))
-    }
+    if url { percent_encode(key, b"/*").replace("%20", "+") } else { escape(&String::from_utf8_lossy(key)) }
 }
 
 fn entry(out: &mut String, key: &[u8], object: &Object, url: bool, owner: bool) {

@@ -42,7 +42,11 @@ pub(super) fn part(options: &Options, request: &Request, target: &Target, backen
     }
     let number = request.param("partNumber").and_then(|n| n.parse().ok()).unwrap_or(0);
     if !(1..=options.max_parts).contains(&number) {
-        return Response::error(400, "InvalidArgument", "Part number must be an integer between 1 and the limit");
+        return Response::error(
+            400,
+            "InvalidArgument",
+            "Part number must be an integer between 1 and the limit",
+        );
     }
     let id = request.param("uploadId").unwrap_or_default();
     let Some(upload) = backend.uploads.get_mut(&id) else { return no_such_upload() };
@@ -53,7 +57,12 @@ pub(super) fn part(options: &Options, request: &Request, target: &Target, backen
     Response::new(200).header("etag", format!("\"{}\"", hex(&Md5::digest(&request.body))))
 }
 
-pub(super) fn complete(options: &Options, request: &Request, target: &Target, backend: &mut Backend) -> Response {
+pub(super) fn complete(
+    options: &Options,
+    request: &Request,
+    target: &Target,
+    backend: &mut Backend,
+) -> Response {
     let id = request.param("uploadId").unwrap_or_default();
     let Some(upload) = backend.uploads.get(&id) else { return no_such_upload() };
     let text = String::from_utf8_lossy(&request.body).into_owned();
@@ -65,17 +74,31 @@ pub(super) fn complete(options: &Options, request: &Request, target: &Target, ba
     let (mut body, mut digests) = (Vec::new(), Vec::new());
     for (at, (number, etag)) in numbers.iter().zip(&etags).enumerate() {
         let part = upload.parts.get(number);
-        let Some(part) = part.filter(|part| hex(&Md5::digest(part.as_slice())) == etag.trim_matches('"')) else {
-            return Response::error(400, "InvalidPart", "One or more of the specified parts could not be found.");
+        let Some(part) = part.filter(|part| hex(&Md5::digest(part.as_slice())) == etag.trim_matches('"'))
+        else {
+            return Response::error(
+                400,
+                "InvalidPart",
+                "One or more of the specified parts could not be found.",
+            );
         };
         if at + 1 < numbers.len() && part.len() < options.min_part_size {
-            return Response::error(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum.");
+            return Response::error(
+                400,
+                "EntityTooSmall",
+                "Your proposed upload is smaller than the minimum.",
+            );
         }
         digests.extend_from_slice(&Md5::digest(part.as_slice()));
         body.extend_from_slice(part);
     }
     let etag = format!("{}-{}", hex(&Md5::digest(&digests)), numbers.len());
-    let object = Object { body: Arc::new(body), etag: etag.clone(), modified: now_millis(), ..upload.template.clone() };
+    let object = Object {
+        body: Arc::new(body),
+        etag: etag.clone(),
+        modified: now_millis(),
+        ..upload.template.clone()
+    };
     backend.uploads.remove(&id);
     backend.insert(&target.bucket, &target.key, object);
     Response::xml(&format!(
@@ -91,7 +114,7 @@ pub(super) fn abort(request: &Request, backend: &mut Backend) -> Response {
 }
 
 pub(super) fn list(target: &Target, backend: &Backend) -> Response {
-    let uploads: String = backend
+    let uploads = backend
         .uploads
         .iter()
         .filter(|(_, upload)| upload.bucket == target.bucket)
@@ -99,7 +122,8 @@ pub(super) fn list(target: &Target, backend: &Backend) -> Response {
             let key = String::from_utf8_lossy(&upload.key).into_owned();
             format!("<Upload><Key>{}</Key><UploadId>{}</UploadId></Upload>", escape(&key), escape(id))
         })
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     Response::xml(&format!(
         "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>{uploads}</ListMultipartUploadsResult>"
     ))

@@ -29,13 +29,22 @@ pub(super) fn check_integrity(request: &Request, required: bool) -> Result<(), R
     let md5 = request.header("content-md5");
     let crc = request.header("x-amz-checksum-crc32c");
     if required && md5.is_none() && crc.is_none() {
-        return Err(Response::error(400, "InvalidRequest", "Missing required header for this request: Content-MD5"));
+        return Err(Response::error(
+            400,
+            "InvalidRequest",
+            "Missing required header for this request: Content-MD5",
+        ));
     }
+    #[expect(clippy::big_endian_bytes, reason = "the header's byte order is fixed by the protocol")]
     let real_crc = crc32c::crc32c(&request.body).to_be_bytes();
     if md5.is_some_and(|given| given != BASE64.encode(Md5::digest(&request.body)))
         || crc.is_some_and(|given| given != BASE64.encode(real_crc))
     {
-        return Err(Response::error(400, "BadDigest", "The digest you specified did not match what we received."));
+        return Err(Response::error(
+            400,
+            "BadDigest",
+            "The digest you specified did not match what we received.",
+        ));
     }
     Ok(())
 }
@@ -44,7 +53,11 @@ pub(super) fn check_integrity(request: &Request, required: bool) -> Result<(), R
 pub(super) fn template(shared: &Shared, request: &Request, key: &Key) -> Result<Object, Response> {
     let class = request.header("x-amz-storage-class").unwrap_or("STANDARD");
     if !shared.options.classes.contains(&class) {
-        return Err(Response::error(400, "InvalidStorageClass", "The storage class you specified is not valid"));
+        return Err(Response::error(
+            400,
+            "InvalidStorageClass",
+            "The storage class you specified is not valid",
+        ));
     }
     let mut object = Object::new(Vec::new()).class(class);
     for (name, value) in &request.headers {
@@ -52,9 +65,18 @@ pub(super) fn template(shared: &Shared, request: &Request, key: &Key) -> Result<
             object.headers.push((name.clone(), value.clone()));
         }
     }
-    let metadata: usize = object.headers.iter().filter(|(n, _)| n.starts_with("x-amz-meta-")).map(|(n, v)| n.len() + v.len()).sum();
+    let metadata: usize = object
+        .headers
+        .iter()
+        .filter(|(n, _)| n.starts_with("x-amz-meta-"))
+        .map(|(n, v)| n.len() + v.len())
+        .sum();
     if metadata > 2048 + 11 * object.headers.len() {
-        return Err(Response::error(400, "MetadataTooLarge", "Your metadata headers exceed the maximum allowed size"));
+        return Err(Response::error(
+            400,
+            "MetadataTooLarge",
+            "Your metadata headers exceed the maximum allowed size",
+        ));
     }
     if let Some(tags) = request.header("x-amz-tagging") {
         if !key.may("PutObjectTagging") {
@@ -62,7 +84,9 @@ pub(super) fn template(shared: &Shared, request: &Request, key: &Key) -> Result<
         }
         for part in tags.split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            let text = |s: &str| String::from_utf8_lossy(&percent_decode(s.replace('+', " ").as_bytes())).into_owned();
+            let text = |s: &str| {
+                String::from_utf8_lossy(&percent_decode(s.replace('+', " ").as_bytes())).into_owned()
+            };
             object.tags.push((text(name), text(value)));
         }
     }
@@ -82,12 +106,20 @@ pub(super) fn put(
     if shared.options.conditional_put {
         let existing = backend.object(&target.bucket, &target.key);
         if request.header("if-none-match") == Some("*") && existing.is_some() {
-            return Response::error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold");
+            return Response::error(
+                412,
+                "PreconditionFailed",
+                "At least one of the pre-conditions did not hold",
+            );
         }
         if let Some(wanted) = request.header("if-match")
             && existing.is_none_or(|object| object.etag != unquote(wanted))
         {
-            return Response::error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold");
+            return Response::error(
+                412,
+                "PreconditionFailed",
+                "At least one of the pre-conditions did not hold",
+            );
         }
     }
     let template = match template(shared, request, key) {
@@ -112,7 +144,11 @@ pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Resp
         return Response::new(304).header("etag", format!("\"{}\"", object.etag));
     }
     if request.method == "GET" && matches!(object.class.as_str(), "GLACIER" | "DEEP_ARCHIVE") {
-        return Response::error(403, "InvalidObjectState", "The operation is not valid for the object's storage class");
+        return Response::error(
+            403,
+            "InvalidObjectState",
+            "The operation is not valid for the object's storage class",
+        );
     }
     let length = object.body.len();
     let (status, start, end) = match request.header("range") {
@@ -175,10 +211,13 @@ pub(super) fn tagging(request: &Request, target: &Target, backend: &mut Backend)
         backend.insert(&target.bucket, &target.key, object);
         return Response::new(200);
     }
-    let tags: String = object
+    let tags = object
         .tags
         .iter()
-        .map(|(name, value)| format!("<Tag><Key>{}</Key><Value>{}</Value></Tag>", escape(name), escape(value)))
-        .collect();
+        .map(|(name, value)| {
+            format!("<Tag><Key>{}</Key><Value>{}</Value></Tag>", escape(name), escape(value))
+        })
+        .collect::<Vec<_>>()
+        .concat();
     Response::xml(&format!("<Tagging><TagSet>{tags}</TagSet></Tagging>"))
 }

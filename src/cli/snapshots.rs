@@ -1,0 +1,147 @@
+//! From `SNAPSHOT[:PATH]` and query flags to snapshots.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+
+use super::context::Context;
+use super::error::CommandError;
+use super::query::{Facts, QueryArgs};
+use crate::base::RawString;
+use crate::format::snapshot::Header;
+use crate::snapshot::{self, SnapshotInfo, message_of};
+use crate::store::Repository;
+
+/// A snapshot, or a part of one.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Chosen {
+    /// The snapshot.
+    pub(crate) info: SnapshotInfo,
+    /// The absolute, clean path of the part; nothing for the whole.
+    pub(crate) path: Option<Vec<u8>>,
+}
+
+/// Finds what `SNAPSHOT[:PATH]` names. Nothing before the colon means the latest.
+pub(crate) fn find(repository: &Repository, text: &OsStr) -> Result<Chosen, CommandError> {
+    let (name, path) = split(text);
+    let info = snapshot::find(repository, &name)?;
+    let path = path.map(|path| absolute(&info.header, path));
+    Ok(Chosen { info, path })
+}
+
+fn split(text: &OsStr) -> (String, Option<&[u8]>) {
+    let bytes = text.as_bytes();
+    let (name, path) = match bytes.iter().position(|&b| b == b':') {
+        Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+        None => (bytes, None),
+    };
+    let name =
+        if name.is_empty() && path.is_some() { "latest".into() } else { String::from_utf8_lossy(name) };
+    (name.into_owned(), path.filter(|path| !path.is_empty()))
+}
+
+/// Makes a path absolute (one without a leading slash is relative to the backed-up root) and clean.
+fn absolute(header: &Header, path: &[u8]) -> Vec<u8> {
+    let root: &[u8] = match header.source() {
+        Some(source) if !path.starts_with(b"/") => &source.importer.directory,
+        _ => b"",
+    };
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in root.split(|&b| b == b'/').chain(path.split(|&b| b == b'/')) {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let mut clean = Vec::with_capacity(root.len() + path.len() + 1);
+    for part in parts {
+        clean.push(b'/');
+        clean.extend_from_slice(part);
+    }
+    if clean.is_empty() { b"/".to_vec() } else { clean }
+}
+
+/// Finds the snapshots that are named, or those that the query flags leave, oldest first. Both at once make no sense.
+pub(crate) fn choose(
+    context: &Context,
+    repository: &Repository,
+    named: &[OsString],
+    query: &QueryArgs,
+) -> Result<Vec<Chosen>, CommandError> {
+    if !named.is_empty() {
+        if !query.is_empty() {
+            return Err(CommandError::usage("snapshots were named, and query flags given, too")
+                .hint("use one or the other"));
+        }
+        return named.iter().map(|text| find(repository, text)).collect();
+    }
+    let filter = query.filter(&context.now)?;
+    let (snapshots, _) = list(context, repository);
+    let chosen = filter.select(snapshots, facts);
+    Ok(chosen.into_iter().map(|info| Chosen { info, path: None }).collect())
+}
+
+/// Lists the snapshots, oldest first, and warns of those whose header cannot be read. Returns how many those are.
+pub(crate) fn list(context: &Context, repository: &Repository) -> (Vec<SnapshotInfo>, usize) {
+    let (snapshots, failed) = snapshot::list(repository);
+    for (id, error) in &failed {
+        context.output.warn(format!("snapshot {} cannot be read: {}", id.short(), message_of(error)));
+    }
+    (snapshots, failed.len())
+}
+
+/// Returns what a query looks at.
+pub(crate) fn facts(info: &SnapshotInfo) -> Facts<'_> {
+    let header = &info.header;
+    Facts {
+        timestamp: header.timestamp,
+        name: &header.name,
+        category: &header.category,
+        environment: &header.environment,
+        perimeter: &header.perimeter,
+        job: &header.job,
+        tags: header.tags().iter().map(RawString::as_bytes).collect(),
+        roots: header.sources().iter().map(|source| source.importer.directory.as_bytes()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Id, Timestamp};
+    use crate::format::snapshot::{Importer, Roots, Source};
+    use crate::format::summary::Summary;
+
+    #[test]
+    fn a_snapshot_and_a_path_part_at_the_first_colon() {
+        assert_eq!(split("abc".as_ref()), ("abc".into(), None));
+        assert_eq!(split("abc:".as_ref()), ("abc".into(), None));
+        assert_eq!(split("abc:/a:b".as_ref()), ("abc".into(), Some(&b"/a:b"[..])));
+        assert_eq!(split(":a".as_ref()), ("latest".into(), Some(&b"a"[..])));
+        assert_eq!(split(OsStr::from_bytes(b"a:\xff")), ("a".into(), Some(&b"\xff"[..])));
+    }
+
+    #[test]
+    fn paths_start_at_the_backed_up_root_and_stay_in_the_tree() {
+        let mut header = Header::new(Id::ZERO, Timestamp::EPOCH);
+        let importer = Importer { kind: "fs".into(), origin: "host".into(), directory: "/srv/data".into() };
+        let source = Source {
+            importer,
+            context: None,
+            root: Roots::default(),
+            indexes: None,
+            summary: Summary::default(),
+        };
+        header.sources = Some(vec![source]);
+        for (path, wanted) in [
+            ("a/b", "/srv/data/a/b"),
+            ("./a/../b/", "/srv/data/b"),
+            ("/etc//ssh/", "/etc/ssh"),
+            ("/", "/"),
+            (".", "/srv/data"),
+            ("../../../..", "/"),
+        ] {
+            assert_eq!(absolute(&header, path.as_bytes()), wanted.as_bytes(), "{path}");
+        }
+    }
+}

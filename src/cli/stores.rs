@@ -1,0 +1,98 @@
+//! Opening stores for commands.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use super::context::Context;
+use super::error::CommandError;
+use super::passphrase::{Chain, Origin, Tty, Unlocker};
+use super::places::Place;
+use crate::connectors::open_storage;
+use crate::crypto::Secret;
+use crate::store::{OpenError, OpenOptions, Repository, Unlock, UnlockError, Warning};
+use crate::ui::units;
+
+/// An opened store, and how it was unlocked.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The store.
+    pub(crate) repository: Arc<Repository>,
+    /// Where the passphrase came from; nothing for a plaintext store.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// Opens the store that the command works on, and tells what is wrong with it.
+pub(crate) fn open_main(context: &Context) -> Result<Opened, CommandError> {
+    let place = context.main_store()?;
+    let opened = open(context, &place, context.store_passphrases(&place, None))?;
+    tell_warnings(context, &opened.repository);
+    Ok(opened)
+}
+
+/// Opens a store. Its warnings are left for the caller: [`tell_warnings`], or a check.
+pub(crate) fn open(context: &Context, place: &Place, chain: Chain) -> Result<Opened, CommandError> {
+    let storage = open_storage(&place.location, &place.options, &context.limits())?;
+    let options = OpenOptions {
+        cache_dir: context.cache_folder(),
+        data_dir: context.data_folder(),
+        spill_dir: None,
+        accept_missing: context.globals.accept_missing,
+    };
+    let mut terminal = Tty::new(&context.cancel);
+    let unlocker = Unlocker::new(chain, place, &mut terminal);
+    let mut door = Door { unlocker, slot: context.globals.slot.as_deref() };
+    let result = Repository::open(storage, &mut door, &options);
+    match result {
+        Ok(repository) => Ok(Opened { repository, origin: door.unlocker.used().cloned() }),
+        Err(error) => {
+            let wrong = matches!(&error, OpenError::Unlock { source: UnlockError::WrongPassphrase, .. });
+            let told = CommandError::from(error);
+            Err(match door.unlocker.hint().filter(|_| wrong) {
+                Some(hint) => told.hint(hint),
+                None => told,
+            })
+        }
+    }
+}
+
+/// Warns of what is wrong with a store without keeping it from being used.
+pub(crate) fn tell_warnings(context: &Context, repository: &Repository) {
+    for warning in repository.take_warnings() {
+        match warning {
+            Warning::DamagedState { id, error } => context.output.warn(format!(
+                "state {} cannot be used, and snapshots that only it names are not seen: {}",
+                id.short(),
+                crate::snapshot::message_of(&error)
+            )),
+            Warning::MissingStates(ids) => context.output.warn(format!(
+                "{} seen before {} gone: somebody removed data from the store, or put an old copy back; if that was you, \
+                 -accept-missing makes this the new normal",
+                units::counted(ids.len() as u64, "state"),
+                if ids.len() == 1 { "is" } else { "are" }
+            )),
+        }
+    }
+}
+
+struct Door<'a> {
+    unlocker: Unlocker<'a>,
+    slot: Option<&'a str>,
+}
+
+impl Unlock for Door<'_> {
+    fn passphrase(&mut self, attempt: u32) -> Result<Option<Secret>, Box<dyn StdError + Send + Sync>> {
+        Ok(self.unlocker.passphrase(attempt)?)
+    }
+
+    fn is_explicit(&self) -> bool {
+        self.unlocker.is_explicit()
+    }
+
+    fn is_ambient(&self) -> bool {
+        self.unlocker.is_ambient()
+    }
+
+    fn slot(&self) -> Option<&str> {
+        self.slot
+    }
+}

@@ -1,0 +1,187 @@
+//! The catalogue as the rest of the store asks it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::super::error::Error;
+use super::super::state::StateFacts;
+use super::aggregate::Aggregate;
+use super::tables::{Row, Tier};
+use crate::base::Id;
+use crate::format::blob::BlobType;
+
+/// Where one copy of a blob is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The packfile's ordinal in this catalogue.
+    pub pack: u32,
+    /// The packfile's id.
+    pub packfile: Id,
+    /// Offset in the blob area, in bytes.
+    pub offset: u64,
+    /// Encoded length in bytes.
+    pub length: u32,
+}
+
+/// A state that was merged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in super::super) struct Merged {
+    pub(in super::super) id: Id,
+    pub(in super::super) size: u64,
+    pub(in super::super) facts: StateFacts,
+}
+
+/// The aggregated catalogue of one store, immutable once loaded.
+#[derive(Debug)]
+pub struct Catalogue {
+    pub(super) tiers: Vec<Tier>,
+    /// Packfile ids by ordinal.
+    pub(super) packs: Vec<Id>,
+    pub(super) ordinals: HashMap<Id, u32>,
+    pub(super) states: Vec<Merged>,
+    pub(super) aggregate: Aggregate,
+}
+
+impl Catalogue {
+    /// Returns every live place of a blob: in packfiles that are known and not coloured.
+    pub fn find(&self, kind: BlobType, id: &Id) -> Result<Vec<Place>, Error> {
+        let mut places = Vec::new();
+        self.each_row(kind, id, &mut |row| {
+            if self.aggregate.is_live(row.pack) && !self.aggregate.is_deleted(row) {
+                places.push(self.place(row));
+            }
+        })?;
+        Ok(places)
+    }
+
+    /// Returns whether a blob has a live place.
+    pub fn has(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        Ok(!self.find(kind, id)?.is_empty())
+    }
+
+    /// Returns every place in packfiles that are known, coloured or not: what a reader may still try.
+    pub fn find_any(&self, kind: BlobType, id: &Id) -> Result<Vec<Place>, Error> {
+        let mut places = Vec::new();
+        self.each_row(kind, id, &mut |row| {
+            if self.aggregate.is_known(row.pack) && !self.aggregate.is_deleted(row) {
+                places.push(self.place(row));
+            }
+        })?;
+        // Live ones first.
+        places.sort_by_key(|place| !self.aggregate.is_live(place.pack));
+        Ok(places)
+    }
+
+    fn place(&self, row: &Row) -> Place {
+        let packfile = self.packs[row.pack as usize];
+        Place { pack: row.pack, packfile, offset: row.offset, length: row.length }
+    }
+
+    fn each_row(&self, kind: BlobType, id: &Id, each: &mut dyn FnMut(&Row)) -> Result<(), Error> {
+        for tier in &self.tiers {
+            tier.find(kind, id, &mut |row| {
+                if (row.pack as usize) < self.packs.len() {
+                    each(row);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Returns the ids of the live snapshots, in byte order.
+    pub fn snapshots(&self) -> Vec<Id> {
+        self.aggregate.live_snapshots()
+    }
+
+    /// Returns whether a snapshot is live.
+    pub fn has_snapshot(&self, id: &Id) -> bool {
+        self.aggregate.is_live_snapshot(id)
+    }
+
+    /// Returns when a snapshot was coloured (removed), in Unix nanoseconds.
+    pub fn removed_at(&self, snapshot: &Id) -> Option<i64> {
+        self.aggregate.colour(BlobType::SNAPSHOT.0, snapshot)
+    }
+
+    /// Returns the ids of journal blobs in live packfiles.
+    pub fn journals(&self) -> Vec<Id> {
+        self.aggregate.journals()
+    }
+
+    /// Returns the ids of the merged states.
+    pub fn states(&self) -> impl Iterator<Item = Id> + '_ {
+        self.states.iter().map(|state| state.id)
+    }
+
+    /// Returns whether all merged states are of version 1.0.0 (and there is one).
+    pub fn only_old_states(&self) -> bool {
+        !self.states.is_empty()
+            && self.states.iter().all(|state| state.facts.version == crate::format::version::Version::V1_0_0)
+    }
+
+    /// Returns the id of the newest state merged, the parent of the next; zero when there is none.
+    pub fn newest(&self) -> Id {
+        let newest = self.states.iter().max_by_key(|state| (state.facts.timestamp, state.id));
+        newest.map_or(Id::ZERO, |state| state.id)
+    }
+
+    /// Returns a state from which `ancestor` can be reached through parents, the newest such, or `None`.
+    pub fn newest_descendant(&self, ancestor: &Id) -> Option<Id> {
+        let parents: BTreeMap<Id, Id> = self.states.iter().map(|s| (s.id, s.facts.parent)).collect();
+        let descends = |mut id: Id| {
+            // As many steps as there are states: a cycle ends the walk.
+            for _ in 0..=parents.len() {
+                if id == *ancestor {
+                    return true;
+                }
+                match parents.get(&id) {
+                    Some(parent) => id = *parent,
+                    None => return false,
+                }
+            }
+            false
+        };
+        let mut states: Vec<&Merged> = self.states.iter().collect();
+        states.sort_by_key(|state| std::cmp::Reverse(state.facts.timestamp));
+        states.into_iter().map(|state| state.id).find(|id| descends(*id))
+    }
+
+    /// Returns the state that coloured a snapshot.
+    pub fn colouring_state(&self, snapshot: &Id) -> Option<Id> {
+        let state = self.aggregate.colouring_state(BlobType::SNAPSHOT.0, snapshot)?;
+        self.states.get(state as usize).map(|state| state.id)
+    }
+
+    /// Returns the number of packfiles the states ever named.
+    pub fn pack_count(&self) -> usize {
+        self.packs.len()
+    }
+
+    /// Returns the id of the packfile with an ordinal below [`Self::pack_count`].
+    pub fn pack_id(&self, ordinal: usize) -> Id {
+        self.packs[ordinal]
+    }
+
+    /// Returns the ordinal of a packfile.
+    pub fn pack_ordinal(&self, id: &Id) -> Option<usize> {
+        self.ordinals.get(id).map(|ordinal| *ordinal as usize)
+    }
+
+    /// Returns whether a packfile is known and not coloured.
+    pub fn is_live_pack(&self, id: Id) -> bool {
+        self.ordinals.get(&id).is_some_and(|ordinal| self.aggregate.is_live(*ordinal))
+    }
+
+    /// Returns the packfiles that are known to the states, coloured or not.
+    pub fn known_packs(&self) -> impl Iterator<Item = Id> + '_ {
+        let known = |(ordinal, id): (usize, &Id)| {
+            let ordinal = u32::try_from(ordinal).ok()?;
+            self.aggregate.is_known(ordinal).then_some(*id)
+        };
+        self.packs.iter().enumerate().filter_map(known)
+    }
+
+    /// Returns the number of location rows, for progress and tests.
+    pub fn row_count(&self) -> u64 {
+        self.tiers.iter().map(Tier::rows).sum()
+    }
+}

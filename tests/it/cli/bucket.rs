@@ -1,0 +1,134 @@
+//! Buckets through the command line, on a server of ours: as the documents of upstream have it typed.
+
+use super::User;
+use crate::s3server::{ACCESS_KEY, Action, Fault, Object, S3Server, SECRET_KEY};
+
+/// A server with a source bucket full of odd objects, and two empty ones.
+fn server() -> S3Server {
+    let server = S3Server::new();
+    for bucket in ["source", "kloset", "target"] {
+        server.make_bucket(bucket);
+    }
+    let put = |key: &str, object: Object| server.insert("source", key, object);
+    put(
+        "plain.txt",
+        Object::new("hello\n").header("content-type", "text/plain").header("x-amz-meta-colour", "blue"),
+    );
+    put("empty", Object::new(""));
+    put("marker/", Object::new(""));
+    put("a", Object::new("beside"));
+    put("a/b", Object::new("below"));
+    put("spaced + plus %41 ünïcode", Object::new("odd").header("cache-control", "no-cache"));
+    put("double//slash", Object::new("slashes"));
+    put("tagged", Object::new("t").tag("k", "v").tag("team", "blue"));
+    put("big", Object::new((0..700_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>()));
+    server
+}
+
+fn assert_same(server: &S3Server, to: &str) {
+    let keys = server.keys("source");
+    assert_eq!(server.keys(to), keys);
+    for key in keys {
+        let (a, b) = (server.object("source", &key).unwrap(), server.object(to, &key).unwrap());
+        let name = String::from_utf8_lossy(&key);
+        assert_eq!(a.body, b.body, "{name}");
+        for header in ["content-type", "cache-control", "x-amz-meta-colour"] {
+            assert_eq!(a.get(header), b.get(header), "{name} {header}");
+        }
+        assert_eq!(a.tags, b.tags, "{name}");
+    }
+}
+
+/// Configures store, source and destination in the syntax of v1.0.2.
+fn configure(user: &User, server: &S3Server) {
+    for (kind, name, bucket) in [
+        ("repository", "scw_store", "kloset"),
+        ("remote", "scw_src", "source"),
+        ("remote", "scw_dst", "target"),
+    ] {
+        user.ok(&format!("config {kind} create {name}"));
+        user.ok(&format!("config {kind} set {name} location s3://{}/{bucket}", server.authority()));
+        user.ok(&format!("config {kind} set {name} access_key {ACCESS_KEY}"));
+        user.ok(&format!("config {kind} set {name} secret_access_key {SECRET_KEY}"));
+        user.ok(&format!("config {kind} set {name} use_tls false"));
+    }
+}
+
+#[test]
+fn a_bucket_goes_into_a_store_into_an_archive_and_back_into_a_bucket() {
+    let server = server();
+    let mut user = User::new();
+    user.set("PLAKAR_PASSPHRASE", "correct horse battery staple");
+    configure(&user, &server);
+    user.ok("at @scw_store create");
+    let told = user.ok("at @scw_store backup @scw_src");
+    assert!(told.contains("9 files") && told.contains("@scw_src"), "{told}");
+    assert!(user.ok("at @scw_store ls").contains("s3://"));
+    let listed = user.ok("at @scw_store ls latest");
+    assert!(listed.contains("plain.txt"), "{listed}");
+    assert_eq!(user.ok("at @scw_store cat latest:plain.txt"), "hello\n");
+    let ran = user.run("ptar -o ./export.ptar -k @scw_store");
+    assert!(
+        ran.code == 0 && ran.stderr.contains("opens the store, and will open the archive, too"),
+        "{ran:?}"
+    );
+    user.ok("at ./export.ptar restore -to @scw_dst");
+    assert_same(&server, "target");
+    user.ok("at @scw_store verify latest");
+    let again = user.ok("at @scw_store backup @scw_src");
+    assert!(again.contains(" unchanged)"), "{again}");
+    let all = server.keys("kloset");
+    let secret = |object: &Object| object.body.windows(6).any(|window| window == b"hello\n");
+    assert!(all.iter().all(|key| !secret(&server.object("kloset", key).unwrap())), "the store is encrypted");
+}
+
+#[test]
+fn direct_urls_and_environment_credentials_work() {
+    let server = server();
+    let mut user = User::new();
+    user.set("AWS_ACCESS_KEY_ID", ACCESS_KEY);
+    user.set("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    user.ok("at ./my-store create -plaintext");
+    let url = |bucket: &str| format!("s3://{}/{bucket}", server.authority());
+    user.ok(&format!("at ./my-store backup -o use_tls=false {}", url("source")));
+    user.ok(&format!("destination add t {} use_tls=false", url("target")));
+    user.ok("at ./my-store restore -to @t latest");
+    assert_same(&server, "target");
+    user.ok("at ./my-store restore -to folder latest");
+    assert_eq!(std::fs::read_to_string(user.home().join("folder/a/b")).unwrap(), "below");
+}
+
+#[test]
+fn failures_of_a_server_are_told_apart() {
+    let server = server();
+    let user = User::new();
+    configure(&user, &server);
+    let ran = user.run("at @scw_store ls");
+    assert!(ran.code == 66 && ran.stderr.contains("there is no store"), "{ran:?}");
+    user.ok("at @scw_store create -plaintext");
+    user.ok("store set scw_store secret_access_key=wrong");
+    let ran = user.run("at @scw_store ls");
+    assert!(ran.code == 77 && !ran.stderr.contains(SECRET_KEY), "{ran:?}");
+    user.ok(&format!("store set scw_store secret_access_key={SECRET_KEY}"));
+    server.inject(Fault::on("GetObject", Action::status(403, "AccessDenied")));
+    let ran = user.run("at @scw_store ls");
+    assert!(ran.code == 77 && !ran.stderr.contains("X-Amz-Signature"), "{ran:?}");
+    server.clear_faults();
+    user.ok("at @scw_store ls");
+    for line in
+        ["store ping scw_store", "source ping scw_src", "destination ping scw_dst", "store check scw_store"]
+    {
+        assert!(user.run(line).code == 0, "{line}: {:?}", user.run(line));
+    }
+    let ran = user.run("at @scw_store backup -ignore x @scw_src");
+    assert!(ran.code == 64 && ran.stderr.contains("not available yet"), "{ran:?}");
+}
+
+#[test]
+fn an_unreachable_server_is_no_damage() {
+    let user = User::new();
+    user.ok("store add s s3://127.0.0.1:1/bucket access_key=a secret_access_key=hunter2 use_tls=false");
+    let ran = user.run("at @s ls");
+    assert!(ran.code == 1 && !ran.stderr.contains("hunter2") && !ran.stderr.contains("Signature"), "{ran:?}");
+    assert!(ran.stderr.contains("network"), "{}", ran.stderr);
+}

@@ -1,0 +1,120 @@
+//! A second reader, which shares nothing with this program, accepts what this program writes.
+//!
+//! The reader is a Python program beside the repository. It needs packages of its own; the interpreter that has them
+//! is named by `PLAKAR_TEST_PYTHON`. Where one of the three is missing the tests say that they were not run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cli::User;
+
+const PASSPHRASE: &str = "correct horse battery staple";
+const MODULES: &str = "import argon2, blake3, cryptography, lz4.frame, msgpack, zstandard";
+
+/// The interpreter and the program, if both are here.
+struct Reader {
+    python: String,
+    program: PathBuf,
+}
+
+impl Reader {
+    fn find() -> Option<Self> {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tools/kloset_read.py");
+        if !program.is_file() {
+            println!("not run: {} is not there", program.display());
+            return None;
+        }
+        let python = std::env::var("PLAKAR_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+        match Command::new(&python).args(["-c", MODULES]).output() {
+            Ok(output) if output.status.success() => Some(Self { python, program }),
+            Ok(output) => {
+                let why = String::from_utf8_lossy(&output.stderr);
+                println!("not run: {python}: {}", why.lines().last().unwrap_or("it failed"));
+                None
+            }
+            Err(error) => {
+                println!("not run: {python}: {error}");
+                None
+            }
+        }
+    }
+
+    /// Verifies a store or an archive, and returns what the reader said.
+    fn verify(&self, place: &Path) -> Result<String, String> {
+        let output = Command::new(&self.python)
+            .arg(&self.program)
+            .arg(place)
+            .args(["--passphrase", PASSPHRASE, "--verify"])
+            .output()
+            .unwrap();
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if output.status.success() { Ok(said) } else { Err(said) }
+    }
+}
+
+/// A tree with a bit of everything: empty, small, repeated and chunked files, odd names, links, modes.
+fn plant(tree: &Path) {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    fs::create_dir_all(tree.join("sub/deeper/empty")).unwrap();
+    fs::write(tree.join("empty"), "").unwrap();
+    fs::write(tree.join("hello.txt"), "hello\n").unwrap();
+    fs::write(tree.join("sub/again.txt"), "hello\n").unwrap();
+    fs::write(tree.join("sub/na\u{ef}ve name"), "odd").unwrap();
+    fs::write(tree.join("sub/zeros"), vec![0; 3_000_000]).unwrap();
+    let mut noise = vec![0; 6_000_000];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    fs::write(tree.join("sub/deeper/noise"), &noise).unwrap();
+    for number in 0..300 {
+        fs::write(tree.join(format!("sub/deeper/{number}.txt")), format!("number {number}\n")).unwrap();
+    }
+    fs::set_permissions(tree.join("hello.txt"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("hello.txt", tree.join("link")).unwrap();
+}
+
+/// Writes a store and an archive, with the given flags, and has the reader verify both.
+fn round(flags: &str) {
+    let Some(reader) = Reader::find() else { return };
+    let mut user = User::new();
+    user.set("PLAKAR_PASSPHRASE", PASSPHRASE);
+    let tree = user.home().join("tree");
+    plant(&tree);
+    user.ok(&format!("at ./store create {flags}"));
+    user.ok("at ./store backup ./tree");
+    fs::write(tree.join("new.txt"), "a second snapshot\n").unwrap();
+    user.ok("at ./store backup ./tree");
+    user.ok(&format!("ptar {flags} -o folder.ptar ./tree"));
+    user.ok(&format!("ptar {flags} -o store.ptar -k ./store"));
+    for place in ["store", "folder.ptar", "store.ptar"] {
+        let path = user.home().join(place);
+        let said =
+            reader.verify(&path).unwrap_or_else(|said| panic!("{place} written with {flags:?}: {said}"));
+        println!("{place}: {}", said.lines().last().unwrap_or_default());
+    }
+    refuses_damage(&reader, &user.home().join("folder.ptar"));
+}
+
+/// The reader is worth something only when it refuses an archive with one changed bit.
+fn refuses_damage(reader: &Reader, archive: &Path) {
+    let mut bytes = fs::read(archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(archive, bytes).unwrap();
+    assert!(reader.verify(archive).is_err(), "a changed bit is refused");
+}
+
+#[test]
+fn reader_accepts_upstreams_profile_encrypted() {
+    round("-profile plakar");
+}
+
+#[test]
+fn reader_accepts_upstreams_profile_in_the_clear() {
+    round("-profile plakar -plaintext");
+}
+
+#[test]
+fn reader_accepts_our_own_profile_in_the_clear() {
+    round("-plaintext");
+}
