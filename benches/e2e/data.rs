@@ -66,7 +66,10 @@ struct Maker {
 impl Maker {
     fn new() -> Self {
         let mut random = Random::new(7);
-        let syllables = ["ka", "lo", "mi", "ter", "an", "sel", "or", "in", "ple", "dra", "tu", "es", "vi", "on", "shi", "re"];
+        let syllables = [
+            "ka", "lo", "mi", "ter", "an", "sel", "or", "in", "ple", "dra", "tu", "es", "vi", "on", "shi",
+            "re",
+        ];
         let word = |_| (0..=random.below(3)).map(|_| syllables[random.index(syllables.len())]).collect();
         Self { words: (0..6000).map(word).collect() }
     }
@@ -117,7 +120,10 @@ fn records(random: &mut Random, length: usize, out: &mut Vec<u8>) {
         counter += bits & 15;
         out.extend_from_slice(&counter.to_be_bytes_portable());
         out.extend_from_slice(&(bits >> 8 & 3).to_be_bytes_portable());
-        out.extend_from_slice([&b"alpha---"[..], b"beta----", b"gamma---", b"delta---"][usize::try_from(bits >> 4 & 3).expect("below 4")]);
+        out.extend_from_slice(
+            [&b"alpha---"[..], b"beta----", b"gamma---", b"delta---"]
+                [usize::try_from(bits >> 4 & 3).expect("below 4")],
+        );
         out.extend_from_slice(&random.next().to_be_bytes_portable());
     }
 }
@@ -169,7 +175,8 @@ pub(crate) fn generate(root: &Path, mib: u64) -> io::Result<DataSet> {
             _ => Content::Noise,
         };
         let extension = ["txt", "dat", "bin"][content as usize];
-        let mut file = File::create(folder.join(format!("{}-{number:05}.{extension}", maker.words[number % 500])))?;
+        let mut file =
+            File::create(folder.join(format!("{}-{number:05}.{extension}", maker.words[number % 500])))?;
         let mut left = *size;
         let mut first = true;
         while left > 0 {
@@ -207,14 +214,18 @@ fn sizes(mib: u64, total: u64) -> Vec<u64> {
     let mut random = Random::new(mib);
     let count = (FILES_PER_GIB * mib / 1024).max(32);
     let mut sizes = vec![LARGE.min(total / 5)];
-    sizes.extend((0..(16 * mib / 1024).max(1)).map(|_| 4 * MIB.min(total / 64) + random.below(8 * MIB.min(total / 64))));
+    sizes.extend(
+        (0..(16 * mib / 1024).max(1))
+            .map(|_| 4 * MIB.min(total / 64) + random.below(8 * MIB.min(total / 64))),
+    );
     sizes.extend((0..400 * mib / 1024).map(|_| MIB / 8 + random.below(MIB * 7 / 8)));
     let used: u64 = sizes.iter().sum();
     let small = count.saturating_sub(sizes.len() as u64);
     let weights: Vec<u64> = (0..small).map(|_| weight(&mut random)).collect();
     let sum: u64 = weights.iter().sum::<u64>().max(1);
     let left = u128::from(total.saturating_sub(used));
-    let share = |weight: &u64| u64::try_from(left * u128::from(*weight) / u128::from(sum)).expect("part of a u64");
+    let share =
+        |weight: &u64| u64::try_from(left * u128::from(*weight) / u128::from(sum)).expect("part of a u64");
     sizes.extend(weights.iter().map(share));
     sizes
 }
@@ -226,6 +237,31 @@ fn weight(random: &mut Random) -> u64 {
     }
     let doublings = random.below(4) + random.below(4) + random.below(3);
     (1 << doublings) * (256 + random.below(256))
+}
+
+/// Counts what is in a folder that holds a data set already.
+pub(crate) fn measure(root: &Path) -> io::Result<DataSet> {
+    let mut found = DataSet { root: root.to_owned(), bytes: 0, files: 0, folders: 0 };
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() {
+                found.folders += 1;
+                folders.push(entry.path());
+            } else {
+                found.files += 1;
+                found.bytes += metadata.len();
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the bytes of all files in a folder.
+pub(crate) fn size(root: &Path) -> io::Result<u64> {
+    measure(root).map(|found| found.bytes)
 }
 
 /// Describes a tree: for every path what it is, its mode, its time and a hash of its content, hashed together.
@@ -243,7 +279,9 @@ fn describe(root: &Path, path: &Path, whole: &mut blake3::Hasher, buffer: &mut [
     let (seconds, nanos) = (metadata.mtime(), metadata.mtime_nsec());
     write!(whole, "{}\0{mode:o}\0{seconds}.{nanos}\0", path.display())?;
     if metadata.is_dir() {
-        let mut names: Vec<_> = fs::read_dir(&full)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>()?;
+        let mut names: Vec<_> = fs::read_dir(&full)?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<Result<_, _>>()?;
         names.sort();
         return names.iter().try_for_each(|name| describe(root, &path.join(name), whole, buffer));
     }
