@@ -318,6 +318,11 @@ impl<'a> Unlocker<'a> {
         self.chain.expects_encryption()
     }
 
+    /// Returns whether any passphrase was given, for this store or for all.
+    pub(crate) fn has_passphrase(&self) -> bool {
+        !self.chain.places.is_empty()
+    }
+
     /// Returns where the passphrase came from that was handed out last.
     pub(crate) fn used(&self) -> Option<&Origin> {
         self.used.as_ref()

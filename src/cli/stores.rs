@@ -98,6 +98,10 @@ impl Unlock for Door<'_> {
         self.unlocker.is_explicit()
     }
 
+    fn has_passphrase(&self) -> bool {
+        self.unlocker.has_passphrase()
+    }
+
     fn slot(&self) -> Option<&str> {
         self.slot
     }

@@ -95,6 +95,8 @@ pub struct Repository {
     cache: Option<CacheDir>,
     pin: Mutex<Option<Pin>>,
     warnings: Mutex<Vec<Warning>>,
+    /// A plaintext store at a place never seen before, though a passphrase is at hand: it may stand in for another.
+    unvouched: bool,
 }
 
 /// Something that is wrong with a store without keeping it from being opened.
@@ -143,6 +145,9 @@ impl Repository {
         {
             return Err(OpenError::PlaintextRefused { location });
         }
+        let unvouched = config.encryption.is_none()
+            && unlocker.has_passphrase()
+            && pin.as_ref().is_some_and(|pin| !pin.exists());
         if let Some(pin) = &pin {
             pin.compare(&config, &bytes, keys.key_check())?;
         }
@@ -176,6 +181,7 @@ impl Repository {
             cache,
             pin: Mutex::new(pin),
             warnings: Mutex::default(),
+            unvouched,
         };
         repository.note_damaged(damaged);
         repository.update_pin(options.accept_missing)?;
@@ -189,6 +195,9 @@ impl Repository {
 
     /// Compares the listed states with the pinned ones and remembers the listed ones.
     fn update_pin(&self, accept_missing: bool) -> Result<(), OpenError> {
+        if self.unvouched {
+            return Ok(());
+        }
         let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pin) = pin.as_mut() else { return Ok(()) };
         let catalogue = self.catalogue();
@@ -245,6 +254,11 @@ impl Repository {
     /// Returns the master key of an encrypted store.
     pub(crate) fn master(&self) -> Option<&Key> {
         self.master.as_ref()
+    }
+
+    /// Fails where nothing may be written because the store may not be the one that is meant.
+    pub(super) fn vouched(&self) -> Result<(), Error> {
+        if self.unvouched { Err(Error::Unvouched { location: self.storage.location() }) } else { Ok(()) }
     }
 
     /// Returns whether blobs are encrypted.

@@ -65,6 +65,12 @@ pub trait Unlock {
         false
     }
 
+    /// Returns whether any passphrase is at hand, if not for this very store: a plaintext store that was never seen
+    /// before is then not written to.
+    fn has_passphrase(&self) -> bool {
+        self.is_explicit()
+    }
+
     /// Returns the label of the only slot to try.
     fn slot(&self) -> Option<&str> {
         None

@@ -149,6 +149,7 @@ impl Writer {
         if storage.is_read_only() {
             return Err(Error::ReadOnly(storage.location()));
         }
+        repository.vouched()?;
         repository.chunker().map_err(|error| Error::ReadOnly(error.to_string()))?;
         let lock = repository.lock(snapshot, false)?;
         let base = repository.catalogue();

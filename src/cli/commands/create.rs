@@ -1,5 +1,7 @@
 //! `create`.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::super::algorithms::{CompressionChoice, HashingChoice, ProfileChoice};
@@ -10,7 +12,7 @@ use super::super::places::Place;
 use crate::codec::Compression;
 use crate::connectors::open_storage;
 use crate::crypto::{HashAlgorithm, Secret};
-use crate::store::{CreateOptions, Profile, Repository};
+use crate::store::{CreateOptions, NoPassphrase, OpenOptions, Profile, Repository};
 
 /// Makes a new, empty store at the place named by `at`.
 #[derive(clap::Args, Debug)]
@@ -74,6 +76,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     };
     Repository::create(storage.as_ref(), &options)?;
     let encrypted = options.passphrase.is_some();
+    if !encrypted {
+        // Known from now on: see Unlock::has_passphrase.
+        let (data_dir, storage) = (context.data_folder(), Arc::clone(&storage));
+        let options = OpenOptions { data_dir, ..OpenOptions::default() };
+        Repository::open(storage, &mut NoPassphrase, &options)?;
+    }
     let profile = super::info::profile_name(profile);
     if context.output.is_json() {
         context.output.json(&Created {
