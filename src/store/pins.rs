@@ -86,11 +86,6 @@ impl Pin {
         self.record.is_some()
     }
 
-    /// Returns whether this location was seen as a plaintext store.
-    pub(super) fn is_plaintext(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| record.plaintext)
-    }
-
     /// Compares an unlocked store with what is remembered.
     pub(super) fn compare(
         &self,

@@ -139,10 +139,7 @@ impl Repository {
         };
         let Unlocked { config, keys, encoding, chunker, master } =
             unlock(&bytes, unlocker).map_err(|source| OpenError::Unlock { location: location.clone(), source })?;
-        if config.encryption.is_none()
-            && unlocker.is_explicit()
-            && !pin.as_ref().is_some_and(Pin::is_plaintext)
-        {
+        if config.encryption.is_none() && unlocker.is_explicit() {
             return Err(OpenError::PlaintextRefused { location });
         }
         let unvouched = config.encryption.is_none()
