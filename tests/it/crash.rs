@@ -145,7 +145,12 @@ fn assert_complete(store: &Path, repository: &Repository) {
             assert_eq!(name.len(), 64, "{}", file.display());
             let bytes = fs::read(&file).unwrap();
             let parts = wrapper::split(&bytes, resource).unwrap();
-            assert_eq!(repository.keys().trailers().mac(parts.signed).0, parts.trailer.0, "{}", file.display());
+            assert_eq!(
+                repository.keys().trailers().mac(parts.signed).0,
+                parts.trailer.0,
+                "{}",
+                file.display()
+            );
         }
     }
     for entry in fs::read_dir(store).unwrap() {
@@ -245,7 +250,8 @@ struct Ran(i32, String);
 impl Ran {
     fn of(mut command: Command) -> Self {
         let output = command.output().unwrap();
-        let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        let text =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         Self(output.status.code().expect("it was not killed"), text)
     }
 }

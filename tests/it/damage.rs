@@ -239,7 +239,10 @@ fn the_matrix() {
             args.extend_from_slice(command);
             let ran = user.run_args(&args);
             if ran.code != code || !(ran.stdout.contains(phrase) || ran.stderr.contains(phrase)) {
-                wrong.push(format!("{how:?} {what} {spot:?}, {:?}: not {code} {phrase:?} but {ran:#?}", command[0]));
+                wrong.push(format!(
+                    "{how:?} {what} {spot:?}, {:?}: not {code} {phrase:?} but {ran:#?}",
+                    command[0]
+                ));
             }
             if ran.stderr.contains("panicked") {
                 wrong.push(format!("{how:?} {what} {spot:?}: a panic"));
@@ -317,7 +320,9 @@ fn nobody_is_asked_where_there_is_nobody() {
         "ptar -o x.ptar -k store",
         "at store sync to store2",
     ] {
-        for shell in ["exec \"$0\" \"$@\" <&-", "exec \"$0\" \"$@\" </dev/null", "echo secret | \"$0\" \"$@\""] {
+        for shell in
+            ["exec \"$0\" \"$@\" <&-", "exec \"$0\" \"$@\" </dev/null", "echo secret | \"$0\" \"$@\""]
+        {
             // A session of its own has no terminal that could be opened past standard input.
             let mut command = Command::new("setsid");
             command.args(["-w", "sh", "-c", shell, env!("CARGO_BIN_EXE_plakar")]);
@@ -367,7 +372,8 @@ fn an_unreadable_file_is_named_and_the_rest_is_kept() {
     fs::write(source.join("closed/inside"), "inside").unwrap();
     fs::set_permissions(source.join("secret"), fs::Permissions::from_mode(0)).unwrap();
     fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0)).unwrap();
-    let run = |args: &[&str]| unprivileged(&user, args).map(|mut command| Ran::from(command.output().unwrap()));
+    let run =
+        |args: &[&str]| unprivileged(&user, args).map(|mut command| Ran::from(command.output().unwrap()));
     let Some(ran) = run(&["at", "store", "create", "-plaintext"]) else { return };
     assert_eq!(ran.code, 0, "{ran:?}");
     let ran = run(&["at", "store", "backup", "source"]).unwrap();
@@ -451,7 +457,8 @@ fn fill_up(user: &User, place: &str, run: &dyn Fn(&[&str]) -> Ran) {
     assert_eq!(user.ok(&format!("at {store} cat latest:x")), "x");
 
     complain("ptar", &run(&["ptar", "-plaintext", "-o", &archive, "source"]));
-    let left: Vec<_> = fs::read_dir(home.join(place)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(home.join(place)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["store"], "nothing is left of the archive");
 
     complain("restore", &run(&["at", "whole", "restore", "-to", &out]));
@@ -512,9 +519,7 @@ fn names_full_of_control_characters_never_reach_the_terminal() {
     std::os::unix::fs::symlink("\x1b[31m\n", folder.join("link")).unwrap();
     let harmless = |line: &str, ran: &Ran| {
         for text in [&ran.stdout, &ran.stderr] {
-            let bad = |c: char| {
-                (c.is_control() && c != '\n') || "\u{202e}\u{200b}".contains(c)
-            };
+            let bad = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{200b}".contains(c);
             assert!(!text.contains(bad), "{line}: {text:?}");
         }
     };

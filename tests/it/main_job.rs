@@ -115,7 +115,8 @@ fn fill(bed: &Bed, large: (usize, usize)) {
     ] {
         bed.put(key, &[("content-type", b"odd/key"), ("x-amz-meta-for", b"a key")], key.as_bytes());
     }
-    let headers: [(&str, &[u8]); 2] = [("content-type", b"application/x-large"), ("x-amz-meta-size", b"large")];
+    let headers: [(&str, &[u8]); 2] =
+        [("content-type", b"application/x-large"), ("x-amz-meta-size", b"large")];
     put_in_parts(bed, LARGE, &headers, large);
     let tags = b"<Tagging><TagSet><Tag><Key>big</Key><Value>yes &amp; no</Value></Tag></TagSet></Tagging>";
     let md5 = base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(tags));

@@ -263,7 +263,8 @@ fn a_hostile_archive_is_refused() {
     let length = genuine.len() as u64;
     let mut cases: Vec<(String, Vec<u64>)> = Vec::new();
     for field in 0..6 {
-        for value in [0, 1, numbers[field] - 1, numbers[field] + 1, length, u64::MAX, u64::MAX - 15, 1 << 63] {
+        for value in [0, 1, numbers[field] - 1, numbers[field] + 1, length, u64::MAX, u64::MAX - 15, 1 << 63]
+        {
             let mut changed = numbers.clone();
             changed[field] = value;
             if changed != numbers {
@@ -302,7 +303,8 @@ fn a_poisoned_cache_changes_nothing() {
     assert_eq!(stores.len(), 1);
     assert_eq!(fs::metadata(&stores[0]).unwrap().permissions().mode() & 0o777, 0o700);
     for position in [0.0_f64, 0.1, 0.5, 0.9, 1.0] {
-        let files: Vec<PathBuf> = fs::read_dir(&stores[0]).unwrap().map(|file| file.unwrap().path()).collect();
+        let files: Vec<PathBuf> =
+            fs::read_dir(&stores[0]).unwrap().map(|file| file.unwrap().path()).collect();
         assert!(files.len() >= 2, "{files:?}");
         for file in files {
             let length = fs::metadata(&file).unwrap().len();
@@ -366,9 +368,8 @@ fn a_snapshot_id_stands_for_one_snapshot() {
     let (genuine, target, hostile) = (made(&kinds()[0].1), made(&kinds()[0].1), made(&kinds()[1].1));
     crate::engine::back_up(&genuine, folder.path());
     let info = list(&genuine).0[0].clone();
-    let copy = |from: &Repository| {
-        sync(from, &target, &list(from).0, &SyncOptions::default(), &Tally::default())
-    };
+    let copy =
+        |from: &Repository| sync(from, &target, &list(from).0, &SyncOptions::default(), &Tally::default());
     assert_eq!(copy(&genuine).unwrap().copied, [info.id]);
     // The same id, another snapshot.
     let mut header = info.header.clone();
