@@ -234,9 +234,7 @@ impl Repository {
             return Err(Error::ReadOnly(self.storage.location()));
         }
         if self.guarded {
-            let why = "it is not encrypted, but a passphrase is set in the environment; if that is meant, open it \
-                       once without (plakar ls)";
-            return Err(Error::ReadOnly(why.into()));
+            return Err(Error::Unvouched { location: self.storage.location() });
         }
         self.chunker().map(drop).map_err(|error| Error::ReadOnly(error.to_string()))
     }

@@ -22,3 +22,4 @@ mod s3_faults;
 mod s3_importer;
 mod s3_store;
 mod s3server;
+mod threats;
