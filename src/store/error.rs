@@ -59,7 +59,9 @@ pub enum Error {
     #[error("the store cannot be written: {0}")]
     ReadOnly(String),
     /// A plaintext store that was never seen before, while a passphrase is at hand.
-    #[error("nothing is written to {location}: it is not encrypted, although a passphrase is at hand, and was never seen before")]
+    #[error(
+        "nothing is written to {location}: it is not encrypted, although a passphrase is at hand, and was never seen before"
+    )]
     Unvouched {
         /// The store.
         location: String,

@@ -368,14 +368,15 @@ fn a_backup_may_fail_at_any_write() {
     for number in 0..40_u8 {
         fs::write(tree.join(format!("{number}")), noise(20_000 + usize::from(number))).unwrap();
     }
-    let base = MemoryStore::new();
-    create(Arc::new(base.clone()), &kinds()[0].1);
+    let base = Arc::new(MemoryStore::new());
+    create(Arc::new(Shared(Arc::clone(&base))), &kinds()[0].1);
     let checkpoints = CheckpointPolicy { bytes: 20_000, interval: Duration::from_secs(3600) };
     let options = BackupOptions { checkpoints, ..BackupOptions::default() };
     let importer = FsImporter::builder().place(&tree).build().unwrap();
     let mut failed = 0;
     for budget in 0.. {
-        let store = Arc::new(base.clone());
+        // A clone of the store itself is a copy of all that is in it.
+        let store = Arc::new(MemoryStore::clone(&base));
         for landing in [false, true] {
             let faulty = Faulty::new(Shared(Arc::clone(&store)), Counted::Writes, budget);
             let faulty = if landing { faulty.landing() } else { faulty };
