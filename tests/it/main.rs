@@ -14,6 +14,7 @@ mod fuzz_corpus;
 mod http_archive;
 mod interop;
 mod main_job;
+mod memory;
 mod reader;
 mod s3_bed;
 mod s3_engine;
