@@ -102,9 +102,9 @@ fn walk(root: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
             let entry = entry?;
             let metadata = entry.metadata()?;
             if metadata.is_dir() {
-                folders.push(entry.path())
+                folders.push(entry.path());
             } else {
-                files.push((entry.path(), metadata.size()))
+                files.push((entry.path(), metadata.size()));
             }
         }
     }

@@ -430,7 +430,7 @@ fn full_source(user: &User) {
 /// Nothing but whole files under final names.
 fn assert_whole_or_absent(target: &Path, source: &Path) {
     let expected = look(source);
-    for (path, found) in if target.exists() { look(target) } else { Default::default() } {
+    for (path, found) in if target.exists() { look(target) } else { std::collections::BTreeMap::default() } {
         let name = String::from_utf8(path.clone()).unwrap();
         let expected = expected.get(&path).unwrap_or_else(|| panic!("{name} is left behind"));
         assert_eq!(found.4, expected.4, "{name}");

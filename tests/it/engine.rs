@@ -370,7 +370,7 @@ fn a_backup_may_fail_at_any_write() {
     }
     let base = Arc::new(MemoryStore::new());
     create(Arc::new(Shared(Arc::clone(&base))), &kinds()[0].1);
-    let checkpoints = CheckpointPolicy { bytes: 20_000, interval: Duration::from_secs(3600) };
+    let checkpoints = CheckpointPolicy { bytes: 20_000, interval: Duration::from_hours(1) };
     let options = BackupOptions { checkpoints, ..BackupOptions::default() };
     let importer = FsImporter::builder().place(&tree).build().unwrap();
     let mut failed = 0;

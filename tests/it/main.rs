@@ -1,5 +1,12 @@
 //! Integration tests: one binary, fast to link.
 #![cfg(test)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::needless_for_each,
+    clippy::unused_self,
+    clippy::non_octal_unix_permissions,
+    reason = "numbers in tests are small, and fixtures read better with methods"
+)]
 
 mod canonical;
 mod cli;
