@@ -386,7 +386,8 @@ impl Repository {
         stored: &[u8],
         limit: usize,
     ) -> Result<Vec<u8>, Error> {
-        let plain = self.encoding.decode(Item::blob(kind.0, *id), stored, limit, format_args!("{kind} {id}"))?;
+        let plain =
+            self.encoding.decode(Item::blob(kind.0, *id), stored, limit, format_args!("{kind} {id}"))?;
         if kind.is_named_by_mac() {
             let found = self.keys.id(&plain);
             if found != *id {
