@@ -243,6 +243,8 @@ fn an_interrupted_backup_goes_on_where_it_was() {
         bytes[..8].copy_from_slice(&u64::from(number as u32).to_le_bytes());
         fs::write(tree.join(format!("{number:04}")), bytes).unwrap();
     }
+    // As in make_tree.
+    std::thread::sleep(Duration::from_millis(100));
     let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
     let repository = create(Arc::clone(&storage), &kinds()[0].1);
     let importer = FsImporter::builder().place(&tree).build().unwrap();
