@@ -151,7 +151,12 @@ const S3: &[Spec] = &[
     text("concurrency", "the most requests at a time"),
 ];
 
-const S3_SOURCES: &[Spec] = &[text("versions", "back up old versions of objects, too")];
+/// Of sources and destinations in buckets.
+const S3_OBJECTS: &[Spec] = &[
+    text("versions", "old versions and delete markers, too: all, or latest (default)"),
+    flag("acl", "access control lists, too (default false)"),
+    flag("retention", "retention and legal holds, too (default false)"),
+];
 
 const SFTP: &[Spec] = &[
     text("username", "the user to log in as"),
@@ -198,9 +203,9 @@ pub fn known(kind: Option<Kind>, role: Role) -> Vec<Spec> {
     }
     if role == Role::Source {
         specs.extend_from_slice(SOURCES);
-        if kind.is_none_or(|kind| kind == Kind::S3) {
-            specs.extend_from_slice(S3_SOURCES);
-        }
+    }
+    if role != Role::Store && kind.is_none_or(|kind| kind == Kind::S3) {
+        specs.extend_from_slice(S3_OBJECTS);
     }
     specs
 }

@@ -11,7 +11,7 @@ use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 
 /// Every option an S3 connector knows, in the order they are documented.
-pub const KNOWN: [&str; 24] = [
+pub const KNOWN: [&str; 26] = [
     "location",
     "uri",
     "type",
@@ -35,6 +35,8 @@ pub const KNOWN: [&str; 24] = [
     "environment",
     "data_class",
     "versions",
+    "acl",
+    "retention",
     "concurrency",
 ];
 
@@ -110,6 +112,12 @@ pub struct Options {
     pub virtual_host: bool,
     /// The storage class of what is written, where one was chosen.
     pub storage_class: Option<String>,
+    /// Whether old versions and delete markers are read, or written, too.
+    pub versions: bool,
+    /// Whether access control lists are.
+    pub acl: bool,
+    /// Whether retention and legal holds are.
+    pub retention: bool,
     /// Time limits, retries and parallelism.
     pub tuning: Tuning,
     /// Ends what waits or tries again.
@@ -178,6 +186,9 @@ impl Options {
             ca_file: get("tls_ca_file").map(PathBuf::from),
             virtual_host: flag("virtual_host").map_err(invalid)?,
             storage_class: get("storage_class").map(str::to_ascii_uppercase),
+            versions: parse_versions(get("versions")).map_err(invalid)?,
+            acl: flag("acl").map_err(invalid)?,
+            retention: flag("retention").map_err(invalid)?,
             location: place,
             region,
             credentials,
@@ -232,7 +243,6 @@ fn check_names(options: &BTreeMap<&str, &str>) -> Result<(), String> {
     }
     let refused = [
         ("profile", "profiles are not read yet: set access_key and secret_access_key"),
-        ("versions", "old versions are not captured yet"),
     ];
     for (name, why) in refused {
         if options.get(name).is_some_and(|value| !matches!(*value, "" | "false" | "latest")) {
@@ -251,6 +261,14 @@ fn parse_bool(name: &str, text: &str) -> Result<bool, String> {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err(format!("{name} is true or false, not {text}")),
+    }
+}
+
+fn parse_versions(text: Option<&str>) -> Result<bool, String> {
+    match text {
+        None | Some("latest") => Ok(false),
+        Some("all") => Ok(true),
+        Some(text) => parse_bool("versions", text).map_err(|_| format!("versions is all or latest, not {text}")),
     }
 }
 
