@@ -154,6 +154,7 @@ const S3: &[Spec] = &[
 /// Of sources and destinations in buckets.
 const S3_OBJECTS: &[Spec] = &[
     text("versions", "old versions and delete markers, too: all, or latest (default)"),
+    flag("tags", "ask for the tags of every object, where the server does not count them (default false)"),
     flag("acl", "access control lists, too (default false)"),
     flag("retention", "retention and legal holds, too (default false)"),
 ];

@@ -27,6 +27,6 @@ mod sse;
 pub mod store;
 
 pub use exporter::{ExportOptions, S3Exporter};
-pub use importer::S3Importer;
+pub use importer::{ImportOptions, S3Importer};
 pub use options::Options;
 pub use store::S3Store;

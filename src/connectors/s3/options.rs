@@ -11,7 +11,7 @@ use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 
 /// Every option an S3 connector knows, in the order they are documented.
-pub const KNOWN: [&str; 26] = [
+pub const KNOWN: [&str; 27] = [
     "location",
     "uri",
     "type",
@@ -35,6 +35,7 @@ pub const KNOWN: [&str; 26] = [
     "environment",
     "data_class",
     "versions",
+    "tags",
     "acl",
     "retention",
     "concurrency",
@@ -114,6 +115,8 @@ pub struct Options {
     pub storage_class: Option<String>,
     /// Whether old versions and delete markers are read, or written, too.
     pub versions: bool,
+    /// Whether tags are asked for where the server does not say whether there are any.
+    pub tags: bool,
     /// Whether access control lists are.
     pub acl: bool,
     /// Whether retention and legal holds are.
@@ -187,6 +190,7 @@ impl Options {
             virtual_host: flag("virtual_host").map_err(invalid)?,
             storage_class: get("storage_class").map(str::to_ascii_uppercase),
             versions: parse_versions(get("versions")).map_err(invalid)?,
+            tags: flag("tags").map_err(invalid)?,
             acl: flag("acl").map_err(invalid)?,
             retention: flag("retention").map_err(invalid)?,
             location: place,

@@ -24,7 +24,7 @@ pub(super) use acl::{Acl, Grantee};
 pub(super) use failure::{Failure, Result};
 pub(super) use list::Listed;
 pub(super) use multipart::{Part, PartSizes};
-pub(super) use object::{Condition, Download, FileRange, Put, Source};
+pub(super) use object::{Condition, Download, FileRange, Put, Source, etag};
 pub(super) use retention::Retention;
 pub use send::Client;
 pub(super) use send::Rewind;

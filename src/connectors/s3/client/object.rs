@@ -125,7 +125,7 @@ impl Read for FileReader<'_> {
 }
 
 /// Returns the ETag of an answer without quotes, or nothing.
-pub(super) fn etag(headers: &HeaderMap) -> String {
+pub(in super::super) fn etag(headers: &HeaderMap) -> String {
     let text = headers.get("etag").and_then(|value| value.to_str().ok()).unwrap_or_default();
     unquote(text).to_owned()
 }
