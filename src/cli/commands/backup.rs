@@ -132,7 +132,8 @@ fn open(
     source: &Source,
 ) -> Result<Box<dyn Importer>, CommandError> {
     let mut options = source.place.options.clone();
-    set_options(&mut options, &args.option, &source.place)?;
+    set_options(&mut options, &args.option, source.place.location.kind(), Role::Source)?;
+    validate(&options, Some(source.place.location.kind()), Role::Source)?;
     let mut settings = ImportSettings {
         excludes: args.ignore.clone(),
         ignore_files: args.ignore_file.clone(),
@@ -167,15 +168,21 @@ fn pattern_for(store: &Path, source: &SourceInfo) -> Option<String> {
 }
 
 /// Sets the options of `-o` for this run.
-fn set_options(options: &mut Options, pairs: &[String], place: &Place) -> Result<(), CommandError> {
+pub(super) fn set_options(
+    options: &mut Options,
+    pairs: &[String],
+    kind: Kind,
+    role: Role,
+) -> Result<(), CommandError> {
+    let mut given = Options::new();
     for pair in pairs {
         let Some((key, value)) = pair.split_once('=') else {
             return Err(CommandError::usage("-o takes KEY=VALUE"));
         };
+        given.set(key, value);
         options.set(key, value);
     }
-    let kind = place.location.kind();
-    Ok(validate(options, Some(kind), Role::Source)?)
+    Ok(validate(&given, Some(kind), role)?)
 }
 
 /// Returns what the header is to say.

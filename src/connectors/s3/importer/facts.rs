@@ -10,6 +10,9 @@ pub(super) fn of(client: &Client) -> Vec<(String, String)> {
         ("s3.bucket".to_owned(), options.location.bucket.clone()),
         ("s3.endpoint".to_owned(), options.location.endpoint.authority()),
     ];
+    if options.versions {
+        facts.push(("s3.versions".into(), "all".into()));
+    }
     let mut missing = Vec::new();
     let region = match client.location() {
         Ok(region) if !region.is_empty() => if region == "EU" { "eu-west-1".into() } else { region },
