@@ -79,7 +79,6 @@ pub(crate) fn measure(root: &Path, scratch: &Path) -> io::Result<Floors> {
     let stored: u64 = found.iter().flatten().map(|chunk| chunk.length as u64).sum();
     let (check, ()) = timed(|| load_all(&found, &outputs, None))?;
     let (restore, ()) = timed(|| load_all(&found, &outputs, Some(scratch)))?;
-    fs::remove_dir_all(scratch)?;
     Ok(Floors { store, walk, check, restore, ratio: stored as f64 / plain.max(1) as f64 })
 }
 
@@ -102,9 +101,9 @@ fn walk(root: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
             let entry = entry?;
             let metadata = entry.metadata()?;
             if metadata.is_dir() {
-                folders.push(entry.path())
+                folders.push(entry.path());
             } else {
-                files.push((entry.path(), metadata.size()))
+                files.push((entry.path(), metadata.size()));
             }
         }
     }

@@ -151,7 +151,7 @@ impl Tool {
         let Places { data, store, archive: file, target } = *places;
         let mut words: Vec<OsString> = vec![self.program.clone().into()];
         let mut add = |more: &[&dyn AsRef<std::ffi::OsStr>]| {
-            words.extend(more.iter().map(|word| word.as_ref().to_owned()))
+            words.extend(more.iter().map(|word| word.as_ref().to_owned()));
         };
         match operation {
             Operation::Create => {
@@ -190,10 +190,10 @@ impl Tool {
             Operation::Backup | Operation::Unchanged => words.extend([&"backup" as &dyn AsRef<_>, &data]),
             Operation::Check => words.extend([&"check" as &dyn AsRef<_>, &"--read-data"]),
             Operation::Restore if quiet.is_empty() => {
-                words.extend([&"restore" as &dyn AsRef<_>, &"latest", &target])
+                words.extend([&"restore" as &dyn AsRef<_>, &"latest", &target]);
             }
             Operation::Restore => {
-                words.extend([&"restore" as &dyn AsRef<_>, &"latest", &"--target", &target])
+                words.extend([&"restore" as &dyn AsRef<_>, &"latest", &"--target", &target]);
             }
             _ => return None,
         }

@@ -1,5 +1,6 @@
 //! The encoding pipeline: compress, then seal; open, then decompress (FORMAT.md, "Encoding pipeline").
 
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 
 use crate::codec::{Compression, FrameReader, FrameWriter};
@@ -53,13 +54,14 @@ impl Encoding {
         Ok(())
     }
 
-    /// Returns decode(`stored`), at most `limit` bytes. `what` names the item in errors.
-    pub fn decode(&self, item: Item, stored: &[u8], limit: usize, what: &str) -> Result<Vec<u8>, Error> {
+    /// Returns decode(`stored`), at most `limit` bytes. `what` names the item in errors, and costs nothing without.
+    pub fn decode(&self, item: Item, stored: &[u8], limit: usize, what: impl Display) -> Result<Vec<u8>, Error> {
         let mut plain = Vec::new();
         match &self.cipher {
             None => self.decompress(stored, limit, &mut plain, what)?,
             Some(cipher) => with_scratch(|frame| {
-                cipher.open(item, stored, frame).map_err(|source| Error::undecodable(what, source))?;
+                let opened = cipher.open(item, stored, frame);
+                opened.map_err(|source| Error::undecodable(&what.to_string(), source))?;
                 self.decompress(frame, limit, &mut plain, what)
             })?,
         }
@@ -83,9 +85,10 @@ impl Encoding {
         frame: &[u8],
         limit: usize,
         plain: &mut Vec<u8>,
-        what: &str,
+        what: impl Display,
     ) -> Result<(), Error> {
-        self.compression.decompress(frame, limit, plain).map_err(|source| Error::undecodable(what, source))
+        let decompressed = self.compression.decompress(frame, limit, plain);
+        decompressed.map_err(|source| Error::undecodable(&what.to_string(), source))
     }
 
     /// Passes a writer to `fill` whose output is encoded into `out` as one item, as a stream.

@@ -382,11 +382,11 @@ impl Repository {
         stored: &[u8],
         limit: usize,
     ) -> Result<Vec<u8>, Error> {
-        let what = format!("{kind} {id}");
-        let plain = self.encoding.decode(Item::blob(kind.0, *id), stored, limit, &what)?;
+        let plain = self.encoding.decode(Item::blob(kind.0, *id), stored, limit, format_args!("{kind} {id}"))?;
         if kind.is_named_by_mac() {
             let found = self.keys.id(&plain);
             if found != *id {
+                let what = format!("{kind} {id}");
                 return Err(Error::Corrupt { what, expected: id.to_string(), found: found.to_string() });
             }
         }

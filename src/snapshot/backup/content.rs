@@ -74,7 +74,11 @@ pub(super) struct ContentWriter<'a> {
 }
 
 /// What a worker keeps of its buffer between two contents, in bytes.
-const KEPT: usize = 1 << 20;
+const KEPT: usize = 2 << 20;
+/// Up to this many bytes a worker stores a content alone: handing chunks to the pool would copy them.
+const ALONE: usize = KEPT - 1;
+/// Bytes read at first of a content that does not say how long it is.
+const UNANNOUNCED: usize = 64 << 10;
 
 impl<'a> ContentWriter<'a> {
     pub(super) fn new(session: &'a dyn Session, budgets: Budgets, entropy: bool) -> Self {
@@ -90,15 +94,24 @@ impl<'a> ContentWriter<'a> {
     ) -> Result<StoredContent, ContentError> {
         let chunker = self.session.chunker();
         let (min, max) = (chunker.params().min as usize, chunker.max_size());
-        // Up to the smallest chunk nothing is cut. One byte more tells the end from a file that grew.
-        let expected = size_hint.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= min);
-        let permit = self.budgets.buffers.acquire(expected.map_or(2 * max, |size| size + 1) as u64);
-        let limit = expected.map_or(2 * max, |size| size + 1);
-        let filled = self.fill(reader, 0, limit, counted)?;
-        let stored = if filled < limit && filled <= max && expected.is_some() {
-            self.store_small(filled)?
+        // One byte more than announced tells the end from a file that grew. Buffers are no larger than that, since
+        // clearing one of twice the longest chunk costs more than reading most files; and what announces nothing,
+        // as every empty file does, is short more often than not.
+        let announced = size_hint.and_then(|size| usize::try_from(size).ok()?.checked_add(1));
+        let limit = announced.unwrap_or(UNANNOUNCED).min(2 * max);
+        let mut permit = self.budgets.buffers.acquire(limit as u64);
+        let mut filled = self.fill(reader, 0, limit, counted)?;
+        let mut ended = filled < limit;
+        if !ended && limit < 2 * max {
+            drop(permit);
+            permit = self.budgets.buffers.acquire(2 * max as u64);
+            filled = self.fill(reader, filled, 2 * max, counted)?;
+            ended = filled < 2 * max;
+        }
+        let stored = if ended && filled <= ALONE.max(min) {
+            self.store_buffered(filled)?
         } else {
-            self.store_large(reader, filled, max, counted)?
+            self.store_large(reader, filled, ended, counted)?
         };
         if self.buffer.len() > KEPT {
             self.buffer = Vec::new();
@@ -133,35 +146,41 @@ impl<'a> ContentWriter<'a> {
         Ok(filled)
     }
 
-    /// Stores a content that is one chunk: its content MAC is the chunk's id.
-    fn store_small(&self, filled: usize) -> Result<StoredContent, ContentError> {
+    /// Stores a content that is in the buffer as a whole, without the help of other threads. The content MAC of one
+    /// chunk is the chunk's id.
+    fn store_buffered(&self, filled: usize) -> Result<StoredContent, ContentError> {
         let bytes = &self.buffer[..filled];
-        let chunk = put_chunk(self.session, bytes, self.entropy)?;
-        Ok(StoredContent {
-            size: filled as u64,
-            mac: chunk.id,
-            entropy: chunk.entropy,
-            chunks: vec![chunk],
-            head: bytes[..filled.min(HEAD)].to_vec(),
-        })
+        let (mut chunks, mut start) = (Vec::new(), 0);
+        while start < filled || chunks.is_empty() {
+            let length = self.session.chunker().cut(&bytes[start..]);
+            chunks.push(put_chunk(self.session, &bytes[start..start + length], self.entropy)?);
+            start += length;
+        }
+        let mac = match chunks.as_slice() {
+            [only] => only.id,
+            _ => self.session.mac(bytes),
+        };
+        let (size, head) = (filled as u64, bytes[..filled.min(HEAD)].to_vec());
+        Ok(StoredContent { size, mac, entropy: weighted_entropy(&chunks, size), chunks, head })
     }
 
-    /// Stores a content of any length, `filled` bytes of which are in the buffer: this thread reads, cuts and
-    /// hashes the whole, the pool does the chunks.
+    /// Stores a content of any length, `filled` bytes of which are in the buffer, all of it if it `ended`: this
+    /// thread reads, cuts and hashes the whole, the pool does the chunks.
     fn store_large(
         &mut self,
         reader: &mut dyn Read,
         mut filled: usize,
-        max: usize,
+        mut ended: bool,
         counted: &dyn Fn(u64),
     ) -> Result<StoredContent, ContentError> {
+        let max = self.session.chunker().max_size();
         let (session, entropy, budget) = (self.session, self.entropy, self.budgets.chunks.clone());
         let results: Mutex<Vec<Option<ChunkRef>>> = Mutex::default();
         let failure: Mutex<Option<Error>> = Mutex::default();
         let head = self.buffer[..filled.min(HEAD)].to_vec();
         let mut whole = session.hasher();
         whole.update(&self.buffer[..filled]);
-        let (mut size, mut count, mut start, mut ended) = (0_u64, 0_usize, 0, false);
+        let (mut size, mut count, mut start) = (0_u64, 0_usize, 0);
         rayon::in_place_scope(|scope| -> Result<(), ContentError> {
             loop {
                 // A chunk is cut only when a longest one is at hand, or the end was reached.

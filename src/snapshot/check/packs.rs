@@ -159,12 +159,12 @@ impl PackChecker<'_> {
         if record.kind == BlobType::RANDOM {
             return;
         }
-        let what = format!("{} {}", record.kind, record.id);
+        let what = || format!("{} {}", record.kind, record.id);
         let from = usize::try_from(record.offset - start).unwrap_or(usize::MAX);
         let result = bytes
             .get(from..)
             .and_then(|rest| rest.get(..record.length as usize))
-            .ok_or_else(|| Error::malformed(&what, "it lies outside of its packfile"))
+            .ok_or_else(|| Error::malformed(&what(), "it lies outside of its packfile"))
             .and_then(|stored| self.repository.decode(record.kind, &record.id, stored, METADATA_LIMIT));
         match result {
             // A blob whose other copy is damaged is whole all the same, so only what is whole is noted.
@@ -175,7 +175,7 @@ impl PackChecker<'_> {
             }
             Err(error) => {
                 let message = super::super::monitor::message_of(&error);
-                self.ledger.add_message(&what, format!("{message} (in packfile {pack})"));
+                self.ledger.add_message(&what(), format!("{message} (in packfile {pack})"));
             }
         }
     }
