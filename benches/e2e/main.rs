@@ -2,15 +2,17 @@
 //!
 //! Makes a data set from a seed ([`data`]), measures what the bare parts take on it ([`floor`]), and runs this
 //! crate's program and whatever else is installed on the same data, one after the other, in one run ([`tools`]).
-//! What is restored is compared with what went in. Absolute times are printed and never judged: what counts is the
-//! ratio to the floor and to the others, all measured by the same machine in the same minutes.
+//! What is restored is compared with what went in: names, modes, times, contents. Absolute times are printed and
+//! never judged: what counts is the ratio to the floor and to the others, all measured by the same machine in the
+//! same minutes. Run it twice on an idle machine; on ext4 without a journal, not right after a large deletion, which
+//! makes the kernel search long for inodes and restores slow.
 //!
 //! | Variable | Meaning |
 //! |---|---|
 //! | `PLAKAR_BENCH_MIB` | size of the data in MiB; 1024 when not set |
 //! | `PLAKAR_BENCH_DATA` | a folder for the data, made there unless it exists, and kept |
 //! | `PLAKAR_BENCH_TOOLS` | only what has one of these words (comma-separated) in its name |
-//! | `UPSTREAM_PLAKAR` | path of upstream's binary |
+//! | `UPSTREAM_PLAKAR` | path of upstream's binary, which is run if this is set |
 //! | `TMPDIR` | where everything happens; a folder of it, removed at the end: for 1 GiB about 4 GiB a tool |
 //!
 //! Columns: seconds on the clock; of processors; MiB of content a second; peak resident memory, which counts mapped

@@ -18,5 +18,6 @@ pub use context::{At, PathError};
 pub use id::Id;
 pub use mmap::{MappedFile, PreadFile, RangeFile};
 pub use printable::Printable;
+pub(crate) use printable::is_harmful;
 pub use raw::RawString;
 pub use time::Timestamp;

@@ -101,7 +101,7 @@ impl fmt::Display for Printable<'_> {
 }
 
 /// Returns whether a character beyond ASCII hides itself or changes how others are shown.
-fn is_harmful(c: char) -> bool {
+pub(crate) fn is_harmful(c: char) -> bool {
     matches!(c,
         '\u{80}'..='\u{9f}'         // C1 controls: some terminals obey them like ESC sequences
         | '\u{ad}'                  // soft hyphen

@@ -16,6 +16,7 @@ impl From<Error> for CommandError {
         let exit = match &error {
             Error::Version { .. } | Error::Format(format::Error::Version { .. }) => Exit::Version,
             Error::NoSnapshot(_) | Error::Ambiguous(_) | Error::NoPath { .. } => Exit::Failed,
+            Error::Unvouched { .. } => Exit::Denied,
             _ if damage => Exit::Damage,
             _ => Exit::Failed,
         };
@@ -25,6 +26,9 @@ impl From<Error> for CommandError {
             }
             Error::NoSnapshot(_) => Some("plakar at STORE ls lists the snapshots"),
             Error::Ambiguous(_) => Some("give more digits of the id"),
+            Error::Unvouched { .. } => Some(
+                "if it is yours, run plakar at STORE ls once without PLAKAR_PASSPHRASE: it is known from then on",
+            ),
             Error::OldStates => Some("a store that upstream 1.0.x still reads cannot take this"),
             Error::Cancelled => Some("what was done so far is kept where the command can go on from it"),
             _ if damage => Some("plakar at STORE check names everything that is damaged, and what it hurts"),

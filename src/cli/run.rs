@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -136,11 +137,15 @@ fn forbid_core_dumps() {
 
 /// Turns the first SIGINT, SIGTERM or SIGHUP into a wish to stop; the second ends the process at once.
 fn watch_signals(cancel: &Cancel) {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // The order matters: the shutdown is armed by what the second line sets.
         let armed = signal_hook::flag::register_conditional_shutdown(signal, 1, cancel.flag());
         let flagged = signal_hook::flag::register(signal, cancel.flag());
         debug_assert!(armed.is_ok() && flagged.is_ok(), "these signals can be handled");
     }
+    // A file that reaches its limit (ulimit -f) is an error of the write, not the end of the program: a handler that
+    // does nothing turns the one into the other.
+    let noticed = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    debug_assert!(noticed.is_ok(), "this signal can be handled");
 }

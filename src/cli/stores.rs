@@ -4,9 +4,10 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 
 use super::context::Context;
-use super::error::CommandError;
+use super::error::{CommandError, Exit};
 use super::passphrase::{Chain, Origin, Tty, Unlocker};
 use super::places::Place;
+use crate::connector::{self, ErrorKind};
 use crate::connectors::open_storage;
 use crate::crypto::Secret;
 use crate::store::{OpenError, OpenOptions, Repository, Unlock, UnlockError, Warning};
@@ -31,7 +32,7 @@ pub(crate) fn open_main(context: &Context) -> Result<Opened, CommandError> {
 
 /// Opens a store. Its warnings are left for the caller: [`tell_warnings`], or a check.
 pub(crate) fn open(context: &Context, place: &Place, chain: Chain) -> Result<Opened, CommandError> {
-    let storage = open_storage(&place.location, &place.options, &context.limits())?;
+    let storage = open_storage(&place.location, &place.options, &context.limits()).map_err(unopened)?;
     let options = OpenOptions {
         cache_dir: context.cache_folder(),
         data_dir: context.data_folder(),
@@ -52,6 +53,15 @@ pub(crate) fn open(context: &Context, place: &Place, chain: Chain) -> Result<Ope
                 None => told,
             })
         }
+    }
+}
+
+/// Tells what kept an archive from being opened: stores are found missing or damaged only when they are unlocked.
+fn unopened(error: connector::Error) -> CommandError {
+    match error.kind {
+        ErrorKind::NotFound => CommandError::from_error(Exit::NoStore, error),
+        ErrorKind::Protocol => CommandError::from_error(Exit::Damage, error),
+        _ => error.into(),
     }
 }
 

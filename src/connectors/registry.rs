@@ -131,7 +131,6 @@ pub fn open_exporter(
             }
             let builder = fs::FsExporter::builder(path)
                 .existing(settings.existing)
-                .detect_equal(settings.existing == Existing::Replace)
                 .skip_permissions(settings.skip_permissions);
             Ok(Box::new(builder.build()?))
         }

@@ -84,13 +84,18 @@ struct Later {
     length: u64,
 }
 
-/// The three regions of the blob area, in order.
+/// The regions of the blob area, in order. A blob that encodes to nothing (ZSTD has no frame for empty content)
+/// stands at the end, where it cannot be taken for an overlap with what begins at the same place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Region {
     Content = 0,
     Metadata = 1,
     Tree = 2,
+    End = 3,
 }
+
+/// Where each region begins in the blob area.
+type Bases = [u64; 4];
 
 impl From<Lane> for Region {
     fn from(lane: Lane) -> Self {
@@ -158,6 +163,7 @@ impl ArchiveWriter {
             Region::Content => lock(&self.content).append(encoded),
             Region::Metadata => lock(&self.later[0]).append(encoded),
             Region::Tree => lock(&self.later[1]).append(encoded),
+            Region::End => Ok(0),
         }
     }
 
@@ -165,7 +171,7 @@ impl ArchiveWriter {
     pub fn commit(self) -> Result<WriterStats, Error> {
         let stats = self.stats();
         let mut content = self.content.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut bases = [0; 3];
+        let mut bases: Bases = [0; 4];
         for (later, region) in self.later.into_iter().zip([Region::Metadata, Region::Tree]) {
             let later = later.into_inner().unwrap_or_else(PoisonError::into_inner);
             bases[region as usize] = content.area;
@@ -176,6 +182,7 @@ impl ArchiveWriter {
             pad(&mut content, &mut index)?;
         }
         content.flush()?;
+        bases[Region::End as usize] = content.area;
         let mut sorted = index.finish()?;
         let Content { mut sink, area, .. } = content;
         write_index(&mut sink, &mut sorted, &bases, area, &self.unlocked)?;
@@ -272,7 +279,7 @@ fn push_record(index: &mut Sorter<ByteOrder>, region: Region, record: &IndexReco
 /// Passes the records in order, with offsets in the whole blob area.
 fn each_record(
     sorted: &mut Sorted<ByteOrder>,
-    bases: &[u64; 3],
+    bases: &Bases,
     each: &mut dyn FnMut(IndexRecord) -> io::Result<()>,
 ) -> io::Result<()> {
     sorted.rewind().map_err(io::Error::other)?;
@@ -290,7 +297,7 @@ fn each_record(
 fn write_index(
     sink: &mut Hashing<Box<dyn ArchiveSink>>,
     sorted: &mut Sorted<ByteOrder>,
-    bases: &[u64; 3],
+    bases: &Bases,
     area: u64,
     unlocked: &Unlocked,
 ) -> Result<(), Error> {
@@ -321,7 +328,7 @@ fn write_index(
 fn write_state(
     sink: Box<dyn ArchiveSink>,
     sorted: &mut Sorted<ByteOrder>,
-    bases: &[u64; 3],
+    bases: &Bases,
     unlocked: &Unlocked,
     profile: Profile,
 ) -> Result<(Box<dyn ArchiveSink>, u64), Error> {
@@ -392,7 +399,7 @@ impl Session for ArchiveWriter {
         let mut encoded = Vec::new();
         let plain = encode(&mut encoded)?;
         let length = u32::try_from(encoded.len()).map_err(|_| Error::too_large(kind, id))?;
-        let region = Region::from(lane);
+        let region = if encoded.is_empty() { Region::End } else { Region::from(lane) };
         let offset = self.append(region, &encoded)?;
         let record = IndexRecord { kind, version: Version::V1_0_0, id, offset, length, flags: 0 };
         push_record(&mut lock(&self.index), region, &record)?;

@@ -55,7 +55,13 @@ impl Encoding {
     }
 
     /// Returns decode(`stored`), at most `limit` bytes. `what` names the item in errors, and costs nothing without.
-    pub fn decode(&self, item: Item, stored: &[u8], limit: usize, what: impl Display) -> Result<Vec<u8>, Error> {
+    pub fn decode(
+        &self,
+        item: Item,
+        stored: &[u8],
+        limit: usize,
+        what: impl Display,
+    ) -> Result<Vec<u8>, Error> {
         let mut plain = Vec::new();
         match &self.cipher {
             None => self.decompress(stored, limit, &mut plain, what)?,

@@ -58,6 +58,14 @@ pub enum Error {
     /// The store cannot be written in the way asked for.
     #[error("the store cannot be written: {0}")]
     ReadOnly(String),
+    /// A plaintext store that was never seen before, while a passphrase is at hand.
+    #[error(
+        "nothing is written to {location}: it is not encrypted, although a passphrase is at hand, and was never seen before"
+    )]
+    Unvouched {
+        /// The store.
+        location: String,
+    },
     /// What was asked for needs states of version 1.1.0 in a store that holds only older ones.
     #[error(
         "the store holds only states of version 1.0.0, which upstream 1.0.x reads; this needs newer ones"

@@ -157,13 +157,19 @@ impl Repository {
         let cipher = config.encryption.as_ref().map(|_| RunCipher::shared());
         let spills = SpillDir::new(spill_folder, cipher);
         let cache = options.cache_dir.as_deref().and_then(|cache| open_cache(cache, &keys, &config, &bytes));
-        let (catalogue, damaged) = load(&Source {
+        let (catalogue, mut damaged) = load(&Source {
             storage: storage.as_ref(),
             keys: &keys,
             encoding: &encoding,
             spills: &spills,
             cache: cache.as_ref(),
         })?;
+        // The one state of an archive is all there is: without it the archive is not empty, but damaged.
+        if storage.is_archive()
+            && let Some((_, error)) = damaged.pop()
+        {
+            return Err(error.into());
+        }
         let repository = Self {
             storage,
             config,
@@ -228,9 +234,7 @@ impl Repository {
             return Err(Error::ReadOnly(self.storage.location()));
         }
         if self.guarded {
-            let why = "it is not encrypted, but a passphrase is set in the environment; if that is meant, open it \
-                       once without (plakar ls)";
-            return Err(Error::ReadOnly(why.into()));
+            return Err(Error::Unvouched { location: self.storage.location() });
         }
         self.chunker().map(drop).map_err(|error| Error::ReadOnly(error.to_string()))
     }
@@ -382,7 +386,8 @@ impl Repository {
         stored: &[u8],
         limit: usize,
     ) -> Result<Vec<u8>, Error> {
-        let plain = self.encoding.decode(Item::blob(kind.0, *id), stored, limit, format_args!("{kind} {id}"))?;
+        let plain =
+            self.encoding.decode(Item::blob(kind.0, *id), stored, limit, format_args!("{kind} {id}"))?;
         if kind.is_named_by_mac() {
             let found = self.keys.id(&plain);
             if found != *id {

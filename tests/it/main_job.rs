@@ -67,14 +67,15 @@ fn put_in_parts(bed: &Bed, key: &str, headers: &[(&str, &[u8])], (parts, length)
     let answer = bed.request("POST", Some(key), "uploads=", headers, b"");
     let text = String::from_utf8(answer.body).unwrap();
     let upload = percent_encode(elements(&text, "UploadId")[0].as_bytes(), b"");
-    let mut list = String::new();
+    let mut list = Vec::new();
     for number in 1..=parts {
         let query = format!("partNumber={number}&uploadId={upload}");
         let answer = bed.request("PUT", Some(key), &query, &[], &part(number, length));
         assert_eq!(answer.status, 200);
         let etag = answer.header("etag");
-        list += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
+        list.push(format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"));
     }
+    let list = list.concat();
     let body = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
     let answer = bed.request("POST", Some(key), &format!("uploadId={upload}"), &[], body.as_bytes());
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
@@ -115,7 +116,8 @@ fn fill(bed: &Bed, large: (usize, usize)) {
     ] {
         bed.put(key, &[("content-type", b"odd/key"), ("x-amz-meta-for", b"a key")], key.as_bytes());
     }
-    let headers: [(&str, &[u8]); 2] = [("content-type", b"application/x-large"), ("x-amz-meta-size", b"large")];
+    let headers: [(&str, &[u8]); 2] =
+        [("content-type", b"application/x-large"), ("x-amz-meta-size", b"large")];
     put_in_parts(bed, LARGE, &headers, large);
     let tags = b"<Tagging><TagSet><Tag><Key>big</Key><Value>yes &amp; no</Value></Tag></TagSet></Tagging>";
     let md5 = base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(tags));
@@ -149,7 +151,7 @@ impl Buckets {
 }
 
 fn user() -> User {
-    let mut user = User::new();
+    let mut user = User::in_memory();
     user.set("PLAKAR_PASSPHRASE", "correct horse battery staple");
     user
 }

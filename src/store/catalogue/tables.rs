@@ -11,8 +11,8 @@
 
 use std::fs::File;
 
-use crate::base::table::{self, PreadFile, Table, TableDigest, TableWriter};
-use crate::base::{At, Id, PathError};
+use crate::base::table::{self, Table, TableDigest, TableWriter};
+use crate::base::{At, Id, PathError, RangeFile};
 use crate::crypto::{MacHasher, MacKey};
 use crate::format::blob::BlobType;
 use crate::format::state::Location;
@@ -107,7 +107,7 @@ type RowSink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Error>;
 /// One sorted table of rows.
 #[derive(Debug)]
 pub(in super::super) struct Tier {
-    table: Table<PreadFile>,
+    table: Table<RangeFile>,
     /// The file's name in the cache folder; `None` for an unlinked file.
     pub(super) name: Option<String>,
 }
@@ -122,7 +122,11 @@ impl Tier {
 
     /// Takes a file just written.
     fn adopt(file: File, name: Option<String>) -> Result<Self, Error> {
-        let file = PreadFile::new(file).map_err(|source| Error::spool("open", source))?;
+        // Mapped: a look-up is then two or three touches of memory instead of as many system calls.
+        let file = file
+            .metadata()
+            .and_then(|metadata| RangeFile::open(file, metadata.len(), true))
+            .map_err(|source| Error::spool("open", source))?;
         Ok(Self { table: Table::open(file).map_err(table_error)?, name })
     }
 

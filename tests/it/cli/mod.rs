@@ -21,6 +21,11 @@ impl User {
         Self { home: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
+    /// The same where writing costs nothing, if there is such a place: a folder in memory.
+    pub(crate) fn in_memory() -> Self {
+        Self { home: memory_dir(), variables: Vec::new() }
+    }
+
     /// Sets an environment variable for the runs that follow.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));
@@ -77,4 +82,9 @@ impl From<Output> for Ran {
             stderr: text(output.stderr),
         }
     }
+}
+
+/// A temporary folder in memory, where the system has that.
+pub(crate) fn memory_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

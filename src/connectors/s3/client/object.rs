@@ -341,7 +341,12 @@ impl Client {
         for (name, value) in url::form_urlencoded::parse(tags) {
             let (Some(name), Some(value)) = (escape(&name), escape(&value)) else {
                 let target = self.target(Some(key));
-                return Err(Failure::new(connector::ErrorKind::Unsupported, "tag", &target, "XML cannot hold them"));
+                return Err(Failure::new(
+                    connector::ErrorKind::Unsupported,
+                    "tag",
+                    &target,
+                    "XML cannot hold them",
+                ));
             };
             let _ = write!(body, "<Tag><Key>{name}</Key><Value>{value}</Value></Tag>");
         }

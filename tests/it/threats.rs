@@ -1,0 +1,403 @@
+//! What hostile storage, a hostile neighbour or a hostile archive may try (FORMAT.md, native profile, threats).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use plakar::base::Id;
+use plakar::connector::Storage;
+use plakar::connectors::fs::FsStore;
+use plakar::connectors::memory::MemoryStore;
+use plakar::connectors::ptar::PtarStore;
+use plakar::format::blob::BlobType;
+use plakar::format::config::{Config, set_sum};
+use plakar::format::ptar::{Layout, STATE_ID, TRAILER_LEN};
+use plakar::format::wrapper::{self, HEADER_LEN, Resource};
+use plakar::snapshot::{SyncOptions, Tally, list, sync};
+use plakar::store::{CheckpointPolicy, CreateOptions, Repository, Writer};
+
+use crate::cli::{Ran, User};
+use crate::damage::{Bench, flip, resources};
+use crate::engine::{assert_clean, assert_restores, kinds, look, noise, reopen};
+
+/// Every file of a store that a writer could have put, locks included.
+fn everything(store: &Path) -> Vec<PathBuf> {
+    let mut all = [resources(store, "packfiles"), resources(store, "states")].concat();
+    all.extend(fs::read_dir(store.join("locks")).into_iter().flatten().map(|file| file.unwrap().path()));
+    all.sort();
+    all
+}
+
+fn back_up(user: &User, store: &str, source: &Path) -> Ran {
+    user.run_args(["at", store, "backup", source.to_str().unwrap()])
+}
+
+#[test]
+fn a_swapped_config_is_refused_and_nothing_is_written() {
+    let bench = Bench::new();
+    let (user, source) = (bench.user(), bench.path("source"));
+    let store = bench.copy(&user);
+    user.ok("at store ls");
+    let genuine = fs::read(store.join("CONFIG")).unwrap();
+    let [native, plaintext] = [0, 1].map(|kind| {
+        let place = user.home().join(format!("other {kind}"));
+        // A weak key derivation and the very passphrase: whoever knows it could do no better.
+        let mut options = kinds()[kind].1.clone();
+        options.passphrase = options.passphrase.map(|_| crate::engine::PASSPHRASE.to_owned().into());
+        Repository::create(&FsStore::new(&place), &options).unwrap();
+        fs::read(place.join("CONFIG")).unwrap()
+    });
+    let before = everything(&store);
+    for (what, config) in [("plaintext", plaintext), ("another key", native)] {
+        fs::write(store.join("CONFIG"), config).unwrap();
+        for ran in [back_up(&user, "store", &source), user.run("at store ls"), user.run("at store check")] {
+            assert_eq!(ran.code, 77, "{what}: {ran:#?}");
+            assert!(ran.stderr.contains("is not the one seen before"), "{what}: {ran:#?}");
+        }
+        assert_eq!(user.run("ptar -plaintext -o x.ptar -k store").code, 77);
+        assert!(!user.home().join("x.ptar").exists());
+        assert_eq!(everything(&store), before, "{what}");
+    }
+    fs::write(store.join("CONFIG"), genuine).unwrap();
+    user.ok("at store ls");
+
+    // What is remembered says that a newer CONFIG was here, or another of this generation.
+    let pins = user.home().join(".local/share/plakar/pins");
+    let pin = fs::read_dir(&pins).unwrap().map(|file| file.unwrap().path());
+    let pin = pin.into_iter().find(|path| path.extension().is_some_and(|end| end == "json")).unwrap();
+    let text = fs::read_to_string(&pin).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (field, value) in [("generation", serde_json::json!(2)), ("config_digest", serde_json::json!("00"))] {
+        let mut changed = json.clone();
+        changed[field] = value;
+        fs::write(&pin, changed.to_string()).unwrap();
+        let ran = back_up(&user, "store", &source);
+        assert!(ran.code == 77 && ran.stderr.contains("rolled back"), "{field}: {ran:#?}");
+        assert_eq!(everything(&store), before, "{field}");
+    }
+    fs::write(&pin, text).unwrap();
+    assert_eq!(back_up(&user, "store", &source).code, 0);
+}
+
+#[test]
+fn a_deleted_state_is_missed() {
+    let bench = Bench::new();
+    let user = bench.user();
+    let store = bench.copy(&user);
+    assert_eq!(user.ok("at store ls").lines().count(), 2);
+    fs::remove_file(resources(&store, "states").last().unwrap()).unwrap();
+    for _ in 0..2 {
+        let ran = user.run("at store ls");
+        assert!(ran.code == 0 && ran.stderr.contains("1 state seen before is gone"), "{ran:#?}");
+        let ran = user.run("at store check");
+        assert!(ran.code == 65 && ran.stdout.contains("it was there before and is gone"), "{ran:#?}");
+    }
+    // A backup warns, too, and does not make it forgotten.
+    let ran = back_up(&user, "store", &bench.path("source"));
+    assert!(ran.code == 0 && ran.stderr.contains("is gone"), "{ran:#?}");
+    assert_eq!(user.run("at store check").code, 65);
+    assert_eq!(user.run("-accept-missing at store check").code, 0);
+    let ran = user.run("at store ls");
+    assert!(ran.code == 0 && ran.stderr.is_empty(), "{ran:#?}");
+}
+
+#[test]
+fn swapped_blobs_never_come_out_as_one_another() {
+    let bench = Bench::new();
+    let user = bench.user();
+    let store = bench.copy(&user);
+    let source = user.home().join("pair");
+    fs::create_dir(&source).unwrap();
+    let [one, two] = [1_u8, 2].map(|number| {
+        let mut bytes = noise(100_000);
+        bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_add(number));
+        fs::write(source.join(format!("file {number}")), &bytes).unwrap();
+        bytes
+    });
+    assert_eq!(back_up(&user, "store", &source).code, 0);
+    let places = {
+        let repository = reopen(Arc::new(FsStore::new(&store)));
+        [one, two].map(|content| {
+            let id = repository.keys().id(&content);
+            repository.catalogue().find_any(BlobType::CHUNK, &id).unwrap()[0]
+        })
+    };
+    assert_eq!(places[0].length, places[1].length);
+    // They may lie in one packfile or in two.
+    let spots = places.map(|place| {
+        let hex = place.packfile.to_hex();
+        let start = usize::try_from(place.offset).unwrap() + HEADER_LEN;
+        (store.join("packfiles").join(&hex[..2]).join(&hex), start..start + place.length as usize)
+    });
+    let copies = spots.clone().map(|(pack, range)| fs::read(pack).unwrap()[range].to_vec());
+    for ((pack, range), copy) in spots.into_iter().zip(copies.into_iter().rev()) {
+        let mut bytes = fs::read(&pack).unwrap();
+        bytes[range].copy_from_slice(&copy);
+        fs::write(&pack, bytes).unwrap();
+    }
+
+    let ran = user.run("at store restore -to out latest");
+    assert!(ran.code == 1 && ran.stderr.contains("file 1") && ran.stderr.contains("file 2"), "{ran:#?}");
+    assert!(!user.home().join("out/file 1").exists() && !user.home().join("out/file 2").exists());
+    assert_ne!(user.run_args(["at", "store", "cat", "latest:file 1"]).code, 0);
+    let ran = user.run("at store check");
+    assert!(ran.code == 65 && ran.stdout.contains("file 1") && ran.stdout.contains("file 2"), "{ran:#?}");
+}
+
+#[test]
+fn states_under_other_names_and_from_other_places_are_refused() {
+    let bench = Bench::new();
+    let archive = fs::read(bench.path("x.ptar")).unwrap();
+    let trailer = archive.last_chunk::<TRAILER_LEN>().unwrap();
+    let layout = Layout::parse(trailer, archive.len() as u64).unwrap();
+    let range = |start: u64, end: u64| usize::try_from(start).unwrap()..usize::try_from(end).unwrap();
+    let foreign = archive[range(layout.state.offset, layout.state.end())].to_vec();
+    for (what, name, rename) in [
+        ("renamed", Id([7; 32]), true),
+        ("the archive's under its own name", STATE_ID, false),
+        ("the archive's under another", Id([8; 32]), false),
+    ] {
+        let user = bench.user();
+        let store = bench.copy(&user);
+        let states = resources(&store, "states");
+        let newest = states.last().unwrap();
+        let bytes = if rename { fs::read(newest).unwrap() } else { foreign.clone() };
+        if rename {
+            fs::remove_file(newest).unwrap();
+        }
+        let hex = name.to_hex();
+        fs::write(store.join("states").join(&hex[..2]).join(&hex), bytes).unwrap();
+        let ran = user.run("at store ls");
+        let lines = if rename { 1 } else { 2 };
+        assert!(ran.code == 0 && ran.stderr.contains(&hex[..8]), "{what}: {ran:#?}");
+        assert_eq!(ran.stdout.lines().count(), lines, "{what}");
+        assert_eq!(user.run("at store check").code, 65, "{what}");
+    }
+    // And the other way round: a state of the store in the archive's place.
+    let user = bench.user();
+    let store = bench.copy(&user);
+    let state = fs::read(resources(&store, "states").last().unwrap()).unwrap();
+    let mut forged = archive[range(0, layout.state.offset)].to_vec();
+    forged.extend_from_slice(&state);
+    let lengths = (layout.config.length, layout.packfile.length, state.len() as u64);
+    forged.extend_from_slice(&Layout::new(lengths.0, lengths.1, lengths.2).encode_trailer());
+    fs::write(user.home().join("forged.ptar"), forged).unwrap();
+    let ran = user.run("at forged.ptar ls");
+    assert!(ran.code == 65 && ran.stderr.contains("is damaged"), "{ran:#?}");
+}
+
+/// Encodes a native CONFIG whose checksum is right and whose MAC cannot be: nobody without the key makes one.
+fn forge(config: &Config) -> Vec<u8> {
+    let mut payload = config.encode_payload();
+    let header = wrapper::header(Resource::Config, Resource::Config.version());
+    let covered = [&header[..], &payload[..payload.len() - 32]].concat();
+    set_sum(&mut payload, blake3::hash(&covered).as_bytes());
+    [&header[..], &payload, &[0; 32]].concat()
+}
+
+#[test]
+fn a_hostile_config_costs_nothing() {
+    let bench = Bench::new();
+    let user = bench.user();
+    let store = bench.copy(&user);
+    let bytes = fs::read(store.join("CONFIG")).unwrap();
+    let genuine = Config::decode_payload(wrapper::split(&bytes, Resource::Config).unwrap().payload).unwrap();
+    type Change = fn(&mut Config);
+    fn kdf(config: &mut Config) -> &mut plakar::format::config::Argon2id {
+        let native = config.encryption.as_mut().unwrap().native.as_mut().unwrap();
+        native.slots[0].kdf.argon2id.as_mut().unwrap()
+    }
+    let changes: [(&str, Change); 12] = [
+        ("m = 4 TiB", |config| kdf(config).memory = u32::MAX),
+        ("t = 2^32", |config| kdf(config).time = u32::MAX),
+        ("t = 0", |config| kdf(config).time = 0),
+        ("p = 255", |config| kdf(config).threads = 255),
+        ("a key of 4 GiB", |config| kdf(config).key_len = u32::MAX),
+        ("ChunkSize 0", |config| config.encryption.as_mut().unwrap().chunk_size = 0),
+        ("ChunkSize -1", |config| config.encryption.as_mut().unwrap().chunk_size = -1),
+        ("ChunkSize 2^62", |config| config.encryption.as_mut().unwrap().chunk_size = 1 << 62),
+        ("a million slots", |config| {
+            let native = config.encryption.as_mut().unwrap().native.as_mut().unwrap();
+            native.slots = vec![native.slots[0].clone(); 1_000_000];
+        }),
+        ("17 slots", |config| {
+            let native = config.encryption.as_mut().unwrap().native.as_mut().unwrap();
+            native.slots = vec![native.slots[0].clone(); 17];
+        }),
+        ("MaxSize < MinSize", |config| (config.chunking.max, config.chunking.min) = (1, 1 << 20)),
+        ("chunks of 4 GiB", |config| config.chunking.max = u32::MAX),
+    ];
+    let limited = |line: &str| {
+        let mut command = Command::new("prlimit");
+        command.args(["--as=1500000000", "--cpu=5", env!("CARGO_BIN_EXE_plakar")]).args(line.split(' '));
+        command.current_dir(user.home()).env_clear().env("HOME", user.home());
+        command.env("PLAKAR_PASSPHRASE", crate::engine::PASSPHRASE).stdin(Stdio::null());
+        Ran::from(command.output().unwrap())
+    };
+    assert_eq!(limited("at store ls").code, 0, "the limits leave room for honest work");
+    for (what, change) in changes {
+        let mut config = genuine.clone();
+        change(&mut config);
+        fs::write(store.join("CONFIG"), forge(&config)).unwrap();
+        // No pin: a user who comes for the first time.
+        let _ = fs::remove_dir_all(user.home().join(".local"));
+        let ran = limited("at store ls");
+        assert!(ran.code == 65 && ran.stderr.contains("CONFIG"), "{what}: {ran:#?}");
+    }
+    let size = fs::OpenOptions::new().write(true).open(store.join("CONFIG")).unwrap();
+    size.set_len(40 << 30).unwrap();
+    let ran = limited("at store ls");
+    assert!(matches!(ran.code, 1 | 65) && !ran.stderr.contains("panicked"), "{ran:#?}");
+}
+
+#[test]
+fn a_hostile_archive_is_refused() {
+    let bench = Bench::new();
+    let user = bench.user();
+    let genuine = fs::read(bench.path("x.ptar")).unwrap();
+    let head = genuine.len() - TRAILER_LEN;
+    let numbers: Vec<u64> =
+        genuine[head..].as_chunks::<8>().0.iter().map(|number| u64::from_le_bytes(*number)).collect();
+    let length = genuine.len() as u64;
+    let mut cases: Vec<(String, Vec<u64>)> = Vec::new();
+    for field in 0..6 {
+        for value in [0, 1, numbers[field] - 1, numbers[field] + 1, length, u64::MAX, u64::MAX - 15, 1 << 63]
+        {
+            let mut changed = numbers.clone();
+            changed[field] = value;
+            if changed != numbers {
+                cases.push((format!("field {field} = {value}"), changed));
+            }
+        }
+    }
+    // Overlapping sections whose lengths add up all the same.
+    cases.push(("overlap".into(), [12, numbers[1], 12, numbers[3], numbers[4], numbers[5]].to_vec()));
+    cases.push(("swapped".into(), [2, 3, 0, 1, 4, 5].map(|field| numbers[field]).to_vec()));
+    for (what, changed) in cases {
+        let mut bytes = genuine.clone();
+        let trailer: Vec<u8> = changed.iter().flat_map(|number| number.to_le_bytes()).collect();
+        bytes[head..].copy_from_slice(&trailer);
+        let path = user.home().join("hostile.ptar");
+        fs::write(&path, bytes).unwrap();
+        let error = PtarStore::open(&path, true).expect_err(&what);
+        assert!(error.to_string().contains("incomplete"), "{what}: {error}");
+    }
+    for extra in [1_usize, 48, 4096] {
+        let path = user.home().join("longer.ptar");
+        fs::write(&path, [&genuine[..], &vec![0; extra]].concat()).unwrap();
+        assert_eq!(user.run("at longer.ptar ls").code, 65, "{extra} bytes appended");
+    }
+}
+
+#[test]
+fn a_poisoned_cache_changes_nothing() {
+    let bench = Bench::new();
+    let user = bench.user();
+    bench.copy(&user);
+    let source = bench.path("source");
+    let listed = user.ok("at store ls -recursive latest");
+    let cache = user.home().join(".cache/plakar/kloset");
+    let stores: Vec<PathBuf> = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(stores.len(), 1);
+    assert_eq!(fs::metadata(&stores[0]).unwrap().permissions().mode() & 0o777, 0o700);
+    for position in [0.0_f64, 0.1, 0.5, 0.9, 1.0] {
+        let files: Vec<PathBuf> =
+            fs::read_dir(&stores[0]).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(files.len() >= 2, "{files:?}");
+        for file in files {
+            let length = fs::metadata(&file).unwrap().len();
+            let at = ((length - 1) as f64 * position) as usize;
+            flip(&file, at);
+        }
+        assert_eq!(user.ok("at store ls -recursive latest"), listed, "{position}");
+    }
+    for file in fs::read_dir(&stores[0]).unwrap() {
+        fs::write(file.unwrap().path(), b"short").unwrap();
+    }
+    assert_eq!(back_up(&user, "store", &source).code, 0);
+    user.ok("at store check");
+    user.ok("at store restore -to out latest");
+    assert_eq!(look(&user.home().join("out")), look(&source));
+    // A folder that others may enter, or that is a link, is not used.
+    let moved = user.home().join("moved");
+    fs::rename(&stores[0], &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &stores[0]).unwrap();
+    let before = look(&moved);
+    assert_eq!(back_up(&user, "store", &source).code, 0);
+    user.ok("at store check");
+    assert_eq!(look(&moved), before, "nothing is written through a link");
+}
+
+#[test]
+fn two_stores_with_one_identity_do_not_mix() {
+    let bench = Bench::new();
+    let user = bench.user();
+    let first = bench.copy(&user);
+    let second = user.home().join("twin");
+    assert!(Command::new("cp").arg("-a").arg(&first).arg(&second).status().unwrap().success());
+    let sources = [1_u8, 2].map(|number| {
+        let source = user.home().join(format!("source {number}"));
+        fs::create_dir(&source).unwrap();
+        let mut bytes = noise(300_000);
+        bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_add(number));
+        fs::write(source.join("own"), &bytes).unwrap();
+        source
+    });
+    // Each store learns what the other has, and is then given the same: it must not think that it is there.
+    for (store, source) in [("store", 0), ("twin", 1), ("twin", 0), ("store", 1), ("store", 0), ("twin", 1)] {
+        assert_eq!(back_up(&user, store, &sources[source]).code, 0);
+        let ran = user.run(&format!("at {store} check"));
+        assert_eq!(ran.code, 0, "{store} {source}: {ran:#?}");
+        let out = user.home().join("out");
+        user.ok(&format!("at {store} restore -to out latest"));
+        assert_eq!(look(&out), look(&sources[source]), "{store} {source}");
+        fs::remove_dir_all(out).unwrap();
+    }
+}
+
+#[test]
+fn a_snapshot_id_stands_for_one_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "genuine").unwrap();
+    let made = |options: &CreateOptions| {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
+        crate::engine::create(storage, options)
+    };
+    let (genuine, target, hostile) = (made(&kinds()[0].1), made(&kinds()[0].1), made(&kinds()[1].1));
+    crate::engine::back_up(&genuine, folder.path());
+    let info = list(&genuine).0[0].clone();
+    let copy =
+        |from: &Repository| sync(from, &target, &list(from).0, &SyncOptions::default(), &Tally::default());
+    assert_eq!(copy(&genuine).unwrap().copied, [info.id]);
+    // The same id, another snapshot.
+    let mut header = info.header.clone();
+    header.name = "evil twin".into();
+    let writer = Writer::open(&hostile, info.id, CheckpointPolicy::default(), None).unwrap();
+    writer.put_header_anew(&header.encode()).unwrap();
+    writer.commit().unwrap();
+    hostile.refresh_after_commit().unwrap();
+    assert_eq!(list(&hostile).0[0].id, info.id);
+    let error = copy(&hostile).unwrap_err();
+    assert!(matches!(error, plakar::store::Error::Collision { id } if id == info.id), "{error}");
+    assert_eq!(list(&target).0.len(), 1);
+    assert_clean(&target);
+    assert_restores(&target, 0, folder.path());
+}
+
+#[test]
+fn a_plaintext_store_seen_for_the_first_time_gets_nothing_secret() {
+    // A passphrase in the environment says that encryption is expected, if not where.
+    let mut user = User::in_memory();
+    fs::create_dir(user.home().join("source")).unwrap();
+    fs::write(user.home().join("source/file"), "secret").unwrap();
+    Repository::create(&FsStore::new(user.home().join("store")), &kinds()[1].1).unwrap();
+    user.set("PLAKAR_PASSPHRASE", "correct horse");
+    let ran = user.run("at store backup source");
+    assert!(ran.code == 77 && ran.stderr.contains("not encrypted"), "{ran:#?}");
+    assert_eq!(everything(&user.home().join("store")), Vec::<PathBuf>::new());
+    // One's own, made and pinned as plaintext, is another matter.
+    user.ok("at own create -plaintext");
+    user.ok("at own backup source");
+}
