@@ -58,8 +58,7 @@ pub(crate) struct Args {
 
 /// Restores.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
-    let mut destination = destination(args, context)?;
-    set_options(&mut destination.options, &args.option, destination.location.kind(), Role::Destination)?;
+    let destination = destination(args, context)?;
     let versions = versions(args, context, &destination)?;
     let repository = stores::open_main(context)?.repository;
     let chosen = match &args.snapshot {
@@ -118,7 +117,13 @@ fn versions(args: &Args, context: &Context, destination: &Place) -> Result<Versi
 /// Finds where to restore to: `-to`, else a new folder named after the time.
 fn destination(args: &Args, context: &Context) -> Result<Place, CommandError> {
     if let Some(to) = &args.to {
-        return context.place(to, Role::Destination);
+        let mut place = context.place(to, Role::Destination)?;
+        let known = place.clone();
+        set_options(&mut place.options, &args.option, &known, Role::Destination)?;
+        return Ok(place);
+    }
+    if !args.option.is_empty() {
+        return Err(CommandError::usage("-o sets an option of what -to names, and there is no -to"));
     }
     let name = context.now.strftime("plakar-%Y-%m-%dT%H%M%S").to_string();
     Ok(Place::bare(Location::fs(name)))
@@ -133,6 +138,10 @@ fn latest(
     destination: &Place,
 ) -> Result<Chosen, CommandError> {
     let chosen = snapshots::choose(context, repository, &[], &args.query)?;
+    if chosen.is_empty() && repository.catalogue().snapshots().is_empty() {
+        return Err(CommandError::failed("the store holds no snapshot yet")
+            .hint("plakar at STORE backup PLACE takes the first"));
+    }
     let mut candidates: Vec<SnapshotInfo> = chosen.into_iter().map(|chosen| chosen.info).collect();
     if distinct(&candidates).len() > 1 {
         // A bucket goes back to a bucket, a folder to a folder.
