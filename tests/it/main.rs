@@ -30,5 +30,6 @@ mod s3_exporter;
 mod s3_faults;
 mod s3_importer;
 mod s3_store;
+mod s3_versions;
 mod s3server;
 mod threats;

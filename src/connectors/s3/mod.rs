@@ -26,7 +26,7 @@ pub mod options;
 mod sse;
 pub mod store;
 
-pub use exporter::{ExportOptions, S3Exporter};
+pub use exporter::{ExistingObject, ExportOptions, S3Exporter};
 pub use importer::{ImportOptions, S3Importer};
 pub use options::Options;
 pub use store::S3Store;

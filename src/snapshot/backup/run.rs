@@ -1,7 +1,7 @@
 //! A run from the scan to the commit.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -228,6 +228,7 @@ impl Run<'_> {
             },
             entropy: self.entropy,
             xattrs: self.options.xattrs,
+            told_missing: Mutex::default(),
         };
         let workers = match self.importer.work() {
             Work::Local => rayon::current_num_threads(),

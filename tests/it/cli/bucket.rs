@@ -120,8 +120,6 @@ fn failures_of_a_server_are_told_apart() {
     {
         assert!(user.run(line).code == 0, "{line}: {:?}", user.run(line));
     }
-    let ran = user.run("at @scw_store backup -ignore x @scw_src");
-    assert!(ran.code == 64 && ran.stderr.contains("not available yet"), "{ran:?}");
 }
 
 #[test]
