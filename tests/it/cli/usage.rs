@@ -61,7 +61,6 @@ fn what_is_not_there_yet_says_so() {
     }
     for line in [
         "backup -retrieve .",
-        "restore -as-of 2025-01-01",
         "ls -per-day=3",
         "-trace all ls",
         "cat -highlight a:b",
