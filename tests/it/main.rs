@@ -31,4 +31,5 @@ mod s3_faults;
 mod s3_importer;
 mod s3_store;
 mod s3server;
+mod seeds;
 mod threats;
