@@ -116,8 +116,8 @@ impl Reader {
     /// Puts in what the reader has to put in.
     fn fill(&mut self, command: &str) -> String {
         let bucket = |name: &str| match name {
-            name if name.contains("store") => "kloset",
             name if name.contains("dst") || name.contains("restore") => "target",
+            name if name.contains("store") => "kloset",
             _ => "source",
         };
         let authority = self.server.authority();
