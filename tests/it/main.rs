@@ -25,6 +25,8 @@ mod main_job;
 mod memory;
 mod reader;
 mod s3_bed;
+mod s3_connection;
+mod s3_credentials;
 mod s3_engine;
 mod s3_exporter;
 mod s3_faults;
