@@ -8,6 +8,7 @@ use super::fs::Existing;
 use super::location::{Kind, Location, Role};
 use super::options::{Options, for_connector};
 use super::{fs, http, ptar, s3};
+use crate::base::Cancel;
 use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
 
 /// What opening needs to know besides the location and its options.
@@ -17,6 +18,10 @@ pub struct Limits {
     pub concurrency: Option<usize>,
     /// Whether local files may not be read through memory maps.
     pub no_mmap: bool,
+    /// The memory of the run, in bytes; connectors take an eighth at most. `None` lets the connector choose.
+    pub memory: Option<u64>,
+    /// Ends what waits for a server.
+    pub cancel: Cancel,
 }
 
 /// What is read of a source.
@@ -178,7 +183,12 @@ fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Optio
         map.entry("concurrency".into()).or_insert_with(|| concurrency.to_string());
     }
     let map = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    s3::Options::parse(url, map, &|name| std::env::var(name).ok())
+    let mut options = s3::Options::parse(url, map, &|name| std::env::var(name).ok())?;
+    options.cancel = limits.cancel.clone();
+    if let Some(memory) = limits.memory {
+        options.tuning.read_ahead = options.tuning.read_ahead.min(memory / 8);
+    }
+    Ok(options)
 }
 
 /// Makes a path independent of the current folder: what is remembered of a store is remembered under its path.

@@ -303,7 +303,7 @@ impl Wish {
         let mut headers = self.headers.clone();
         headers.extend(self.class.clone().map(|class| ("x-amz-storage-class".into(), class)));
         headers.extend(self.tags.clone().map(|tags| (TAGGING.into(), tags)));
-        Put { headers }
+        Put { headers, ..Put::default() }
     }
 
     /// Gives up what a failure can be blamed on; returns what that was.

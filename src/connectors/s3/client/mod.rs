@@ -6,11 +6,14 @@
 //! [`crate::connector::Error`] where it leaves the connector.
 
 mod agent;
+mod body;
 mod failure;
 mod gate;
+mod last_words;
 mod list;
 mod multipart;
 mod object;
+mod pace;
 mod retry;
 mod send;
 mod sign;

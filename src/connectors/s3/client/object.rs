@@ -69,6 +69,8 @@ impl Rewind for FileRange<'_> {
 pub(in super::super) struct Put {
     /// System headers, `x-amz-meta-*`, class, tags; names in lower case.
     pub(in super::super) headers: Vec<(String, Vec<u8>)>,
+    /// Whether it is sent even when everything is to end.
+    pub(in super::super) at_the_end: bool,
 }
 
 /// What became of a PUT.
@@ -234,6 +236,7 @@ impl Client {
     ) -> Result<Stored> {
         let mut request = Request::new("put", Method::Put, Some(key));
         request.headers.clone_from(&put.headers);
+        request.cleans_up = put.at_the_end;
         match condition {
             Condition::Always => {}
             Condition::IfAbsent => request = request.header("if-none-match", "*"),
@@ -303,9 +306,11 @@ impl Client {
         }))
     }
 
-    /// Deletes an object; one that is gone is not an error.
-    pub(in super::super) fn delete(&self, key: &[u8]) -> Result<()> {
-        let request = Request::new("delete", Method::Delete, Some(key));
+    /// Deletes an object; one that is gone is not an error. `at_the_end` says that this takes back what would stay
+    /// behind, so that it is tried even when everything is to end.
+    pub(in super::super) fn delete(&self, key: &[u8], at_the_end: bool) -> Result<()> {
+        let mut request = Request::new("delete", Method::Delete, Some(key));
+        request.cleans_up = at_the_end;
         match self.run(&request, Payload::None, &mut |_| Ok(())) {
             Err(failure) if failure.status == 404 && !failure.is_no_bucket() => Ok(()),
             result => result,
