@@ -239,7 +239,7 @@ impl Storage for S3Store {
             consume(&[]);
             return Ok(());
         }
-        consume(&self.client.get_range(&key, offset, length)?);
+        consume(&self.client.get_range(&key, offset, length, None)?);
         Ok(())
     }
 

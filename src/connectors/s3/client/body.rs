@@ -38,7 +38,16 @@ impl Read for Body {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let n = inner.read(buffer)?;
+        let n = match inner.read(buffer) {
+            Ok(n) => n,
+            Err(error) => {
+                // What broke gives its place up at once: whoever reads on needs it.
+                if error.kind() != io::ErrorKind::Interrupted {
+                    (self.inner, self.permit) = (None, None);
+                }
+                return Err(error);
+            }
+        };
         if let Some(permit) = &mut self.permit {
             permit.moved(n as u64);
         }

@@ -197,15 +197,25 @@ impl Client {
         })
     }
 
-    /// Reads exactly `length` bytes from `offset` on.
-    pub(in super::super) fn get_range(&self, key: &[u8], offset: u64, length: usize) -> Result<Vec<u8>> {
+    /// Reads exactly `length` bytes from `offset` on; of one version only, where its ETag is given.
+    pub(in super::super) fn get_range(
+        &self,
+        key: &[u8],
+        offset: u64,
+        length: usize,
+        version: Option<&str>,
+    ) -> Result<Vec<u8>> {
         let target = self.target(Some(key));
         let end = offset
             .checked_add(length as u64)
             .ok_or_else(|| Failure::protocol("get", &target, "the range is past every end"))?;
         let range = Some((offset, end));
-        self.run(&self.get_request(key, range, None), Payload::None, &mut |response| {
+        self.run(&self.get_request(key, range, version), Payload::None, &mut |response| {
             let mut download = download(response, range, &target)?;
+            // A server that does not know the condition answers with what it has.
+            if version.is_some_and(|version| version != download.etag()) {
+                return Err(replaced(&target));
+            }
             let mut out = vec![0; length];
             download.body.read_exact(&mut out).map_err(|e| broken("get", &target, &e))?;
             Ok(out)
@@ -429,6 +439,14 @@ fn download(response: Response, range: Option<(u64, u64)>, target: &str) -> Resu
         return Err(wrong("a part was answered where the whole was asked for"));
     }
     Ok(Download { headers: response.headers, length, body: Box::new(response.body) })
+}
+
+/// The failure of a condition that the server did not look at.
+fn replaced(target: &str) -> Box<Failure> {
+    let message = "there is another version now";
+    let mut failure = Failure::new(connector::ErrorKind::Changed, "get", target, message);
+    failure.status = 412;
+    failure
 }
 
 /// A content that is hashed as it passes; every start begins a new hash.

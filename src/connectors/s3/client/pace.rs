@@ -131,11 +131,8 @@ impl Pace {
     fn grow(&mut self, rate: f64) {
         let from = self.limit;
         self.limit = (from + from.div_ceil(2)).min(self.most);
-        self.phase = if self.limit == from {
-            Phase::Holding(HOLD)
-        } else {
-            Phase::Growing { from, before: rate }
-        };
+        self.phase =
+            if self.limit == from { Phase::Holding(HOLD) } else { Phase::Growing { from, before: rate } };
     }
 }
 

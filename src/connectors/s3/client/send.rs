@@ -13,8 +13,8 @@ use ureq::{Agent, SendBody};
 use super::super::location::Endpoint;
 use super::super::options::Options;
 use super::agent;
-use super::failure::{Again, Answer, Failure, Result, classify, printable};
 use super::body::Body;
+use super::failure::{Again, Answer, Failure, Result, classify, printable};
 use super::gate::{Gate, Permit};
 use super::last_words::{LastWords, Watch};
 use super::pace::Pace;
@@ -175,8 +175,7 @@ impl Client {
         let agent = agent::build(&options)?;
         let aim = Aim { region: options.region.clone(), endpoint: options.location.endpoint.clone() };
         let tuning = &options.tuning;
-        let pace =
-            if tuning.adaptive { Pace::adaptive(tuning.workers) } else { Pace::fixed(tuning.workers) };
+        let pace = if tuning.adaptive { Pace::adaptive(tuning.workers) } else { Pace::fixed(tuning.workers) };
         let watch = Watch::start(&options.cancel, &agent);
         Ok(Self {
             gate: Gate::new(pace),
@@ -287,8 +286,10 @@ impl Client {
         for _ in 0..2 {
             let Some(agent) = words.agent() else { break };
             let sent = self.send(agent, request, payload, target);
-            result = sent.and_then(|answer| self.judge(request, target, answer, None)).and_then(&mut *consume);
-            if result.as_ref().is_ok() || result.as_ref().is_err_and(|failure| failure.again == Again::Never) {
+            result =
+                sent.and_then(|answer| self.judge(request, target, answer, None)).and_then(&mut *consume);
+            if result.as_ref().is_ok() || result.as_ref().is_err_and(|failure| failure.again == Again::Never)
+            {
                 break;
             }
         }
