@@ -166,6 +166,10 @@ impl S3Exporter {
         let Err(mut failure) = result else { return Ok(()) };
         if let Err(left) = self.client.abort_upload(key, &upload) {
             failure.message = format!("{}; the parts sent so far are left behind: {left}", failure.message);
+            if failure.kind == ErrorKind::Cancelled {
+                // It has to be said, and a failure of this kind is not.
+                failure.kind = left.kind;
+            }
         }
         Err(failure)
     }
