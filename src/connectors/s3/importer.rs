@@ -7,16 +7,19 @@
 //!
 //! **One version.** A content is read with `If-Match`. If the object is replaced between the listing and the GET,
 //! the newer version is read instead, once, and its own ETag recorded; if it is replaced while it is read, the
-//! content fails with `Changed`. A connection that breaks is resumed where it broke, on the same version.
+//! content fails with `Changed`. A connection that breaks is resumed where it broke, on the same version. A large
+//! object is read by ranges, several at a time (see `ahead`).
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::ahead::{self, Ahead};
 use super::client::{Client, Download, Failure, Listed};
 use super::metadata;
 use super::names::path_of;
 use super::options::Options;
+use crate::base::budget::Budget;
 use crate::base::{RawString, Timestamp};
 use crate::connector::{
     Change, Content, ContentInfo, Error, ErrorKind, Importer, Record, Result, SourceInfo, Work,
@@ -34,12 +37,15 @@ const MAX_STALLS: u32 = 3;
 #[derive(Debug)]
 pub struct S3Importer {
     client: Arc<Client>,
+    /// Memory for what is read ahead.
+    memory: Budget,
 }
 
 impl S3Importer {
     /// Makes the connector; no request is sent yet.
     pub fn new(options: Options) -> Result<Self> {
-        Ok(Self { client: Arc::new(Client::new(options)?) })
+        let memory = Budget::new(options.tuning.read_ahead);
+        Ok(Self { client: Arc::new(Client::new(options)?), memory })
     }
 
     fn prefix(&self) -> &str {
@@ -154,21 +160,33 @@ impl Importer for S3Importer {
         let key = record.locator.clone();
         let listed =
             metadata::get(&record.metadata, metadata::ETAG).and_then(|etag| std::str::from_utf8(etag).ok());
-        let first = match self.client.get(&key, None, listed) {
+        let size =
+            metadata::get(&record.metadata, metadata::SIZE).and_then(|size| std::str::from_utf8(size).ok());
+        let size: u64 = size.and_then(|size| size.parse().ok()).unwrap_or(0);
+        let is_one = listed.is_some_and(|etag| !etag.is_empty());
+        let range = (is_one && size >= ahead::LARGE).then(|| (0, ahead::step(&self.memory)));
+        let first = match self.client.get(&key, range, listed) {
             // Replaced since it was listed: the version there now is as good, if it is read as one.
-            Err(failure) if failure.status == 412 => (self.client.get(&key, None, None)?, true),
+            Err(failure) if matches!(failure.status, 412 | 416) => (self.client.get(&key, None, None)?, true),
             result => (result?, false),
         };
         let (download, newer) = first;
+        let (etag, end) = (download.etag(), download.length);
+        let length = if range.is_some() && !newer { size } else { end };
+        let ahead =
+            (end < length).then(|| Ahead::start(&self.client, &key, &etag, (end, length), &self.memory));
+        let client = Arc::clone(&self.client);
         Ok(Box::new(ObjectContent {
-            client: Arc::clone(&self.client),
-            etag: download.etag(),
-            length: download.length,
+            client,
+            etag,
+            length,
             key,
             download,
             newer,
             at: 0,
+            end,
             stalls: 0,
+            ahead,
         }))
     }
 
@@ -197,7 +215,11 @@ struct ObjectContent {
     /// Whether this is a newer version than the listed one.
     newer: bool,
     at: u64,
+    /// Where the body at hand ends: at the end, or where the next range begins.
+    end: u64,
     stalls: u32,
+    /// The ranges behind the body at hand.
+    ahead: Option<Ahead>,
 }
 
 impl ObjectContent {
@@ -215,12 +237,26 @@ impl ObjectContent {
                 error.detail(format!("the body ended after {} of {} bytes: {cause}", self.at, self.length))
             );
         }
-        match self.client.get(&self.key, Some((self.at, self.length)), Some(&self.etag)) {
+        match self.client.get(&self.key, Some((self.at, self.end)), Some(&self.etag)) {
             Ok(download) if download.etag() == self.etag => {
                 self.download.body = download.body;
                 Ok(())
             }
             Ok(_) => Err(self.changed()),
+            Err(failure) if matches!(failure.status, 404 | 412 | 416) => Err(self.changed()),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Goes on with the next range.
+    fn next_range(&mut self) -> Result<()> {
+        let Some(ahead) = &mut self.ahead else { return Err(self.changed()) };
+        match ahead.next() {
+            Ok(fetched) => {
+                self.end += fetched.length();
+                self.download.body = Box::new(fetched);
+                Ok(())
+            }
             Err(failure) if matches!(failure.status, 404 | 412 | 416) => Err(self.changed()),
             Err(failure) => Err(failure.into()),
         }
@@ -254,6 +290,9 @@ impl Read for ObjectContent {
             return Ok(0);
         }
         while self.at < self.length {
+            if self.at == self.end {
+                self.next_range().map_err(io::Error::other)?;
+            }
             let cause = match self.download.body.read(buffer) {
                 Ok(0) => "the connection was closed".to_owned(),
                 Ok(n) => {

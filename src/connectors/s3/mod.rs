@@ -15,6 +15,7 @@
 //! a secret never leave [`client`]; and an answer is believed only as far as it was checked (its length, its root
 //! element, its status).
 
+mod ahead;
 pub mod client;
 pub mod credentials;
 pub mod exporter;

@@ -42,8 +42,13 @@ pub const KNOWN: [&str; 24] = [
 /// Time limits, retries and parallelism. No option of the command line but `concurrency` sets them; tests do.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// Threads that wait for answers, and connections kept open.
+    /// Threads that wait for answers, and the most requests in flight.
     pub workers: usize,
+    /// Whether the number of requests in flight is found out, up to `workers`; else it is `workers`, less only while
+    /// the server says that this is too much.
+    pub adaptive: bool,
+    /// Memory for parts of large objects that are read ahead, in bytes.
+    pub read_ahead: u64,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long one read or one write may make no progress.
@@ -65,7 +70,9 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            workers: 16,
+            workers: 64,
+            adaptive: true,
+            read_ahead: 32 << 20,
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_mins(1),
             attempts: 9,
@@ -176,6 +183,7 @@ impl Options {
             let workers = text.parse().ok().filter(|n| (1..=1024).contains(n));
             tuning.workers =
                 workers.ok_or_else(|| invalid(format!("concurrency is 1 to 1024, not {text}")))?;
+            tuning.adaptive = false;
         }
         Ok(Self {
             proxy: proxy_for(use_tls, &place.endpoint, &env),

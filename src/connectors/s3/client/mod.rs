@@ -7,11 +7,14 @@
 
 mod advice;
 mod agent;
+mod body;
 mod failure;
 mod gate;
+mod last_words;
 mod list;
 mod multipart;
 mod object;
+mod pace;
 mod retry;
 mod send;
 mod sign;
