@@ -239,6 +239,10 @@ impl S3Exporter {
         let Err(mut failure) = result else { return Ok(()) };
         if let Err(left) = self.client.abort_upload(key, &upload) {
             failure.message = format!("{}; the parts sent so far are left behind: {left}", failure.message);
+            if failure.kind == ErrorKind::Cancelled {
+                // It has to be said, and a failure of this kind is not.
+                failure.kind = left.kind;
+            }
         }
         Err(failure)
     }
@@ -293,7 +297,7 @@ impl S3Exporter {
         }
         self.check_versions()?;
         match self.key_of(item) {
-            Ok(key) => self.client.delete(&key)?,
+            Ok(key) => self.client.delete(&key, false)?,
             Err(outcome) => return Ok(outcome),
         }
         Ok(Outcome::Restored)
@@ -416,7 +420,7 @@ impl Wish {
         headers.extend(self.class.clone().map(|class| ("x-amz-storage-class".into(), class)));
         headers.extend(self.encryption.iter().cloned());
         headers.extend(self.tags.clone().map(|tags| (TAGGING.into(), tags)));
-        Put { headers }
+        Put { headers, ..Put::default() }
     }
 
     /// Gives up what a failure can be blamed on; returns what that was.

@@ -7,7 +7,8 @@
 //!
 //! **One version.** A content is read with `If-Match`. If the object is replaced between the listing and the GET,
 //! the newer version is read instead, once, and its own ETag recorded; if it is replaced while it is read, the
-//! content fails with `Changed`. A connection that breaks is resumed where it broke, on the same version.
+//! content fails with `Changed`. A connection that breaks is resumed where it broke, on the same version. A large
+//! object is read by ranges, several at a time (see `ahead`). Where old versions are read, each is named in its GET.
 
 mod aspects;
 mod facts;
@@ -23,10 +24,12 @@ use std::sync::Arc;
 
 use ignore::gitignore::Gitignore;
 
+use super::ahead::{self, Ahead};
 use super::client::{Client, Download, Failure};
 use super::metadata;
 use super::names::{path_of, version_path};
 use super::options::Options;
+use crate::base::budget::Budget;
 use crate::base::{RawString, Timestamp};
 use crate::connector::{
     Change, Content, ContentInfo, Error, ErrorKind, Importer, Metadata, Record, Result, SourceInfo, Work,
@@ -54,6 +57,8 @@ pub struct ImportOptions {
 #[derive(Debug)]
 pub struct S3Importer {
     client: Arc<Client>,
+    /// Memory for what is read ahead.
+    memory: Budget,
     excludes: Option<Gitignore>,
     recheck: bool,
 }
@@ -66,8 +71,9 @@ impl S3Importer {
 
     /// Makes the connector for a part of the bucket; no request is sent yet. Fails on patterns that are not valid.
     pub fn with(options: Options, import: &ImportOptions) -> Result<Self> {
+        let memory = Budget::new(options.tuning.read_ahead);
         let client = Arc::new(Client::new(options)?);
-        let mut importer = Self { client, excludes: None, recheck: import.recheck };
+        let mut importer = Self { client, memory, excludes: None, recheck: import.recheck };
         let root = importer.root();
         let root = Path::new(OsStr::from_bytes(&root));
         importer.excludes = patterns::compile(root, &import.ignore_files, &import.excludes)?;
@@ -249,23 +255,34 @@ impl Importer for S3Importer {
 
     fn open(&self, record: &Record) -> Result<Box<dyn Content>> {
         let listed = text(record, metadata::ETAG);
-        let (download, newer) = match self.get(record, None, listed) {
+        let size: u64 = text(record, metadata::SIZE).and_then(|size| size.parse().ok()).unwrap_or(0);
+        let is_one = listed.is_some_and(|etag| !etag.is_empty());
+        let version = version_of(record).filter(|_| self.client.options().versions);
+        let by_ranges = is_one && version.is_none() && size >= ahead::LARGE;
+        let range = by_ranges.then(|| (0, ahead::step(&self.memory)));
+        let (download, newer) = match self.get(record, range, listed) {
             // Replaced since it was listed: the version there now is as good, if it is read as one.
-            Err(failure) if failure.status == 412 => (self.get(record, None, None), true),
+            Err(failure) if matches!(failure.status, 412 | 416) => (self.get(record, None, None), true),
             result => (result, false),
         };
         let download = download.map_err(|failure| archived(failure, record))?;
-        let version = version_of(record).filter(|_| self.client.options().versions);
+        let (etag, end) = (download.etag(), download.length);
+        let length = if range.is_some() && !newer { size } else { end };
+        let key = record.locator.clone();
+        let ahead =
+            (end < length).then(|| Ahead::start(&self.client, &key, &etag, (end, length), &self.memory));
         Ok(Box::new(ObjectContent {
             client: Arc::clone(&self.client),
-            etag: download.etag(),
-            length: download.length,
-            key: record.locator.clone(),
+            etag,
+            length,
+            key,
             version: version.map(str::to_owned),
             download,
             newer,
             at: 0,
+            end,
             stalls: 0,
+            ahead,
         }))
     }
 
@@ -298,7 +315,11 @@ struct ObjectContent {
     /// Whether this is a newer version than the listed one.
     newer: bool,
     at: u64,
+    /// Where the body at hand ends: at the end, or where the next range begins.
+    end: u64,
     stalls: u32,
+    /// The ranges behind the body at hand.
+    ahead: Option<Ahead>,
 }
 
 impl ObjectContent {
@@ -316,7 +337,7 @@ impl ObjectContent {
                 error.detail(format!("the body ended after {} of {} bytes: {cause}", self.at, self.length))
             );
         }
-        let (range, etag) = (Some((self.at, self.length)), Some(self.etag.as_str()));
+        let (range, etag) = (Some((self.at, self.end)), Some(self.etag.as_str()));
         let again = match &self.version {
             Some(version) => self.client.get_version(&self.key, version, range, etag),
             None => self.client.get(&self.key, range, etag),
@@ -331,6 +352,20 @@ impl ObjectContent {
             Err(failure) => Err(failure.into()),
         }
     }
+
+    /// Goes on with the next range.
+    fn next_range(&mut self) -> Result<()> {
+        let Some(ahead) = &mut self.ahead else { return Err(self.changed()) };
+        match ahead.next() {
+            Ok(fetched) => {
+                self.end += fetched.length();
+                self.download.body = Box::new(fetched);
+                Ok(())
+            }
+            Err(failure) if matches!(failure.status, 404 | 412 | 416) => Err(self.changed()),
+            Err(failure) => Err(failure.into()),
+        }
+    }
 }
 
 impl Read for ObjectContent {
@@ -339,6 +374,9 @@ impl Read for ObjectContent {
             return Ok(0);
         }
         while self.at < self.length {
+            if self.at == self.end {
+                self.next_range().map_err(io::Error::other)?;
+            }
             let cause = match self.download.body.read(buffer) {
                 Ok(0) => "the connection was closed".to_owned(),
                 Ok(n) => {

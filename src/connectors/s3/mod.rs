@@ -15,6 +15,7 @@
 //! a secret never leave [`client`]; and an answer is believed only as far as it was checked (its length, its root
 //! element, its status).
 
+mod ahead;
 pub mod client;
 pub mod credentials;
 pub mod exporter;
@@ -24,6 +25,7 @@ mod metadata;
 mod names;
 pub mod options;
 mod sse;
+mod storage_class;
 pub mod store;
 
 pub use exporter::{ExistingObject, ExportOptions, S3Exporter};

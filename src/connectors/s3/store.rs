@@ -69,7 +69,8 @@ impl S3Store {
     fn put_headers(&self, bulk: bool) -> Put {
         let class = self.client.options().storage_class.as_deref();
         let class = class.filter(|class| *class != "STANDARD" && (bulk || !is_cold(class)));
-        Put { headers: class.map(|class| ("x-amz-storage-class".into(), class.into())).into_iter().collect() }
+        let headers = class.map(|class| ("x-amz-storage-class".into(), class.into())).into_iter().collect();
+        Put { headers, ..Put::default() }
     }
 
     /// Puts an object that must not be there yet. Returns false where it is there.
@@ -126,7 +127,7 @@ impl S3Store {
             _ => false,
         };
         // Where nothing may be deleted the probe stays: five bytes that no one reads.
-        let _ = self.client.delete(&key);
+        let _ = self.client.delete(&key, true);
         Ok(refused)
     }
 
@@ -238,7 +239,7 @@ impl Storage for S3Store {
             consume(&[]);
             return Ok(());
         }
-        consume(&self.client.get_range(&key, offset, length)?);
+        consume(&self.client.get_range(&key, offset, length, None)?);
         Ok(())
     }
 
@@ -248,7 +249,9 @@ impl Storage for S3Store {
 
     fn put(&self, kind: Kind, id: Id, body: Body<'_>) -> Result<()> {
         let key = self.key_of(kind, id);
-        let headers = self.put_headers(kind == Kind::Packfile);
+        // A lock that may not be deleted is released by overwriting it, even when everything is to end.
+        let at_the_end = kind == Kind::Lock;
+        let headers = Put { at_the_end, ..self.put_headers(kind == Kind::Packfile) };
         let file;
         let source = match body {
             Body::Bytes(bytes) => Source::Bytes(bytes),
@@ -267,7 +270,7 @@ impl Storage for S3Store {
     }
 
     fn delete(&self, kind: Kind, id: Id) -> Result<()> {
-        Ok(self.client.delete(&self.key_of(kind, id))?)
+        Ok(self.client.delete(&self.key_of(kind, id), kind == Kind::Lock)?)
     }
 
     fn is_remote(&self) -> bool {

@@ -7,7 +7,7 @@ use crossbeam_channel::Receiver;
 
 use crate::base::{Cancel, Id, RawString};
 use crate::codec::content_type;
-use crate::connector::{Content, ContentInfo, ErrorKind, Importer, Record, Xattr};
+use crate::connector::{self, Content, ContentInfo, ErrorKind, Importer, Record, Xattr};
 use crate::format::blob::BlobType;
 use crate::format::entry::{CustomMetadata, Entry, FileInfo, marked_device};
 use crate::format::object::Object;
@@ -18,8 +18,11 @@ use crate::store::{Error, Repository, Session};
 
 use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, message_of};
 use super::super::vfs::build::{Facts, VfsBuilder};
-use super::content::{Budgets, ContentError, ContentWriter, put_object, put_value};
+use super::content::{Budgets, ContentError, ContentWriter, StoredContent, put_object, put_value};
 use super::previous::Joined;
+
+/// How often a content is read that is replaced while it is.
+const READS: u32 = 3;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -156,23 +159,17 @@ impl Worker<'_> {
     /// Reads and stores a content; `None` when the source failed, which is reported.
     fn read(&mut self, record: &Record, info: FileInfo) -> Result<Option<Entry>, Error> {
         let shared = self.shared;
-        let mut opened = match shared.importer.open(record) {
-            Ok(opened) => opened,
-            Err(error) => {
-                shared.problem(&record.path, Severity::Error, message_of(&error))?;
-                return Ok(None);
-            }
-        };
-        let hint = opened.size_hint();
-        let counted = |bytes| shared.monitor.count(Counter::Bytes, bytes);
-        let stored = match self.content.store(&mut Reader(opened.as_mut(), shared.cancel), hint, &counted) {
-            Ok(stored) => stored,
-            Err(ContentError::Store(error)) => return Err(error),
-            Err(ContentError::Source(_)) if shared.cancel.is_cancelled() => return Err(Error::Cancelled),
-            Err(ContentError::Source(error)) => {
-                let error = ContentError::describe(error, &record.path);
-                shared.problem(&record.path, Severity::Error, message_of(&error))?;
-                return Ok(None);
+        let mut left = READS;
+        let (opened, stored) = loop {
+            left -= 1;
+            match self.read_once(record, &info)? {
+                Ok(read) => break read,
+                // Replaced while it was read: the version there now is read from its start.
+                Err(error) if error.kind == ErrorKind::Changed && left > 0 => {}
+                Err(error) => {
+                    shared.problem(&record.path, Severity::Error, message_of(&error))?;
+                    return Ok(None);
+                }
             }
         };
         let told = self.told(record, opened)?;
@@ -188,6 +185,32 @@ impl Worker<'_> {
         entry.chunks = stored.chunks.len() as u64;
         merge(&mut entry.metadata, told.metadata);
         Ok(Some(entry))
+    }
+
+    /// Reads a content from its start to its end. The memory is set aside first: whoever waits for it must not hold
+    /// an answer of the source meanwhile.
+    #[expect(clippy::type_complexity, reason = "two kinds of failure: the store's, and that of one path")]
+    fn read_once(
+        &mut self,
+        record: &Record,
+        info: &FileInfo,
+    ) -> Result<Result<(Box<dyn Content>, StoredContent), connector::Error>, Error> {
+        let shared = self.shared;
+        let memory = self.content.reserve(u64::try_from(info.size).ok());
+        let mut opened = match shared.importer.open(record) {
+            Ok(opened) => opened,
+            Err(_) if shared.cancel.is_cancelled() => return Err(Error::Cancelled),
+            Err(error) => return Ok(Err(error)),
+        };
+        let hint = opened.size_hint();
+        let counted = |bytes| shared.monitor.count(Counter::Bytes, bytes);
+        let mut reader = Reader(opened.as_mut(), shared.cancel);
+        match self.content.store(memory, &mut reader, hint, &counted) {
+            Ok(stored) => Ok(Ok((opened, stored))),
+            Err(ContentError::Store(error)) => Err(error),
+            Err(ContentError::Source(_)) if shared.cancel.is_cancelled() => Err(Error::Cancelled),
+            Err(ContentError::Source(error)) => Ok(Err(ContentError::describe(error, &record.path))),
+        }
     }
 
     /// Ends the reading of a content. One that changed meanwhile is kept as it was read, and reported.

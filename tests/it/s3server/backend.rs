@@ -33,6 +33,8 @@ pub(crate) struct Object {
     pub(crate) retention: Option<(String, String)>,
     /// Whether there is a legal hold.
     pub(crate) hold: bool,
+    /// The digest of the customer's key it is encrypted under (SSE-C), where it is.
+    pub(crate) sse: Option<String>,
 }
 
 impl Object {

@@ -19,13 +19,13 @@ mod wire;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use access::Key;
 use backend::Backend;
 pub(crate) use backend::Object;
-pub(crate) use fault::{Action, Counters, Fault};
+pub(crate) use fault::{Action, Counters, Fault, Seen};
 pub(crate) use wire::{elements, percent_decode, percent_encode, unescape};
 
 /// The access key every server starts with.
@@ -95,6 +95,8 @@ struct Shared {
     faults: Mutex<Vec<Fault>>,
     counters: Mutex<Counters>,
     connections: Mutex<HashMap<u64, TcpStream>>,
+    /// Requests in the server now.
+    at_once: AtomicU64,
     stopping: AtomicBool,
 }
 
@@ -124,6 +126,7 @@ impl S3Server {
             faults: Mutex::default(),
             counters: Mutex::default(),
             connections: Mutex::default(),
+            at_once: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         });
         let accept = std::thread::spawn({

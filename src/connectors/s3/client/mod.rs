@@ -6,13 +6,17 @@
 //! [`crate::connector::Error`] where it leaves the connector.
 
 mod acl;
+mod advice;
 mod agent;
+mod body;
 mod bucket;
 mod failure;
 mod gate;
+mod last_words;
 mod list;
 mod multipart;
 mod object;
+mod pace;
 mod retention;
 mod retry;
 mod send;
@@ -21,11 +25,14 @@ mod versions;
 mod xml;
 
 pub(super) use acl::{Acl, Grantee};
-pub(super) use failure::{Failure, Result};
+pub(super) use agent::{explain, names_agent, roots};
+pub(super) use failure::{Failure, Result, printable};
 pub(super) use list::Listed;
 pub(super) use multipart::{Part, PartSizes};
 pub(super) use object::{Condition, Download, FileRange, Put, Source, etag};
 pub(super) use retention::Retention;
 pub use send::Client;
 pub(super) use send::Rewind;
+pub(super) use sign::sign_post;
 pub(super) use versions::Version;
+pub(super) use xml::Element;

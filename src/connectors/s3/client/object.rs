@@ -69,6 +69,8 @@ impl Rewind for FileRange<'_> {
 pub(in super::super) struct Put {
     /// System headers, `x-amz-meta-*`, class, tags; names in lower case.
     pub(in super::super) headers: Vec<(String, Vec<u8>)>,
+    /// Whether it is sent even when everything is to end.
+    pub(in super::super) at_the_end: bool,
 }
 
 /// What became of a PUT.
@@ -197,15 +199,25 @@ impl Client {
         })
     }
 
-    /// Reads exactly `length` bytes from `offset` on.
-    pub(in super::super) fn get_range(&self, key: &[u8], offset: u64, length: usize) -> Result<Vec<u8>> {
+    /// Reads exactly `length` bytes from `offset` on; of one version only, where its ETag is given.
+    pub(in super::super) fn get_range(
+        &self,
+        key: &[u8],
+        offset: u64,
+        length: usize,
+        version: Option<&str>,
+    ) -> Result<Vec<u8>> {
         let target = self.target(Some(key));
         let end = offset
             .checked_add(length as u64)
             .ok_or_else(|| Failure::protocol("get", &target, "the range is past every end"))?;
         let range = Some((offset, end));
-        self.run(&self.get_request(key, range, None), Payload::None, &mut |response| {
+        self.run(&self.get_request(key, range, version), Payload::None, &mut |response| {
             let mut download = download(response, range, &target)?;
+            // A server that does not know the condition answers with what it has.
+            if version.is_some_and(|version| version != download.etag()) {
+                return Err(replaced(&target));
+            }
             let mut out = vec![0; length];
             download.body.read_exact(&mut out).map_err(|e| broken("get", &target, &e))?;
             Ok(out)
@@ -236,6 +248,7 @@ impl Client {
     ) -> Result<Stored> {
         let mut request = Request::new("put", Method::Put, Some(key));
         request.headers.clone_from(&put.headers);
+        request.cleans_up = put.at_the_end;
         match condition {
             Condition::Always => {}
             Condition::IfAbsent => request = request.header("if-none-match", "*"),
@@ -305,9 +318,11 @@ impl Client {
         }))
     }
 
-    /// Deletes an object; one that is gone is not an error.
-    pub(in super::super) fn delete(&self, key: &[u8]) -> Result<()> {
-        let request = Request::new("delete", Method::Delete, Some(key));
+    /// Deletes an object; one that is gone is not an error. `at_the_end` says that this takes back what would stay
+    /// behind, so that it is tried even when everything is to end.
+    pub(in super::super) fn delete(&self, key: &[u8], at_the_end: bool) -> Result<()> {
+        let mut request = Request::new("delete", Method::Delete, Some(key));
+        request.cleans_up = at_the_end;
         match self.run(&request, Payload::None, &mut |_| Ok(())) {
             Err(failure) if failure.status == 404 && !failure.is_no_bucket() => Ok(()),
             result => result,
@@ -426,6 +441,14 @@ pub(super) fn download(response: Response, range: Option<(u64, u64)>, target: &s
         return Err(wrong("a part was answered where the whole was asked for"));
     }
     Ok(Download { headers: response.headers, length, body: Box::new(response.body) })
+}
+
+/// The failure of a condition that the server did not look at.
+fn replaced(target: &str) -> Box<Failure> {
+    let message = "there is another version now";
+    let mut failure = Failure::new(connector::ErrorKind::Changed, "get", target, message);
+    failure.status = 412;
+    failure
 }
 
 /// A content that is hashed as it passes; every start begins a new hash.
