@@ -15,6 +15,7 @@
 //! a secret never leave [`client`]; and an answer is believed only as far as it was checked (its length, its root
 //! element, its status).
 
+mod class;
 pub mod client;
 pub mod credentials;
 pub mod exporter;
@@ -23,10 +24,12 @@ pub mod location;
 mod metadata;
 mod names;
 pub mod options;
+mod retention;
 mod sse;
 pub mod store;
 
 pub use exporter::{ExportOptions, S3Exporter};
 pub use importer::S3Importer;
 pub use options::Options;
+pub use retention::{LockMode, Retention};
 pub use store::S3Store;

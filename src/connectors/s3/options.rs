@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::credentials::{Credentials, Given};
 use super::location::{Context, Location, is_region};
+use super::class::is_cold;
+use super::retention::Retention;
 use super::sse::CustomerKey;
 use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 
 /// Every option an S3 connector knows, in the order they are documented.
-pub const KNOWN: [&str; 24] = [
+pub const KNOWN: [&str; 27] = [
     "location",
     "uri",
     "type",
@@ -28,6 +30,9 @@ pub const KNOWN: [&str; 24] = [
     "port",
     "root",
     "storage_class",
+    "metadata_storage_class",
+    "object_lock",
+    "retain",
     "sse_customer_key",
     "passphrase",
     "passphrase_cmd",
@@ -110,6 +115,10 @@ pub struct Options {
     pub virtual_host: bool,
     /// The storage class of what is written, where one was chosen.
     pub storage_class: Option<String>,
+    /// The storage class of a store's metadata, where one was chosen.
+    pub metadata_class: Option<String>,
+    /// How long the resources of a store are to be immutable, where the bucket has Object Lock.
+    pub retention: Option<Retention>,
     /// Time limits, retries and parallelism.
     pub tuning: Tuning,
     /// Ends what waits or tries again.
@@ -172,7 +181,16 @@ impl Options {
             tuning.workers =
                 workers.ok_or_else(|| invalid(format!("concurrency is 1 to 1024, not {text}")))?;
         }
+        let metadata_class = get("metadata_storage_class").map(str::to_ascii_uppercase);
+        if let Some(class) = metadata_class.as_deref().filter(|class| is_cold(class)) {
+            return Err(invalid(format!(
+                "metadata_storage_class cannot be {class}: nothing could be listed without a retrieval"
+            )));
+        }
+        let retention = Retention::parse(get("object_lock"), get("retain")).map_err(invalid)?;
         Ok(Self {
+            metadata_class,
+            retention,
             proxy: proxy(use_tls, &place, &env),
             insecure: flag("tls_insecure_no_verify").map_err(invalid)?,
             ca_file: get("tls_ca_file").map(PathBuf::from),

@@ -377,7 +377,11 @@ impl Client {
         // AWS's first region has no name here, and other servers take their own region when none is named.
         let named = self.options().location.endpoint.is_aws() && region != "us-east-1";
         let payload = Payload::Bytes(if named { body.as_bytes() } else { b"" });
-        match self.run(&Request::new("create", Method::Put, None), payload, &mut |_| Ok(())) {
+        let mut request = Request::new("create", Method::Put, None);
+        if self.options().retention.is_some() {
+            request = request.header("x-amz-bucket-object-lock-enabled", "true");
+        }
+        match self.run(&request, payload, &mut |_| Ok(())) {
             Err(failure) if failure.is("BucketAlreadyOwnedByYou") => Ok(()),
             result => result,
         }

@@ -455,6 +455,7 @@ fn permission(op: &str) -> Option<&'static str> {
         "list" => "s3:ListBucket",
         "put" | "upload" => "s3:PutObject",
         "delete" => "s3:DeleteObject",
+        "retrieve" => "s3:RestoreObject",
         "create" => "s3:CreateBucket",
         "read the tags of" => "s3:GetObjectTagging",
         "abort" => "s3:AbortMultipartUpload",
