@@ -118,7 +118,7 @@ pub struct Options {
     /// The storage class of a store's metadata, where one was chosen.
     pub metadata_class: Option<String>,
     /// How long the resources of a store are to be immutable, where the bucket has Object Lock.
-    pub retention: Option<Retention>,
+    pub object_lock: Option<Retention>,
     /// Time limits, retries and parallelism.
     pub tuning: Tuning,
     /// Ends what waits or tries again.
@@ -187,10 +187,10 @@ impl Options {
                 "metadata_storage_class cannot be {class}: nothing could be listed without a retrieval"
             )));
         }
-        let retention = Retention::parse(get("object_lock"), get("retain")).map_err(invalid)?;
+        let object_lock = Retention::parse(get("object_lock"), get("retain")).map_err(invalid)?;
         Ok(Self {
             metadata_class,
-            retention,
+            object_lock,
             proxy: proxy(use_tls, &place, &env),
             insecure: flag("tls_insecure_no_verify").map_err(invalid)?,
             ca_file: get("tls_ca_file").map(PathBuf::from),

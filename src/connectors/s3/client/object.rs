@@ -378,7 +378,7 @@ impl Client {
         let named = self.options().location.endpoint.is_aws() && region != "us-east-1";
         let payload = Payload::Bytes(if named { body.as_bytes() } else { b"" });
         let mut request = Request::new("create", Method::Put, None);
-        if self.options().retention.is_some() {
+        if self.options().object_lock.is_some() {
             request = request.header("x-amz-bucket-object-lock-enabled", "true");
         }
         match self.run(&request, payload, &mut |_| Ok(())) {

@@ -18,7 +18,7 @@ impl S3Store {
         let class = class::choose(part, options.storage_class.as_deref(), options.metadata_class.as_deref());
         let mut headers: Vec<(String, Vec<u8>)> = Vec::new();
         headers.extend(class.map(|class| ("x-amz-storage-class".into(), class.into())));
-        if let Some(retention) = options.retention.filter(|_| retained) {
+        if let Some(retention) = options.object_lock.filter(|_| retained) {
             headers.push(("x-amz-object-lock-mode".into(), retention.mode.name().into()));
             let until = retention.until(SystemTime::now());
             headers.push(("x-amz-object-lock-retain-until-date".into(), until.into()));
@@ -95,7 +95,7 @@ impl S3Store {
     /// Fails where objects cannot be retained though they are to be. Where that may not be asked, the first packfile
     /// tells.
     pub(super) fn check_object_lock(&self) -> Result<()> {
-        if self.client().options().retention.is_none() {
+        if self.client().options().object_lock.is_none() {
             return Ok(());
         }
         match self.client().has_object_lock() {
