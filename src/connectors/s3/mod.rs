@@ -23,13 +23,13 @@ pub mod importer;
 pub mod location;
 mod metadata;
 mod names;
+mod object_lock;
 pub mod options;
-mod retention;
 mod sse;
 pub mod store;
 
 pub use exporter::{ExportOptions, S3Exporter};
-pub use importer::S3Importer;
+pub use importer::{ImportOptions, S3Importer};
+pub use object_lock::{LockMode, ObjectLock};
 pub use options::Options;
-pub use retention::{LockMode, Retention};
 pub use store::S3Store;

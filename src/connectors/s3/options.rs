@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::class::is_cold;
 use super::credentials::{Credentials, Given};
 use super::location::{Context, Location, is_region};
-use super::class::is_cold;
-use super::retention::Retention;
+use super::object_lock::ObjectLock;
 use super::sse::CustomerKey;
 use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 
 /// Every option an S3 connector knows, in the order they are documented.
-pub const KNOWN: [&str; 27] = [
+pub const KNOWN: [&str; 30] = [
     "location",
     "uri",
     "type",
@@ -40,6 +40,9 @@ pub const KNOWN: [&str; 27] = [
     "environment",
     "data_class",
     "versions",
+    "tags",
+    "acl",
+    "retention",
     "concurrency",
 ];
 
@@ -118,7 +121,15 @@ pub struct Options {
     /// The storage class of a store's metadata, where one was chosen.
     pub metadata_class: Option<String>,
     /// How long the resources of a store are to be immutable, where the bucket has Object Lock.
-    pub object_lock: Option<Retention>,
+    pub object_lock: Option<ObjectLock>,
+    /// Whether old versions and delete markers are read, or written, too.
+    pub versions: bool,
+    /// Whether tags are asked for where the server does not say whether there are any.
+    pub tags: bool,
+    /// Whether access control lists are.
+    pub acl: bool,
+    /// Whether retention and legal holds are.
+    pub retention: bool,
     /// Time limits, retries and parallelism.
     pub tuning: Tuning,
     /// Ends what waits or tries again.
@@ -187,7 +198,7 @@ impl Options {
                 "metadata_storage_class cannot be {class}: nothing could be listed without a retrieval"
             )));
         }
-        let object_lock = Retention::parse(get("object_lock"), get("retain")).map_err(invalid)?;
+        let object_lock = ObjectLock::parse(get("object_lock"), get("retain")).map_err(invalid)?;
         Ok(Self {
             metadata_class,
             object_lock,
@@ -196,6 +207,10 @@ impl Options {
             ca_file: get("tls_ca_file").map(PathBuf::from),
             virtual_host: flag("virtual_host").map_err(invalid)?,
             storage_class: get("storage_class").map(str::to_ascii_uppercase),
+            versions: parse_versions(get("versions")).map_err(invalid)?,
+            tags: flag("tags").map_err(invalid)?,
+            acl: flag("acl").map_err(invalid)?,
+            retention: flag("retention").map_err(invalid)?,
             location: place,
             region,
             credentials,
@@ -248,10 +263,7 @@ fn check_names(options: &BTreeMap<&str, &str>) -> Result<(), String> {
             return Err(format!("unknown option {name}{hint}; known are {}", KNOWN.join(", ")));
         }
     }
-    let refused = [
-        ("profile", "profiles are not read yet: set access_key and secret_access_key"),
-        ("versions", "old versions are not captured yet"),
-    ];
+    let refused = [("profile", "profiles are not read yet: set access_key and secret_access_key")];
     for (name, why) in refused {
         if options.get(name).is_some_and(|value| !matches!(*value, "" | "false" | "latest")) {
             return Err(format!("option {name} is not supported: {why}"));
@@ -269,6 +281,16 @@ fn parse_bool(name: &str, text: &str) -> Result<bool, String> {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err(format!("{name} is true or false, not {text}")),
+    }
+}
+
+fn parse_versions(text: Option<&str>) -> Result<bool, String> {
+    match text {
+        None | Some("latest") => Ok(false),
+        Some("all") => Ok(true),
+        Some(text) => {
+            parse_bool("versions", text).map_err(|_| format!("versions is all or latest, not {text}"))
+        }
     }
 }
 

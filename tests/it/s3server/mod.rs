@@ -153,6 +153,17 @@ impl S3Server {
         Shared::lock(&self.shared.backend).make_bucket(bucket);
     }
 
+    /// Makes a bucket keep versions.
+    pub(crate) fn keep_versions(&self, bucket: &str) {
+        Shared::lock(&self.shared.backend).set_versioning(bucket, "Enabled");
+    }
+
+    /// Returns every version of a key, the newest first, delete markers included.
+    pub(crate) fn versions(&self, bucket: &str, key: impl AsRef<[u8]>) -> Vec<Arc<Object>> {
+        let all = Shared::lock(&self.shared.backend).versions(bucket);
+        all.into_iter().find(|(found, _)| found == key.as_ref()).map(|(_, versions)| versions).unwrap_or_default()
+    }
+
     /// Returns the names of the buckets.
     pub(crate) fn buckets(&self) -> Vec<String> {
         Shared::lock(&self.shared.backend).bucket_names()

@@ -1,8 +1,10 @@
 //! The operations: from a routed request to an answer.
 
+mod aspects;
 mod list;
 mod multipart;
 mod object;
+mod versions;
 
 use std::fmt::Write as _;
 
@@ -35,6 +37,15 @@ pub(super) fn route(request: &Request) -> Target {
     let op = match (request.method.as_str(), bucket.is_empty(), key.is_empty()) {
         ("GET", true, _) => "ListBuckets",
         ("GET", false, true) if has("location") => "GetBucketLocation",
+        ("GET", false, true) if has("versioning") => "GetBucketVersioning",
+        ("PUT", false, true) if has("versioning") => "PutBucketVersioning",
+        ("GET", false, true) if has("versions") => "ListObjectVersions",
+        ("GET", false, false) if has("acl") => "GetObjectAcl",
+        ("PUT", false, false) if has("acl") => "PutObjectAcl",
+        ("GET", false, false) if has("retention") => "GetObjectRetention",
+        ("PUT", false, false) if has("retention") => "PutObjectRetention",
+        ("GET", false, false) if has("legal-hold") => "GetObjectLegalHold",
+        ("PUT", false, false) if has("legal-hold") => "PutObjectLegalHold",
         ("GET", false, true) if has("uploads") => "ListMultipartUploads",
         ("GET", false, true) => "ListObjectsV2",
         ("PUT", false, true) => "CreateBucket",
@@ -91,10 +102,17 @@ pub(super) fn handle(shared: &Shared, request: &Request, target: &Target, key: &
             Response::new(204)
         }
         "ListObjectsV2" => list::list_objects(&shared.options, request, &target.bucket, bucket),
+        "ListObjectVersions" => versions::list(&shared.options, request, target, &backend),
+        "GetBucketVersioning" | "PutBucketVersioning" => versions::versioning(request, target, &mut backend),
+        "GetObjectAcl" | "PutObjectAcl" | "GetObjectRetention" | "PutObjectRetention" | "GetObjectLegalHold"
+        | "PutObjectLegalHold" => aspects::handle(request, target, &mut backend),
         "GetObject" | "HeadObject" => object::get(request, target, &backend),
         "PutObject" => object::put(shared, request, target, &mut backend, key),
         "DeleteObject" => {
-            backend.remove(&target.bucket, &target.key);
+            match request.param("versionId") {
+                Some(id) => backend.remove_version(&target.bucket, &target.key, &id),
+                None => backend.remove(&target.bucket, &target.key),
+            }
             Response::new(204)
         }
         "DeleteObjects" => delete_objects(request, target, &mut backend),

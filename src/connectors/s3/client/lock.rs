@@ -53,10 +53,7 @@ mod tests {
         let until = "x-amz-object-lock-retain-until-date";
         assert_eq!(kept(&[]), None);
         assert_eq!(kept(&[(until, "1970-01-01T23:59:59.000Z")]), None);
-        assert_eq!(
-            kept(&[(until, "1970-01-02T00:00:01.000Z")]).as_deref(),
-            Some("1970-01-02T00:00:01Z")
-        );
+        assert_eq!(kept(&[(until, "1970-01-02T00:00:01.000Z")]).as_deref(), Some("1970-01-02T00:00:01Z"));
         assert_eq!(kept(&[(until, "soon")]), None);
         assert!(kept(&[("x-amz-object-lock-legal-hold", "ON")]).is_some());
         assert_eq!(kept(&[("x-amz-object-lock-legal-hold", "OFF")]), None);

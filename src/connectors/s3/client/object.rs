@@ -125,7 +125,7 @@ impl Read for FileReader<'_> {
 }
 
 /// Returns the ETag of an answer without quotes, or nothing.
-pub(super) fn etag(headers: &HeaderMap) -> String {
+pub(in super::super) fn etag(headers: &HeaderMap) -> String {
     let text = headers.get("etag").and_then(|value| value.to_str().ok()).unwrap_or_default();
     unquote(text).to_owned()
 }
@@ -155,7 +155,7 @@ impl Client {
         self.options().customer_key.is_none() && !kms
     }
 
-    fn get_request<'a>(
+    pub(super) fn get_request<'a>(
         &self,
         key: &'a [u8],
         range: Option<(u64, u64)>,
@@ -412,7 +412,7 @@ pub(super) fn root(response: Response, op: &'static str, target: &str, name: &st
 }
 
 /// Checks that an answer holds the range that was asked for.
-fn download(response: Response, range: Option<(u64, u64)>, target: &str) -> Result<Download> {
+pub(super) fn download(response: Response, range: Option<(u64, u64)>, target: &str) -> Result<Download> {
     let wrong = |what: &str| Failure::protocol("get", target, what);
     let length = response.length().ok_or_else(|| wrong("the answer tells no length"))?;
     if let Some((start, end)) = range {

@@ -91,11 +91,13 @@ pub(super) struct Request<'a> {
     pub(super) query: Vec<(&'static str, String)>,
     /// Names in lower case.
     pub(super) headers: Vec<(String, Vec<u8>)>,
+    /// Whether it addresses the server, and no bucket on it.
+    pub(super) of_service: bool,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(op: &'static str, method: Method, key: Option<&'a [u8]>) -> Self {
-        Self { op, method, key, query: Vec::new(), headers: Vec::new() }
+        Self { op, method, key, query: Vec::new(), headers: Vec::new(), of_service: false }
     }
 
     pub(super) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -319,7 +321,9 @@ impl Client {
         let endpoint =
             Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint };
         let key = request.key.map(encode).unwrap_or_default();
-        let (authority, path) = if self.in_host_name() {
+        let (authority, path) = if request.of_service {
+            (endpoint.authority(), "/".to_owned())
+        } else if self.in_host_name() {
             (format!("{bucket}.{}", endpoint.authority()), format!("/{key}"))
         } else {
             let path = if request.key.is_some() { format!("/{bucket}/{key}") } else { format!("/{bucket}") };
@@ -457,7 +461,17 @@ fn permission(op: &str) -> Option<&'static str> {
         "delete" => "s3:DeleteObject",
         "retrieve" => "s3:RestoreObject",
         "create" => "s3:CreateBucket",
+        "list the versions of" => "s3:ListBucketVersions",
         "read the tags of" => "s3:GetObjectTagging",
+        "tag" => "s3:PutObjectTagging",
+        "read the ACL of" => "s3:GetObjectAcl",
+        "set the ACL of" => "s3:PutObjectAcl",
+        "read the retention of" => "s3:GetObjectRetention",
+        "retain" => "s3:PutObjectRetention",
+        "read the legal hold of" => "s3:GetObjectLegalHold",
+        "hold" => "s3:PutObjectLegalHold",
+        "locate" => "s3:GetBucketLocation",
+        "read the versioning of" => "s3:GetBucketVersioning",
         "abort" => "s3:AbortMultipartUpload",
         _ => return None,
     })

@@ -161,9 +161,18 @@ impl Storage for S3Store {
         let cold = self.client.options().storage_class.as_deref().is_some_and(is_cold);
         if cold {
             let frozen = self.key("CONFIG.frozen");
-            self.client.put(&frozen, &self.put_headers(Part::Content, false), Source::Bytes(config), &Condition::Always)?;
+            self.client.put(
+                &frozen,
+                &self.put_headers(Part::Content, false),
+                Source::Bytes(config),
+                &Condition::Always,
+            )?;
         }
-        if self.put_new(&self.key("CONFIG"), &self.put_headers(Part::Control, false), Source::Bytes(config))? {
+        if self.put_new(
+            &self.key("CONFIG"),
+            &self.put_headers(Part::Control, false),
+            Source::Bytes(config),
+        )? {
             return Ok(());
         }
         // Either another was faster, or an answer of ours was lost and the retry met our own CONFIG.
@@ -195,7 +204,12 @@ impl Storage for S3Store {
             if self.config()? != expected {
                 break;
             }
-            match self.client.put(&key, &self.put_headers(Part::Control, false), Source::Bytes(new), &condition) {
+            match self.client.put(
+                &key,
+                &self.put_headers(Part::Control, false),
+                Source::Bytes(new),
+                &condition,
+            ) {
                 Ok(_) => {
                     refusal = None;
                     break;

@@ -10,7 +10,7 @@ use super::super::backend::{Backend, Object};
 use super::super::wire::{Body, Request, Response, elements, escape, percent_decode, unescape};
 use super::Target;
 
-const SYSTEM_HEADERS: [&str; 7] = [
+const SYSTEM_HEADERS: [&str; 9] = [
     "content-type",
     "content-encoding",
     "content-language",
@@ -18,6 +18,8 @@ const SYSTEM_HEADERS: [&str; 7] = [
     "cache-control",
     "expires",
     "x-amz-website-redirect-location",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
 ];
 
 fn unquote(text: &str) -> &str {
@@ -134,9 +136,14 @@ pub(super) fn put(
 }
 
 pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Response {
-    let Some(object) = backend.object(&target.bucket, &target.key) else {
+    let id = request.param("versionId");
+    let Some(object) = backend.version(&target.bucket, &target.key, id.as_deref()) else {
         return Response::error(404, "NoSuchKey", "The specified key does not exist.");
     };
+    if object.delete_marker {
+        return Response::error(405, "MethodNotAllowed", "The specified method is not allowed here.")
+            .header("x-amz-delete-marker", "true");
+    }
     if request.header("if-match").is_some_and(|wanted| unquote(wanted) != object.etag) {
         return Response::error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold");
     }
@@ -172,6 +179,17 @@ pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Resp
     if !object.tags.is_empty() {
         response = response.header("x-amz-tagging-count", object.tags.len().to_string());
     }
+    if !object.version.is_empty() {
+        response = response.header("x-amz-version-id", &object.version);
+    }
+    if let Some((mode, until)) = &object.retention {
+        response = response
+            .header("x-amz-object-lock-mode", mode)
+            .header("x-amz-object-lock-retain-until-date", until);
+    }
+    if object.hold {
+        response = response.header("x-amz-object-lock-legal-hold", "ON");
+    }
     for (name, value) in &object.headers {
         response = response.header(name, value);
     }
@@ -197,7 +215,8 @@ fn range(text: &str, length: usize) -> Option<(usize, usize)> {
 }
 
 pub(super) fn tagging(request: &Request, target: &Target, backend: &mut Backend) -> Response {
-    let Some(object) = backend.object(&target.bucket, &target.key) else {
+    let id = request.param("versionId");
+    let Some(object) = backend.version(&target.bucket, &target.key, id.as_deref()) else {
         return Response::error(404, "NoSuchKey", "The specified key does not exist.");
     };
     if request.method == "PUT" {
@@ -208,7 +227,7 @@ pub(super) fn tagging(request: &Request, target: &Target, backend: &mut Backend)
             .zip(elements(&text, "Value"))
             .map(|(name, value)| (unescape(name), unescape(value)))
             .collect();
-        backend.insert(&target.bucket, &target.key, object);
+        backend.amend(&target.bucket, &target.key, object);
         return Response::new(200);
     }
     let tags = object

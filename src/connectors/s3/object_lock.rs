@@ -23,7 +23,7 @@ impl LockMode {
 
 /// A retention that every packfile and state gets when it is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Retention {
+pub struct ObjectLock {
     /// Who may lift it.
     pub mode: LockMode,
     /// How long it lasts, counted from when an object is written.
@@ -33,7 +33,7 @@ pub struct Retention {
 /// The longest period: the century that AWS takes.
 const LONGEST_DAYS: u64 = 36_500;
 
-impl Retention {
+impl ObjectLock {
     /// Reads the options `object_lock` and `retain`: both, or neither.
     pub(super) fn parse(mode: Option<&str>, period: Option<&str>) -> Result<Option<Self>, String> {
         let mode = match mode.map(str::to_ascii_lowercase).as_deref() {
@@ -79,12 +79,12 @@ mod tests {
 
     #[test]
     fn both_options_or_neither() {
-        assert_eq!(Retention::parse(None, None), Ok(None));
+        assert_eq!(ObjectLock::parse(None, None), Ok(None));
         let days = |n: u64| Duration::from_hours(24 * n);
         for (text, wanted) in
             [("30d", days(30)), ("2w", days(14)), ("1y", days(365)), ("36h", Duration::from_hours(36))]
         {
-            let found = Retention::parse(Some("Compliance"), Some(text)).unwrap().unwrap();
+            let found = ObjectLock::parse(Some("Compliance"), Some(text)).unwrap().unwrap();
             assert_eq!((found.mode, found.period), (LockMode::Compliance, wanted), "{text}");
         }
         for (mode, period) in [
@@ -98,13 +98,13 @@ mod tests {
             (Some("governance"), Some("3é")),
             (Some("governance"), Some("99999999999999999999d")),
         ] {
-            assert!(Retention::parse(mode, period).is_err(), "{mode:?} {period:?}");
+            assert!(ObjectLock::parse(mode, period).is_err(), "{mode:?} {period:?}");
         }
     }
 
     #[test]
     fn times_are_spelt_as_the_protocol_wants_them() {
-        let retention = Retention { mode: LockMode::Governance, period: Duration::from_hours(24) };
-        assert_eq!(retention.until(SystemTime::UNIX_EPOCH), "1970-01-02T00:00:00Z");
+        let lock = ObjectLock { mode: LockMode::Governance, period: Duration::from_hours(24) };
+        assert_eq!(lock.until(SystemTime::UNIX_EPOCH), "1970-01-02T00:00:00Z");
     }
 }
