@@ -1,11 +1,12 @@
 //! Buckets and objects in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
 
+use super::ops::cold::Retrieval;
 use super::sigv4::hex;
 
 /// One object as it is stored.
@@ -93,6 +94,10 @@ pub(super) struct Backend {
     /// In those, all versions of every key, the newest first.
     history: BTreeMap<String, BTreeMap<Vec<u8>, Vec<Arc<Object>>>>,
     next_version: u64,
+    /// Buckets that have Object Lock.
+    pub(super) locked: BTreeSet<String>,
+    /// Retrievals by bucket and key.
+    pub(super) retrievals: BTreeMap<(String, Vec<u8>), Retrieval>,
 }
 
 impl Backend {
@@ -117,9 +122,11 @@ impl Backend {
             let enabled = status == "Enabled";
             self.next_version += 1;
             // Opaque, and no order to be read from it.
-            let id = format!("{:x}-{}", self.next_version.wrapping_mul(0x9e37_79b9_7f4a_7c15), self.next_version);
+            let id =
+                format!("{:x}-{}", self.next_version.wrapping_mul(0x9e37_79b9_7f4a_7c15), self.next_version);
             object.version = if enabled { id } else { "null".into() };
-            let versions = self.history.entry(bucket.to_owned()).or_default().entry(key.to_vec()).or_default();
+            let versions =
+                self.history.entry(bucket.to_owned()).or_default().entry(key.to_vec()).or_default();
             versions.retain(|version| version.version != object.version);
             versions.insert(0, Arc::new(object));
             self.show_latest(bucket, key);
