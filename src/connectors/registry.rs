@@ -132,13 +132,12 @@ pub fn open_importer(
     if let [location] = locations
         && let (Kind::S3, Some(url)) = (location.kind(), location.url())
     {
-        let patterns = !settings.excludes.is_empty() || !settings.ignore_files.is_empty();
-        for (asked, what) in [(patterns, "leaving out objects by patterns"), (settings.recheck, "-recheck")] {
-            if asked {
-                return Err(not_yet(location, what));
-            }
-        }
-        return Ok(Box::new(s3::S3Importer::new(s3_options(url, options, limits)?)?));
+        let import = s3::ImportOptions {
+            excludes: settings.excludes.clone(),
+            ignore_files: settings.ignore_files.clone(),
+            recheck: settings.recheck,
+        };
+        return Ok(Box::new(s3::S3Importer::with(s3_options(url, options, limits)?, &import)?));
     }
     if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
         return Err(missing(odd, Role::Source));

@@ -84,20 +84,37 @@ impl Worker<'_> {
             reuse => reuse,
         };
         let entry = match reuse {
-            Some((entry, true)) => {
-                self.count_unchanged(&entry, regular);
-                Some(entry)
-            }
-            Some((previous, false)) => {
-                self.count_unchanged(&previous, regular);
-                Some(with_new_metadata(&record, info, &previous))
-            }
+            Some((previous, same)) => match self.refresh(&record, &previous)? {
+                Refreshed::Changed => self.read(&record, info)?,
+                refreshed => {
+                    self.count_unchanged(&previous, regular);
+                    Some(match refreshed {
+                        Refreshed::Metadata(told) => with_refreshed_metadata(&record, info, &previous, told),
+                        _ if same => previous,
+                        _ => with_new_metadata(&record, info, &previous),
+                    })
+                }
+            },
             None if regular => self.read(&record, info)?,
             None => Some(plain_entry(&record, info)),
         };
         let Some(mut entry) = entry else { return Ok(()) };
         self.xattrs(&record, &mut entry)?;
         self.finish(&record.path, entry)
+    }
+
+    /// Has the source read metadata again where that was asked for. What fails is reported, and the metadata of
+    /// the previous run kept.
+    fn refresh(&self, record: &Record, previous: &Entry) -> Result<Refreshed, Error> {
+        match self.shared.importer.refresh(record, previous) {
+            Ok(None) => Ok(Refreshed::Nothing),
+            Ok(Some(told)) => Ok(Refreshed::Metadata(told)),
+            Err(error) if error.kind == ErrorKind::Changed => Ok(Refreshed::Changed),
+            Err(error) => {
+                self.shared.problem(&record.path, Severity::Warning, message_of(&error))?;
+                Ok(Refreshed::Nothing)
+            }
+        }
     }
 
     fn count_unchanged(&self, entry: &Entry, regular: bool) {
@@ -261,6 +278,27 @@ fn plain_entry(record: &Record, info: FileInfo) -> Entry {
     }
     entry.metadata.clone_from(&record.metadata);
     entry.metadata.sort_by(|a, b| a.key.cmp(&b.key));
+    entry
+}
+
+/// What reading metadata again brought.
+enum Refreshed {
+    /// It was not asked for, or failed.
+    Nothing,
+    /// All metadata but the listing's.
+    Metadata(ContentInfo),
+    /// The content is another one.
+    Changed,
+}
+
+/// Puts metadata that was read again over the content of a previous entry.
+fn with_refreshed_metadata(record: &Record, info: FileInfo, previous: &Entry, told: ContentInfo) -> Entry {
+    let mut entry = with_new_metadata(record, info, previous);
+    entry.metadata = told.metadata;
+    merge(&mut entry.metadata, record.metadata.clone());
+    if let Some(content_type) = told.content_type {
+        entry.content_type = content_type.into();
+    }
     entry
 }
 
