@@ -21,7 +21,7 @@ use super::create::{CreateError, CreateOptions, Profile, make_config};
 use super::encoding::Encoding;
 use super::error::Error;
 use super::keys::Keys;
-use super::locks::LockGuard;
+use super::locks::{LockGuard, LockTerms};
 use super::packer::Padding;
 use super::pins::{Pin, PinError};
 use super::unlock::{Unlock, UnlockError, Unlocked, unlock};
@@ -95,6 +95,7 @@ pub struct Repository {
     cache: Option<CacheDir>,
     pin: Mutex<Option<Pin>>,
     warnings: Mutex<Vec<Warning>>,
+    lock_terms: Mutex<LockTerms>,
     /// Whether nothing may be written: it is not encrypted, though a passphrase is at hand.
     guarded: bool,
 }
@@ -183,6 +184,7 @@ impl Repository {
             cache,
             pin: Mutex::new(pin),
             warnings: Mutex::default(),
+            lock_terms: Mutex::default(),
             guarded,
         };
         repository.note_damaged(damaged);
@@ -332,7 +334,13 @@ impl Repository {
     /// Takes a lock.
     pub(super) fn lock(&self, id: Id, exclusive: bool) -> Result<LockGuard, Error> {
         let (keys, encoding) = (Arc::clone(&self.keys), Arc::clone(&self.encoding));
-        LockGuard::acquire(Arc::clone(&self.storage), keys, encoding, id, exclusive)
+        let terms = *self.lock_terms.lock().unwrap_or_else(PoisonError::into_inner);
+        LockGuard::acquire(Arc::clone(&self.storage), keys, encoding, id, exclusive, terms)
+    }
+
+    /// Changes how long locks live that are taken from now on.
+    pub fn set_lock_terms(&self, terms: LockTerms) {
+        *self.lock_terms.lock().unwrap_or_else(PoisonError::into_inner) = terms;
     }
 
     /// Reads a blob whose decoded length is at most `limit` bytes: verified, from whichever place is whole.

@@ -20,6 +20,7 @@ mod format_vectors;
 mod fuzz_corpus;
 mod http_archive;
 mod interop;
+mod lapse;
 mod main_job;
 mod memory;
 mod reader;
