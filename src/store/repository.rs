@@ -333,6 +333,11 @@ impl Repository {
         &self.spills
     }
 
+    /// Returns the folder of the local cache that takes journals.
+    pub(super) fn journal_folder(&self) -> Option<&Path> {
+        self.cache.as_ref().map(CacheDir::folder)
+    }
+
     /// Takes a lock.
     pub(super) fn lock(&self, id: Id, exclusive: bool) -> Result<LockGuard, Error> {
         let (keys, encoding) = (Arc::clone(&self.keys), Arc::clone(&self.encoding));

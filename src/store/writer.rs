@@ -317,10 +317,11 @@ impl Writer {
     fn put_journal(&self) -> Result<(), Error> {
         let mut guard = lock(&self.journal);
         let Some(journal) = guard.as_mut() else { return Ok(()) };
-        journal.drain(&mut |plain| {
+        journal.drain(&mut |journal, plain| {
             let id = self.mac(plain);
             let mut encoded = Vec::new();
             self.repository().encoding().encode(Item::blob(BlobType::JOURNAL.0, id), plain, &mut encoded)?;
+            journal.keep(&id, &encoded);
             self.append(BlobType::JOURNAL, id, Lane::Metadata, &encoded, plain.len())
         })
     }
@@ -426,6 +427,9 @@ impl Writer {
         let taken = self.base.states().any(|state| state == self.snapshot);
         let id = if taken { random::id() } else { self.snapshot };
         self.put_state(id, &mut parent, &deletes)?;
+        if let Some(journal) = lock(&self.journal).as_ref() {
+            journal.forget();
+        }
         Ok(self.stats())
     }
 

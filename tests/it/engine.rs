@@ -266,10 +266,10 @@ fn an_interrupted_backup_goes_on_where_it_was() {
 
 /// Cancels a run once so many bytes were read.
 #[derive(Debug)]
-struct StopAfter {
-    tally: Tally,
-    bytes: u64,
-    cancel: Cancel,
+pub(crate) struct StopAfter {
+    pub(crate) tally: Tally,
+    pub(crate) bytes: u64,
+    pub(crate) cancel: Cancel,
 }
 
 impl plakar::snapshot::Monitor for StopAfter {

@@ -50,7 +50,7 @@ pub(crate) fn packs(storage: &dyn Storage) -> Vec<Id> {
 }
 
 /// Puts a state that holds these entries and nothing else.
-fn put_state(repository: &Repository, entries: &[StateEntry]) {
+pub(crate) fn put_state(repository: &Repository, entries: &[StateEntry]) {
     let mut id = Id::ZERO;
     getrandom::fill(&mut id.0).unwrap();
     let mut plain = repository.catalogue().newest().0.to_vec();

@@ -24,6 +24,7 @@ mod lapse;
 mod main_job;
 mod memory;
 mod reader;
+mod resume;
 mod s3_bed;
 mod s3_engine;
 mod s3_exporter;

@@ -2,7 +2,7 @@
 //!
 //! `catalogue` holds the merged states, each with what is kept of it in memory, and names the tables beside it;
 //! it ends with a MAC under the cache key, as every table does. New versions are new files renamed into place.
-//! Anything unexpected makes the cache count as absent: nothing is lost without it.
+//! Anything unexpected makes the cache count as absent: nothing is lost without it. Journals lie beside it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -16,6 +16,7 @@ use crate::crypto::random;
 use crate::format::state::{Metadata, StateReader, encode_metadata};
 use crate::format::version::Version;
 
+use super::super::journal_cache::is_recent_journal;
 use super::super::pins::{create_private, hex};
 use super::super::state::StateFacts;
 use super::aggregate::Kept;
@@ -60,6 +61,11 @@ impl CacheDir {
         }
         forget_old_stores(&parent, &folder);
         Some(Self { folder })
+    }
+
+    /// Returns where journals are kept.
+    pub(in super::super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Creates an empty table file; returns it with its name.
@@ -156,12 +162,14 @@ impl CacheDir {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let wanted = name == FILE || names.iter().any(|wanted| name == **wanted);
             let age = entry.metadata().and_then(|metadata| metadata.modified()).ok();
-            let old = age
-                .and_then(|time| SystemTime::now().duration_since(time).ok())
-                .is_some_and(|age| age > ORPHAN);
-            if !wanted && old {
+            let Some(age) = age.and_then(|time| SystemTime::now().duration_since(time).ok()) else {
+                continue;
+            };
+            let wanted = name == FILE
+                || names.iter().any(|wanted| name == **wanted)
+                || name.to_str().is_some_and(|name| is_recent_journal(name, age));
+            if !wanted && age > ORPHAN {
                 let _ = fs::remove_file(entry.path());
             }
         }
