@@ -10,8 +10,10 @@ use rusty_s3::Method;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::{Agent, BodyReader, SendBody};
 
+use super::super::credentials::Credentials;
 use super::super::location::Endpoint;
 use super::super::options::Options;
+use super::advice::{Advice, advise, redact};
 use super::agent;
 use super::failure::{Again, Answer, Failure, Result, classify, printable};
 use super::gate::Gate;
@@ -203,15 +205,21 @@ impl Client {
             return Err(Failure::new(connector::ErrorKind::Invalid, request.op, &target, message));
         }
         let mut retry = Retry::new(&self.options.tuning);
-        let (mut moved, mut wound) = (false, false);
+        let (mut moved, mut wound, mut renewed) = (false, false, false);
         loop {
             if self.options.cancel.is_cancelled() {
                 return Err(Failure::new(connector::ErrorKind::Cancelled, request.op, &target, "cancelled"));
             }
-            let mut failure = match self.attempt(request, payload, &target).and_then(&mut *consume) {
+            let who = self.options.credentials.current();
+            let who = who.map_err(|e| Failure::new(e.kind(), request.op, &target, e.to_string()))?;
+            let mut failure = match self.attempt(request, payload, &target, &who).and_then(&mut *consume) {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
+            if !renewed && failure.may_be_expiry() && self.options.credentials.renew(&who) {
+                renewed = true;
+                continue;
+            }
             if !wound && self.learn_clock(&failure) {
                 wound = true;
                 continue;
@@ -225,7 +233,7 @@ impl Client {
             }
             let Some(pause) = retry.next(&failure) else {
                 failure.attempts = retry.failures();
-                self.advise(&mut failure);
+                self.advise(&mut failure, &who);
                 return Err(failure);
             };
             self.pause(pause);
@@ -244,9 +252,15 @@ impl Client {
     }
 
     /// Sends a request once and returns the answer if it is a success.
-    fn attempt(&self, request: &Request<'_>, payload: Payload<'_>, target: &str) -> Result<Response> {
+    fn attempt(
+        &self,
+        request: &Request<'_>,
+        payload: Payload<'_>,
+        target: &str,
+        who: &Credentials,
+    ) -> Result<Response> {
         let permit = self.gate.enter();
-        let answer = self.send(request, payload, target)?;
+        let answer = self.send(request, payload, target, who)?;
         drop(permit);
         let (parts, body) = answer.into_parts();
         let status = parts.status.as_u16();
@@ -264,7 +278,7 @@ impl Client {
         // What of it arrived is enough: the status alone is an answer.
         let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
         let answer = Answer { status, body: &body, request_id, region, date, retry_after };
-        Err(classify(request.op, target, answer, &|text| self.redact(text)))
+        Err(classify(request.op, target, answer, &|text| redact(text, who)))
     }
 
     fn send(
@@ -272,8 +286,9 @@ impl Client {
         request: &Request<'_>,
         payload: Payload<'_>,
         target: &str,
+        who: &Credentials,
     ) -> Result<http::Response<ureq::Body>> {
-        let url = self.sign(request);
+        let url = self.sign(request, who);
         let mut builder = http::Request::builder().method(method(request.method)).uri(url);
         let invalid = |what: String| Failure::new(connector::ErrorKind::Invalid, request.op, target, what);
         if let Some(headers) = builder.headers_mut() {
@@ -311,7 +326,7 @@ impl Client {
     }
 
     /// Returns the signed URL of a request: a secret that goes to the agent and nowhere else.
-    fn sign(&self, request: &Request<'_>) -> String {
+    fn sign(&self, request: &Request<'_>, who: &Credentials) -> String {
         let aim = self.aim();
         let bucket = &self.options.location.bucket;
         let tls = self.options.use_tls;
@@ -342,7 +357,7 @@ impl Client {
         };
         let now = jiff::Timestamp::now().as_second() + self.skew.load(Ordering::Relaxed);
         let time = jiff::Timestamp::from_second(now).unwrap_or_else(|_| jiff::Timestamp::now());
-        presign(&unsigned, &self.options.credentials, &aim.region, time)
+        presign(&unsigned, who, &aim.region, time)
     }
 
     /// Returns whether the bucket goes into the host name: asked for, and possible. A dot in the name would
@@ -386,45 +401,17 @@ impl Client {
     }
 
     /// Adds what a person can do about a failure, where the code alone did not say it.
-    fn advise(&self, failure: &mut Failure) {
-        if failure.hint.is_some() {
-            return;
-        }
+    fn advise(&self, failure: &mut Failure, who: &Credentials) {
         let place = &self.options.location;
-        failure.hint = match failure.kind {
-            connector::ErrorKind::Denied => {
-                let mut hint = permission(failure.op).map_or_else(String::new, |p| format!("grant {p}"));
-                if place.endpoint.is_scaleway() {
-                    hint.push_str(
-                        "; a Scaleway key acts in its preferred project: ACCESSKEY@project-id names another",
-                    );
-                }
-                Some(hint).filter(|hint| !hint.is_empty())
-            }
-            connector::ErrorKind::NotFound if failure.is_no_bucket() => Some(place.reading.explain().into()),
-            connector::ErrorKind::Transport if failure.status == 0 => {
-                let tls = "set tls_ca_file for a private CA, or use_tls=false if the server has no TLS";
-                let reading = place.reading.explain();
-                Some(if self.options.use_tls { format!("{reading}; {tls}") } else { reading.into() })
-            }
-            _ => None,
+        let about = Advice {
+            endpoint: &place.endpoint,
+            reading: place.reading,
+            use_tls: self.options.use_tls,
+            bucket: &place.bucket,
+            region: &self.region(),
+            who,
         };
-    }
-
-    /// Removes the secrets of this client and anything signed from a text of the server's.
-    fn redact(&self, text: &str) -> String {
-        let credentials = &self.options.credentials;
-        let mut out = text.to_owned();
-        let secrets =
-            [Some(&*credentials.secret), credentials.token.as_deref(), Some(&credentials.access_key)];
-        for secret in secrets.into_iter().flatten().filter(|secret| !secret.is_empty()) {
-            out = out.replace(secret.as_str(), "…");
-        }
-        while let Some(at) = out.find("X-Amz-") {
-            let end = out[at..].find(|c: char| c == '&' || c.is_whitespace()).map_or(out.len(), |n| at + n);
-            out.replace_range(at..end, "…");
-        }
-        out
+        advise(failure, &about);
     }
 }
 
@@ -446,18 +433,4 @@ fn method(method: Method) -> http::Method {
         Method::Post => http::Method::POST,
         Method::Delete => http::Method::DELETE,
     }
-}
-
-/// Names the permission an operation needs.
-fn permission(op: &str) -> Option<&'static str> {
-    Some(match op {
-        "get" | "head" => "s3:GetObject (and s3:ListBucket, without which a missing key looks forbidden)",
-        "list" => "s3:ListBucket",
-        "put" | "upload" => "s3:PutObject",
-        "delete" => "s3:DeleteObject",
-        "create" => "s3:CreateBucket",
-        "read the tags of" => "s3:GetObjectTagging",
-        "abort" => "s3:AbortMultipartUpload",
-        _ => return None,
-    })
 }
