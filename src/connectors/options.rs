@@ -147,6 +147,12 @@ const S3: &[Spec] = &[
     text("root", "a prefix below the location"),
     text("storage_class", "the class of written objects (STANDARD, STANDARD_IA, ONEZONE_IA, GLACIER…)"),
     text(
+        "metadata_storage_class",
+        "the class of a store's metadata (default: as storage_class unless that is cold)",
+    ),
+    text("object_lock", "make a store's packfiles and states immutable: governance or compliance"),
+    text("retain", "for how long they are immutable: 30d, 12w, 1y"),
+    text(
         "sse_customer_key",
         "a 32-byte key for server-side encryption: as it is, in base64, or in hexadecimal",
     ),

@@ -10,7 +10,7 @@ pub mod tree;
 pub mod vfs;
 
 pub use backup::{BackupOptions, BackupReport, HeaderOptions, backup, backup_into};
-pub use catalogue::{SnapshotInfo, find, header, list};
+pub use catalogue::{SnapshotInfo, assert_latest, find, header, list};
 pub use check::{CheckOptions, CheckReport, Damage, Hurt, check};
 pub use monitor::{Counter, Event, Monitor, Problem, Severity, Tally, message_of};
 pub use restore::{ObjectContent, RestoreOptions, RestoreReport, Versions, restore};

@@ -8,7 +8,7 @@
 //! **One version.** A content is read with `If-Match`. If the object is replaced between the listing and the GET,
 //! the newer version is read instead, once, and its own ETag recorded; if it is replaced while it is read, the
 //! content fails with `Changed`. A connection that breaks is resumed where it broke, on the same version. A large
-//! object is read by ranges, several at a time (see `ahead`). Where old versions are read, each is named in its GET.
+//! object is read by ranges, several at a time (see `ahead`).
 
 mod aspects;
 mod facts;
@@ -57,10 +57,10 @@ pub struct ImportOptions {
 #[derive(Debug)]
 pub struct S3Importer {
     client: Arc<Client>,
-    /// Memory for what is read ahead.
-    memory: Budget,
     excludes: Option<Gitignore>,
     recheck: bool,
+    /// Memory for what is read ahead.
+    memory: Budget,
 }
 
 impl S3Importer {
@@ -73,7 +73,7 @@ impl S3Importer {
     pub fn with(options: Options, import: &ImportOptions) -> Result<Self> {
         let memory = Budget::new(options.tuning.read_ahead);
         let client = Arc::new(Client::new(options)?);
-        let mut importer = Self { client, memory, excludes: None, recheck: import.recheck };
+        let mut importer = Self { client, excludes: None, recheck: import.recheck, memory };
         let root = importer.root();
         let root = Path::new(OsStr::from_bytes(&root));
         importer.excludes = patterns::compile(root, &import.ignore_files, &import.excludes)?;
@@ -257,26 +257,27 @@ impl Importer for S3Importer {
         let listed = text(record, metadata::ETAG);
         let size: u64 = text(record, metadata::SIZE).and_then(|size| size.parse().ok()).unwrap_or(0);
         let is_one = listed.is_some_and(|etag| !etag.is_empty());
-        let version = version_of(record).filter(|_| self.client.options().versions);
-        let by_ranges = is_one && version.is_none() && size >= ahead::LARGE;
-        let range = by_ranges.then(|| (0, ahead::step(&self.memory)));
+        let range = (is_one && size >= ahead::LARGE).then(|| (0, ahead::step(&self.memory)));
         let (download, newer) = match self.get(record, range, listed) {
             // Replaced since it was listed: the version there now is as good, if it is read as one.
             Err(failure) if matches!(failure.status, 412 | 416) => (self.get(record, None, None), true),
             result => (result, false),
         };
         let download = download.map_err(|failure| archived(failure, record))?;
+        let version = version_of(record).filter(|_| self.client.options().versions).map(str::to_owned);
         let (etag, end) = (download.etag(), download.length);
         let length = if range.is_some() && !newer { size } else { end };
         let key = record.locator.clone();
-        let ahead =
-            (end < length).then(|| Ahead::start(&self.client, &key, &etag, (end, length), &self.memory));
+        let ahead = (end < length).then(|| {
+            let version = version.as_deref();
+            Ahead::start(&self.client, &key, version, &etag, (end, length), &self.memory)
+        });
         Ok(Box::new(ObjectContent {
             client: Arc::clone(&self.client),
             etag,
             length,
             key,
-            version: version.map(str::to_owned),
+            version,
             download,
             newer,
             at: 0,

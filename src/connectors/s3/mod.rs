@@ -16,6 +16,7 @@
 //! element, its status).
 
 mod ahead;
+mod class;
 pub mod client;
 pub mod credentials;
 pub mod exporter;
@@ -23,6 +24,7 @@ pub mod importer;
 pub mod location;
 mod metadata;
 mod names;
+mod object_lock;
 pub mod options;
 mod sse;
 mod storage_class;
@@ -30,5 +32,6 @@ pub mod store;
 
 pub use exporter::{ExistingObject, ExportOptions, S3Exporter};
 pub use importer::{ImportOptions, S3Importer};
+pub use object_lock::{LockMode, ObjectLock};
 pub use options::Options;
 pub use store::S3Store;

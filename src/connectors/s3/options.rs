@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::class::is_cold;
 use super::credentials::{Files, Given, Profile, Provider, Surroundings, choose};
 use super::location::{Context, Endpoint, Location, is_region};
+use super::object_lock::ObjectLock;
 use super::sse::CustomerKey;
 use super::storage_class;
 use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 
 /// Every option an S3 connector knows, in the order they are documented.
-pub const KNOWN: [&str; 27] = [
+pub const KNOWN: [&str; 30] = [
     "location",
     "uri",
     "type",
@@ -29,6 +31,9 @@ pub const KNOWN: [&str; 27] = [
     "port",
     "root",
     "storage_class",
+    "metadata_storage_class",
+    "object_lock",
+    "retain",
     "sse_customer_key",
     "passphrase",
     "passphrase_cmd",
@@ -121,6 +126,10 @@ pub struct Options {
     pub virtual_host: bool,
     /// The storage class of what is written, where one was chosen.
     pub storage_class: Option<String>,
+    /// The storage class of a store's metadata, where one was chosen.
+    pub metadata_class: Option<String>,
+    /// How long the resources of a store are to be immutable, where the bucket has Object Lock.
+    pub object_lock: Option<ObjectLock>,
     /// Whether old versions and delete markers are read, or written, too.
     pub versions: bool,
     /// Whether tags are asked for where the server does not say whether there are any.
@@ -196,7 +205,16 @@ impl Options {
                 workers.ok_or_else(|| invalid(format!("concurrency is 1 to 1024, not {text}")))?;
             tuning.adaptive = false;
         }
+        let metadata_class = get("metadata_storage_class").map(str::to_ascii_uppercase);
+        if let Some(class) = metadata_class.as_deref().filter(|class| is_cold(class)) {
+            return Err(invalid(format!(
+                "metadata_storage_class cannot be {class}: nothing could be listed without a retrieval"
+            )));
+        }
+        let object_lock = ObjectLock::parse(get("object_lock"), get("retain")).map_err(invalid)?;
         Ok(Self {
+            metadata_class,
+            object_lock,
             proxy: proxy_for(use_tls, &place.endpoint, &env),
             insecure: flag("tls_insecure_no_verify").map_err(invalid)?,
             ca_file: own_ca_file.or(env_ca_file),
@@ -292,7 +310,9 @@ fn parse_versions(text: Option<&str>) -> Result<bool, String> {
     match text {
         None | Some("latest") => Ok(false),
         Some("all") => Ok(true),
-        Some(text) => parse_bool("versions", text).map_err(|_| format!("versions is all or latest, not {text}")),
+        Some(text) => {
+            parse_bool("versions", text).map_err(|_| format!("versions is all or latest, not {text}"))
+        }
     }
 }
 

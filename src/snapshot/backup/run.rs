@@ -109,6 +109,9 @@ pub fn backup(
     monitor.event(&Event::Committed { snapshot });
     // The snapshot is committed; what follows only spares the next run some work.
     let _ = repository.refresh_after_commit();
+    if let Some(previous) = &previous {
+        previous.forget_journal();
+    }
     report.duration = run_time(begun);
     Ok(report)
 }

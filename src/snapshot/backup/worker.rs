@@ -88,6 +88,9 @@ impl Worker<'_> {
             Some((entry, _)) if regular && !self.is_whole(&entry)? => None,
             reuse => reuse,
         };
+        if let Some((entry, _)) = reuse.as_ref().filter(|_| regular) {
+            shared.session.rely(BlobType::OBJECT, &entry.object)?;
+        }
         let entry = match reuse {
             Some((previous, same)) => match self.refresh(&record, &previous)? {
                 Refreshed::Changed => self.read(&record, info)?,

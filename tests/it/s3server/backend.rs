@@ -1,11 +1,12 @@
 //! Buckets and objects in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
 
+use super::ops::cold::Retrieval;
 use super::sigv4::hex;
 
 /// One object as it is stored.
@@ -23,6 +24,8 @@ pub(crate) struct Object {
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     /// Tags.
     pub(crate) tags: Vec<(String, String)>,
+    /// The digest of the customer's key it is encrypted under (SSE-C), where it is.
+    pub(crate) sse: Option<String>,
     /// The version's id; empty in a bucket that never kept versions.
     pub(crate) version: String,
     /// Whether this version only says that there is no object.
@@ -33,8 +36,6 @@ pub(crate) struct Object {
     pub(crate) retention: Option<(String, String)>,
     /// Whether there is a legal hold.
     pub(crate) hold: bool,
-    /// The digest of the customer's key it is encrypted under (SSE-C), where it is.
-    pub(crate) sse: Option<String>,
 }
 
 impl Object {
@@ -95,6 +96,10 @@ pub(super) struct Backend {
     /// In those, all versions of every key, the newest first.
     history: BTreeMap<String, BTreeMap<Vec<u8>, Vec<Arc<Object>>>>,
     next_version: u64,
+    /// Buckets that have Object Lock.
+    pub(super) locked: BTreeSet<String>,
+    /// Retrievals by bucket and key.
+    pub(super) retrievals: BTreeMap<(String, Vec<u8>), Retrieval>,
 }
 
 impl Backend {
@@ -119,9 +124,11 @@ impl Backend {
             let enabled = status == "Enabled";
             self.next_version += 1;
             // Opaque, and no order to be read from it.
-            let id = format!("{:x}-{}", self.next_version.wrapping_mul(0x9e37_79b9_7f4a_7c15), self.next_version);
+            let id =
+                format!("{:x}-{}", self.next_version.wrapping_mul(0x9e37_79b9_7f4a_7c15), self.next_version);
             object.version = if enabled { id } else { "null".into() };
-            let versions = self.history.entry(bucket.to_owned()).or_default().entry(key.to_vec()).or_default();
+            let versions =
+                self.history.entry(bucket.to_owned()).or_default().entry(key.to_vec()).or_default();
             versions.retain(|version| version.version != object.version);
             versions.insert(0, Arc::new(object));
             self.show_latest(bucket, key);

@@ -101,16 +101,16 @@ pub(super) struct Request<'a> {
     pub(super) query: Vec<(&'static str, String)>,
     /// Names in lower case.
     pub(super) headers: Vec<(String, Vec<u8>)>,
-    /// Whether it addresses the server, and no bucket on it.
-    pub(super) of_service: bool,
     /// Whether it takes back what would stay behind, and so is sent even when everything is to end.
     pub(super) cleans_up: bool,
+    /// Whether it addresses the server, and no bucket on it.
+    pub(super) of_service: bool,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(op: &'static str, method: Method, key: Option<&'a [u8]>) -> Self {
         let (query, headers) = (Vec::new(), Vec::new());
-        Self { op, method, key, query, headers, of_service: false, cleans_up: false }
+        Self { op, method, key, query, headers, cleans_up: false, of_service: false }
     }
 
     pub(super) fn cleaning_up(mut self) -> Self {

@@ -9,7 +9,7 @@ use super::super::access::Key;
 use super::super::backend::{Backend, Object};
 use super::super::sigv4::hex;
 use super::super::wire::{Body, Request, Response, elements, escape, percent_decode, unescape};
-use super::Target;
+use super::{Target, cold};
 
 const SYSTEM_HEADERS: [&str; 9] = [
     "content-type",
@@ -94,6 +94,8 @@ pub(super) fn template(shared: &Shared, request: &Request, key: &Key) -> Result<
         ));
     }
     let mut object = Object { sse: customer_key(request)?, ..Object::new(Vec::new()).class(class) };
+    let lock = |name: &str| request.header(name).map(str::to_owned);
+    object.retention = lock("x-amz-object-lock-mode").zip(lock("x-amz-object-lock-retain-until-date"));
     for (name, value) in &request.headers {
         if SYSTEM_HEADERS.contains(&name.as_str()) || name.starts_with("x-amz-meta-") {
             object.headers.push((name.clone(), value.clone()));
@@ -189,7 +191,7 @@ pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Resp
     if request.header("if-none-match").is_some_and(|wanted| unquote(wanted) == object.etag) {
         return Response::new(304).header("etag", format!("\"{}\"", object.etag));
     }
-    if request.method == "GET" && matches!(object.class.as_str(), "GLACIER" | "DEEP_ARCHIVE") {
+    if request.method == "GET" && !cold::is_readable(target, &object, backend) {
         return Response::error(
             403,
             "InvalidObjectState",
@@ -215,6 +217,7 @@ pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Resp
     if object.class != "STANDARD" {
         response = response.header("x-amz-storage-class", &object.class);
     }
+    response = cold::headers(response, target, &object, backend);
     if !object.tags.is_empty() {
         response = response.header("x-amz-tagging-count", object.tags.len().to_string());
     }
