@@ -129,6 +129,10 @@ impl Context {
 
     /// Returns what connectors need to know of the flags.
     pub(crate) fn limits(&self) -> Limits {
-        Limits { concurrency: self.globals.concurrency, no_mmap: self.globals.no_mmap }
+        Limits {
+            concurrency: self.globals.concurrency,
+            no_mmap: self.globals.no_mmap,
+            memory: Some(self.globals.memory),
+        }
     }
 }

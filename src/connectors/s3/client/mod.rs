@@ -14,6 +14,7 @@ mod object;
 mod retry;
 mod send;
 mod sign;
+mod suffix;
 mod xml;
 
 pub(super) use failure::{Failure, Result};
@@ -22,3 +23,4 @@ pub(super) use multipart::{Part, PartSizes};
 pub(super) use object::{Condition, Download, FileRange, Put, Source};
 pub use send::Client;
 pub(super) use send::Rewind;
+pub(super) use suffix::Suffix;
