@@ -23,6 +23,7 @@ mod interop;
 mod main_job;
 mod memory;
 mod reader;
+mod s3_archive;
 mod s3_bed;
 mod s3_engine;
 mod s3_exporter;

@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn a_thousand_parts_reach_as_far_as_they_must() {
         for parts in [1000, 10_000] {
-            for hint in [None, Some(0), Some(1), Some(10 << 30), Some(1 << 40), Some(5 << 40), Some(u64::MAX)] {
+            for hint in [None, Some(0), Some(1), Some(10 << 30), Some(1 << 40), Some(5 << 40), Some(u64::MAX)]
+            {
                 let sizes: Vec<u64> = Growing::new(parts, hint).collect();
                 assert_eq!(sizes.len() as u64, parts);
                 assert!(sizes.iter().all(|size| (LEAST..=MOST).contains(size)), "{parts} {hint:?}");

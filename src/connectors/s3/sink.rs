@@ -143,8 +143,7 @@ impl S3Sink {
         self.sent += full.length();
         let number = (self.parts.len() + self.jobs.len()) as u64 + 1;
         let uplink = Arc::clone(&self.uplink);
-        let send =
-            move || uplink.client.upload_part(&uplink.key, &upload, number, Source::Local(&full));
+        let send = move || uplink.client.upload_part(&uplink.key, &upload, number, Source::Local(&full));
         let job = std::thread::Builder::new()
             .name("upload".into())
             .spawn(send)
@@ -200,7 +199,8 @@ impl S3Sink {
     /// Puts an archive that is no larger than its first part.
     fn put_whole(&self) -> Result<()> {
         let Uplink { client, key, .. } = &*self.uplink;
-        let send = |condition: &Condition| client.put(key, &self.put, Source::Local(&self.filling), condition);
+        let send =
+            |condition: &Condition| client.put(key, &self.put, Source::Local(&self.filling), condition);
         let mut condition = if self.overwrite { Condition::Always } else { Condition::IfAbsent };
         let mut result = send(&condition);
         if result.as_ref().is_err_and(|failure| failure.is_no_bucket()) {
