@@ -17,6 +17,7 @@ mod known;
 mod locks;
 mod packer;
 mod pins;
+mod quick;
 mod remove;
 mod repository;
 mod session;

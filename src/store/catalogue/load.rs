@@ -57,7 +57,7 @@ pub(in super::super) fn load(source: &Source<'_>) -> Result<(Catalogue, Damaged)
     let Cached { states, packs, kept, tiers } = parts;
     let ordinals: HashMap<Id, u32> = (0_u32..).zip(&packs).map(|(ordinal, id)| (*id, ordinal)).collect();
     let aggregate = Aggregate::new(&states, &ordinals, &kept);
-    Ok((Catalogue { tiers, packs, ordinals, states, aggregate }, damaged))
+    Ok((Catalogue { tiers, packs, ordinals, states, aggregate, quick: None }, damaged))
 }
 
 /// A cache is valid while everything it merged is still there, as it was.
