@@ -18,6 +18,7 @@ mod known;
 mod locks;
 mod packer;
 mod pins;
+mod quick;
 mod relied;
 mod remove;
 mod repository;
