@@ -1,8 +1,8 @@
 //! A run from the scan to the commit.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -233,6 +233,7 @@ impl Run<'_> {
             budgets: Budgets::new(self.options.memory, workers),
             entropy: self.entropy,
             xattrs: self.options.xattrs,
+            told_missing: Mutex::default(),
         };
         let (found, to_join) = bounded::<Vec<Record>>(QUEUE);
         let (joined, to_do) = bounded::<Vec<Joined>>(QUEUE);
