@@ -11,6 +11,7 @@ mod commands;
 mod configuration;
 mod context;
 mod dates;
+mod entries;
 mod environment;
 mod error;
 mod failures;
