@@ -5,6 +5,7 @@ mod catalogue;
 mod check;
 mod monitor;
 mod restore;
+pub mod retention;
 mod sync;
 pub mod tree;
 pub mod vfs;
