@@ -5,7 +5,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::globals::Globals;
-use super::{backup, cat, check, configure, create, help, info, ls, ptar, restore, sync, version};
+use super::{
+    backup, cat, check, configure, create, help, info, ls, policy, prune, ptar, restore, rm, sync, version,
+};
 use crate::connectors::Role;
 
 /// The whole command line.
@@ -36,6 +38,9 @@ enum Command {
     Ptar(ptar::Args),
     Sync(sync::Args),
     Info(info::Args),
+    Rm(rm::Args),
+    Prune(prune::Args),
+    Policy(policy::Args),
     Store(configure::Args),
     Source(configure::Args),
     Destination(configure::Args),
@@ -61,6 +66,9 @@ pub(crate) fn dispatch(cli: Cli, context: &Context) -> Result<Exit, CommandError
         Command::Ptar(args) => ptar::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Info(args) => info::run(&args, context),
+        Command::Rm(args) => rm::run(&args, context),
+        Command::Prune(args) => prune::run(&args, context),
+        Command::Policy(args) => policy::run(&args, context),
         Command::Store(args) => configure::run(Some(Role::Store), &args, context),
         Command::Source(args) => configure::run(Some(Role::Source), &args, context),
         Command::Destination(args) => configure::run(Some(Role::Destination), &args, context),

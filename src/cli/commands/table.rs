@@ -14,7 +14,7 @@ const fn listed(name: &'static str, about: &'static str) -> Listed {
 }
 
 /// The commands by group.
-pub(crate) const GROUPS: [(&str, &[Listed]); 4] = [
+pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
     (
         "Back up and restore",
         &[
@@ -32,6 +32,14 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 4] = [
             listed("ptar", "pack folders, sources or whole stores into one archive"),
             listed("sync", "copy snapshots to, from or with another store"),
             listed("info", "describe the store or a snapshot"),
+        ],
+    ),
+    (
+        "Make room",
+        &[
+            listed("rm", "remove snapshots"),
+            listed("prune", "remove snapshots that no retention rule keeps"),
+            listed("policy", "name sets of retention rules"),
         ],
     ),
     (
@@ -53,7 +61,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 4] = [
 ];
 
 /// Commands that exist upstream and come here later.
-pub(crate) const LATER: [&str; 18] = [
+pub(crate) const LATER: [&str; 15] = [
     "archive",
     "completions",
     "diff",
@@ -65,35 +73,14 @@ pub(crate) const LATER: [&str; 18] = [
     "maintenance",
     "mount",
     "pkg",
-    "policy",
-    "prune",
     "repair",
-    "rm",
     "search",
     "server",
     "ui",
 ];
 
-/// Query flags that come later, and global ones.
+/// Global flags that come later.
 const LATER_GLOBAL: [&str; 1] = ["trace"];
-const LATER_QUERY: [&str; 16] = [
-    "group-by",
-    "minutes",
-    "hours",
-    "days",
-    "weeks",
-    "months",
-    "years",
-    "weekdays",
-    "per-minute",
-    "per-hour",
-    "per-day",
-    "per-week",
-    "per-month",
-    "per-year",
-    "per-weekday",
-    "policy",
-];
 
 /// Returns the names of all commands that can be run, `verify` among them.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
@@ -115,8 +102,7 @@ pub(crate) fn is_later_flag(command: Option<&str>, flag: &str) -> bool {
         Some("store" | "source" | "destination" | "config") => &["rclone"],
         _ => &[],
     };
-    let queries = matches!(command, Some("ls" | "restore" | "check" | "sync"));
-    own.contains(&flag) || LATER_GLOBAL.contains(&flag) || (queries && LATER_QUERY.contains(&flag))
+    own.contains(&flag) || LATER_GLOBAL.contains(&flag)
 }
 
 #[cfg(test)]
