@@ -2,6 +2,7 @@
 
 mod bucket;
 mod configuration;
+mod removal;
 mod restore;
 mod stores;
 mod usage;
