@@ -97,6 +97,8 @@ pub struct Repository {
     warnings: Mutex<Vec<Warning>>,
     /// Whether nothing may be written: it is not encrypted, though a passphrase is at hand.
     guarded: bool,
+    /// Whether states seen before are gone.
+    states_missing: std::sync::atomic::AtomicBool,
 }
 
 /// Something that is wrong with a store without keeping it from being opened.
@@ -184,6 +186,7 @@ impl Repository {
             pin: Mutex::new(pin),
             warnings: Mutex::default(),
             guarded,
+            states_missing: std::sync::atomic::AtomicBool::new(false),
         };
         repository.note_damaged(damaged);
         if !guarded {
@@ -210,8 +213,20 @@ impl Repository {
         } else {
             let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
             warnings.push(Warning::MissingStates(missing));
+            self.states_missing.store(true, std::sync::atomic::Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Returns whether states that were seen before are gone, and nobody accepted that.
+    pub(super) fn misses_states(&self) -> bool {
+        self.states_missing.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Lists the states again, loads what is new, and returns the states that cannot be used.
+    pub(super) fn reload_telling(&self) -> Result<Vec<Id>, Error> {
+        self.reload()?;
+        Ok(self.damaged_states())
     }
 
     fn damaged_states(&self) -> Vec<Id> {
