@@ -5,6 +5,7 @@ mod configuration;
 mod diff;
 mod digest;
 mod find;
+mod removal;
 mod restore;
 mod stores;
 mod usage;
