@@ -126,7 +126,8 @@ fn bucket() -> crate::s3server::S3Server {
     server.keep_versions("source");
     for key in ["a", "a/b", "a/", "x//y", "../up", "%~m", "deep/er/k"] {
         for n in 0..3 {
-            let object = crate::s3server::Object::new(format!("{key} {n}")).header("x-amz-meta-n", "1").tag("a", "b");
+            let object =
+                crate::s3server::Object::new(format!("{key} {n}")).header("x-amz-meta-n", "1").tag("a", "b");
             server.insert("source", key, object);
         }
     }
@@ -155,6 +156,8 @@ fn reader_accepts_a_bucket_with_its_versions() {
         println!("{store}: {}", said.lines().last().unwrap_or_default());
         user.ok(&format!("at ./{store} check"));
         user.ok(&format!("ptar -o {store}.ptar -k ./{store} -plaintext"));
-        reader.verify(&user.home().join(format!("{store}.ptar"))).unwrap_or_else(|said| panic!("{store}: {said}"));
+        reader
+            .verify(&user.home().join(format!("{store}.ptar")))
+            .unwrap_or_else(|said| panic!("{store}: {said}"));
     }
 }

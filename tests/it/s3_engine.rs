@@ -90,7 +90,10 @@ fn an_unchanged_bucket_is_backed_up_again_without_a_get() {
     server.reset_counters();
     assert_eq!(run().unchanged_count, 1000);
     let counters = server.counters();
-    assert_eq!((counters.of("ListObjectsV2"), counters.of("GetObject"), counters.of("HeadObject")), (10, 0, 0));
+    assert_eq!(
+        (counters.of("ListObjectsV2"), counters.of("GetObject"), counters.of("HeadObject")),
+        (10, 0, 0)
+    );
 
     server.insert("bucket", "src/d3/f3", s3server::Object::new("changed"));
     server.insert("bucket", "src/d3/new", s3server::Object::new("new"));

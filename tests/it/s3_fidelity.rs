@@ -11,8 +11,10 @@ use plakar::connector::{Exporter, Importer};
 use plakar::connectors::fs::{FsExporter, FsImporter};
 use plakar::connectors::s3::{ExistingObject, ExportOptions, ImportOptions, S3Exporter, S3Importer};
 use plakar::format::entry::Entry;
-use plakar::snapshot::{BackupOptions, RestoreOptions, RestoreReport, SnapshotInfo, Tally, backup, list, restore};
 use plakar::snapshot::vfs::read::{Vfs, Visit};
+use plakar::snapshot::{
+    BackupOptions, RestoreOptions, RestoreReport, SnapshotInfo, Tally, backup, list, restore,
+};
 use plakar::store::Repository;
 
 use crate::s3_bed::Bed;
@@ -33,10 +35,13 @@ fn take(repository: &Arc<Repository>, importer: &dyn Importer) -> (SnapshotInfo,
     (snapshot, monitor)
 }
 
-fn bring(repository: &Repository, snapshot: &SnapshotInfo, exporter: &dyn Exporter) -> (RestoreReport, Tally) {
+fn bring(
+    repository: &Repository,
+    snapshot: &SnapshotInfo,
+    exporter: &dyn Exporter,
+) -> (RestoreReport, Tally) {
     let monitor = Tally::default();
-    let report =
-        restore(repository, snapshot, None, exporter, &RestoreOptions::default(), &monitor).unwrap();
+    let report = restore(repository, snapshot, None, exporter, &RestoreOptions::default(), &monitor).unwrap();
     (report, monitor)
 }
 
@@ -77,7 +82,13 @@ const KEPT: [&str; 9] = [
 /// Fills a bucket with everything that is hard to keep.
 fn fill(bed: &Bed) {
     let long = format!("long/{}", "k/\u{e9}\u{1}".repeat(204)).chars().take(1019).collect::<String>();
-    let mut long: String = long.chars().scan(0, |sum, c| { *sum += c.len_utf8(); (*sum <= 1024).then_some(c) }).collect();
+    let mut long: String = long
+        .chars()
+        .scan(0, |sum, c| {
+            *sum += c.len_utf8();
+            (*sum <= 1024).then_some(c)
+        })
+        .collect();
     while long.len() < 1024 {
         long.push('x');
     }
@@ -99,7 +110,11 @@ fn fill(bed: &Bed) {
     }
     bed.put("plain", &[], b"nothing special");
     if bed.server.is_some() {
-        bed.put("raw", &[("x-amz-meta-raw", b"\xe9t\xe9"), ("x-amz-website-redirect-location", b"/x")], b"raw");
+        bed.put(
+            "raw",
+            &[("x-amz-meta-raw", b"\xe9t\xe9"), ("x-amz-website-redirect-location", b"/x")],
+            b"raw",
+        );
         bed.put("class", &[("x-amz-storage-class", b"ONEZONE_IA")], b"class");
     }
 }
@@ -112,7 +127,8 @@ fn assert_same(a: &Bed, b: &Bed) {
         let name = key.escape_ascii();
         assert_eq!(other.body, one.body, "{name}");
         for header in KEPT.iter().chain(&["x-amz-website-redirect-location", "x-amz-storage-class"]) {
-            let bytes = |got: &crate::s3_bed::Fetched| got.headers.get(*header).map(|v| v.as_bytes().to_vec());
+            let bytes =
+                |got: &crate::s3_bed::Fetched| got.headers.get(*header).map(|v| v.as_bytes().to_vec());
             assert_eq!(bytes(&other), bytes(&one), "{name} {header}");
         }
         assert_eq!(b.tags(&key), a.tags(&key), "{name}");
@@ -232,9 +248,15 @@ fn access_lists_come_along_on_request() {
         let (snapshot, monitor) = take(&repository, &importer(bed, &[("acl", "true")]));
         assert_eq!(monitor.problems().len(), 0, "{:?}", monitor.problems());
         let found = entries(&repository, &snapshot);
-        let text = |key: &str| String::from_utf8_lossy(found[key.as_bytes()].metadata("s3.acl").unwrap()).into_owned();
+        let text = |key: &str| {
+            String::from_utf8_lossy(found[key.as_bytes()].metadata("s3.acl").unwrap()).into_owned()
+        };
         assert!(text("open").contains("READ=uri%3A"), "{}", text("open"));
-        assert!(text("closed").starts_with("owner=") && !text("closed").contains("READ="), "{}", text("closed"));
+        assert!(
+            text("closed").starts_with("owner=") && !text("closed").contains("READ="),
+            "{}",
+            text("closed")
+        );
 
         for (option, skip, open) in [("false", false, false), ("true", true, false), ("true", false, true)] {
             let target = bed.beside(&format!("acl-{option}-{skip}"));
@@ -270,7 +292,10 @@ fn retention_and_holds_come_along_on_request() {
     let get = |key: &str, name: &str| found[key.as_bytes()].metadata(name).map(<[u8]>::to_vec);
     assert_eq!(get("held", "s3.retain-until").unwrap(), until.as_bytes());
     assert_eq!(get("held", "s3.legal-hold").unwrap(), b"ON");
-    assert_eq!((get("free", "s3.retention-mode"), get("free", "s3.legal-hold").unwrap()), (None, b"OFF".to_vec()));
+    assert_eq!(
+        (get("free", "s3.retention-mode"), get("free", "s3.legal-hold").unwrap()),
+        (None, b"OFF".to_vec())
+    );
     server.reset_counters();
     take(&repository, &importer(&bed, &[("retention", "true")]));
     assert_eq!(server.counters().of("HeadObject"), 0, "what is known is not asked again");
@@ -334,7 +359,12 @@ fn public_acl() -> String {
 
 fn facts(snapshot: &SnapshotInfo) -> BTreeMap<String, String> {
     let source = snapshot.header.source().unwrap();
-    source.context.iter().flatten().map(|pair| (pair.key.lossy().into_owned(), pair.value.lossy().into_owned())).collect()
+    source
+        .context
+        .iter()
+        .flatten()
+        .map(|pair| (pair.key.lossy().into_owned(), pair.value.lossy().into_owned()))
+        .collect()
 }
 
 #[test]
@@ -375,7 +405,11 @@ fn metadata_is_read_again_on_request_and_content_is_not() {
         let get = |snapshot: &SnapshotInfo| {
             let found = entries(&repository, snapshot);
             let entry = &found[b"k".as_slice()];
-            (entry.metadata("s3.tags").unwrap().to_vec(), entry.object, entry.metadata("s3.meta.n").unwrap().to_vec())
+            (
+                entry.metadata("s3.tags").unwrap().to_vec(),
+                entry.object,
+                entry.metadata("s3.meta.n").unwrap().to_vec(),
+            )
         };
         let (first, second, third) = (get(&first), get(&second), get(&third));
         assert_eq!((&first.0[..], &second.0[..], &third.0[..]), (&b"a=1"[..], &b"a=1"[..], &b"a=2"[..]));
@@ -414,9 +448,11 @@ fn files_become_objects_and_files_again() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         std::fs::create_dir_all(root.join("src/sub/empty")).unwrap();
-        for (name, mode, secs, nanos) in
-            [("plain", 0o640, 1_600_000_000, 123_456_789), ("sub/script", 0o755, -77, 5), ("sub/set", 0o4711, 1, 0)]
-        {
+        for (name, mode, secs, nanos) in [
+            ("plain", 0o640, 1_600_000_000, 123_456_789),
+            ("sub/script", 0o755, -77, 5),
+            ("sub/set", 0o4711, 1, 0),
+        ] {
             let path = root.join("src").join(name);
             std::fs::write(&path, name).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -435,7 +471,10 @@ fn files_become_objects_and_files_again() {
         let target = S3Exporter::new(bed.options("", &[]), export).unwrap();
         let (report, monitor) = bring(&repository, &snapshot, &target);
         assert_eq!((report.file_count, report.unsupported_count), (3, 1), "{:?}", monitor.problems());
-        assert_eq!(bed.keys(), ["plain", "sub/empty/", "sub/script", "sub/set"].map(|key| key.as_bytes().to_vec()));
+        assert_eq!(
+            bed.keys(),
+            ["plain", "sub/empty/", "sub/script", "sub/set"].map(|key| key.as_bytes().to_vec())
+        );
         assert_eq!(bed.get("plain").header("x-amz-meta-mtime"), "1600000000.123456789");
 
         let (back, _) = take(&repository, &importer(bed, &[]));

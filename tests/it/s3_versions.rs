@@ -9,7 +9,8 @@ use plakar::connector::{Exporter, Importer};
 use plakar::connectors::fs::FsExporter;
 use plakar::connectors::s3::{ExportOptions, ImportOptions, S3Exporter, S3Importer};
 use plakar::snapshot::{
-    BackupOptions, BackupReport, RestoreOptions, RestoreReport, SnapshotInfo, Tally, Versions, backup, list, restore,
+    BackupOptions, BackupReport, RestoreOptions, RestoreReport, SnapshotInfo, Tally, Versions, backup, list,
+    restore,
 };
 use plakar::store::Repository;
 
@@ -48,7 +49,9 @@ fn each_version(bed: &Bed, mut each: impl FnMut(Vec<u8>, &str, bool, bool)) {
             rest = &rest[at + 5..];
         }
         match last.filter(|_| elements(&text, "IsTruncated") == ["true"]) {
-            Some((key, id)) => marker = format!("&key-marker={}&version-id-marker={}", encode(&key), encode(&id)),
+            Some((key, id)) => {
+                marker = format!("&key-marker={}&version-id-marker={}", encode(&key), encode(&id))
+            }
             None => return,
         }
     }
@@ -257,7 +260,8 @@ fn versions_of_one_moment_keep_their_order() {
     let server = bed.own_server();
     server.keep_versions("bucket");
     for n in 0..20 {
-        let object = s3server::Object { modified: 1_700_000_000_000, ..s3server::Object::new(format!("{n}")) };
+        let object =
+            s3server::Object { modified: 1_700_000_000_000, ..s3server::Object::new(format!("{n}")) };
         server.insert("bucket", "k", object);
     }
     let (_storage, repository) = store();

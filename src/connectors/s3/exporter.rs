@@ -131,8 +131,10 @@ impl S3Exporter {
         });
         match problem {
             None => Ok(()),
-            Some(problem) => Err(Error::new(ErrorKind::Invalid, "restore versions to", self.client.target(None))
-                .detail(format!("{problem}: enable it, or leave out versions=all"))),
+            Some(problem) => {
+                Err(Error::new(ErrorKind::Invalid, "restore versions to", self.client.target(None))
+                    .detail(format!("{problem}: enable it, or leave out versions=all")))
+            }
         }
     }
 
@@ -325,12 +327,11 @@ impl Exporter for S3Exporter {
             return Ok(settled);
         }
         let from_bucket = item.entry.metadata(metadata::KEY).is_some();
-        let mut headers =
-            if from_bucket {
-                Headers::of_object(&item.entry.metadata)
-            } else {
-                Headers::of_file(item.entry, !self.options.skip_permissions)
-            };
+        let mut headers = if from_bucket {
+            Headers::of_object(&item.entry.metadata)
+        } else {
+            Headers::of_file(item.entry, !self.options.skip_permissions)
+        };
         if !item.xattrs.is_empty() {
             headers.lost.push("extended attributes".into());
         }
@@ -436,7 +437,8 @@ impl Wish {
                 .take()
                 .map(|class| format!("storage class {}", String::from_utf8_lossy(&class)));
         }
-        if matches!(failure.status, 400 | 403 | 501) && failure.cause.is_none() && !self.encryption.is_empty() {
+        if matches!(failure.status, 400 | 403 | 501) && failure.cause.is_none() && !self.encryption.is_empty()
+        {
             self.encryption.clear();
             return Some("server-side encryption".into());
         }

@@ -90,7 +90,10 @@ mod tests {
         assert!(matches!(as_file(&entry), (Cow::Borrowed(_), false)), "not from a bucket");
         add(&mut entry, "s3.key", "x");
         let (file, missing) = as_file(&entry);
-        assert_eq!((file.info.mode, file.info.uid, file.info.gid, missing), (Mode::regular(0o751), 7, 8, true));
+        assert_eq!(
+            (file.info.mode, file.info.uid, file.info.gid, missing),
+            (Mode::regular(0o751), 7, 8, true)
+        );
         entry.info.links = 1;
         assert!(matches!(as_file(&entry), (Cow::Borrowed(_), false)), "a file knows better");
     }

@@ -9,7 +9,8 @@ use crate::format::entry::Entry;
 pub(super) fn restore(client: &Client, key: &[u8], entry: &Entry, permissions: bool) -> Vec<String> {
     let options = client.options();
     let mut lost = Vec::new();
-    if options.acl && permissions
+    if options.acl
+        && permissions
         && let Some(text) = entry.metadata(metadata::ACL)
     {
         let done = Acl::from_text(text).is_some_and(|acl| restore_acl(client, key, &acl).is_ok());
