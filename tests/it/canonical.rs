@@ -154,7 +154,9 @@ fn the_frozen_files() {
     found.sort();
     let known = [
         "policies/destination.json",
-        "policies/scaleway.json",
+        "policies/scaleway-destination.json",
+        "policies/scaleway-source.json",
+        "policies/scaleway-store.json",
         "policies/source.json",
         "policies/store.json",
         "tls/ca.pem",

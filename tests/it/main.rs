@@ -31,6 +31,7 @@ mod s3_engine;
 mod s3_exporter;
 mod s3_faults;
 mod s3_importer;
+mod s3_permissions;
 mod s3_store;
 mod s3server;
 mod threats;

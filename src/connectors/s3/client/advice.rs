@@ -1,5 +1,7 @@
 //! What a person can do about a failure: the permission to grant, the setting to look at.
 
+use std::fmt::Write as _;
+
 use super::super::credentials::Credentials;
 use super::super::location::{Endpoint, Reading};
 use super::failure::Failure;
@@ -95,7 +97,7 @@ impl Advice<'_> {
         if matches!(failure.op, "get" | "head") && told_action(&failure.message).is_none() {
             hint.push_str(", and s3:ListBucket, without which a missing key looks forbidden");
         }
-        hint.push_str(&format!(" to the access key (from {})", self.who.origin));
+        let _ = write!(hint, " to the access key (from {})", self.who.origin);
         if self.endpoint.is_scaleway() {
             hint.push_str(if self.who.access_key.contains('@') {
                 "; check that the project after the @ is the bucket's"
