@@ -241,9 +241,10 @@ fn proxies_of_the_environment_are_used() {
     use_it(options(&bed.location(""), &plain, &[("http_proxy", &address)])).unwrap();
     assert_eq!(seen.lock().unwrap().len(), count);
     // A proxy that cannot be one is told without its password.
-    let odd = options(location, &plain, &[("http_proxy", "gopher://user:hush-hush@x")]);
-    let text = S3Store::new(odd).unwrap_err().to_string();
-    assert!(text.contains("proxy") && !text.contains("hush-hush"), "{text}");
+    for odd in ["gopher://user:hush-hush@x", "socks5://user:hush-hush@x:1"] {
+        let text = S3Store::new(options(location, &plain, &[("http_proxy", odd)])).unwrap_err().to_string();
+        assert!(text.contains("proxy") && !text.contains("hush-hush"), "{text}");
+    }
 }
 
 #[test]
