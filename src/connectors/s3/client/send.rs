@@ -210,13 +210,16 @@ impl Client {
             if self.options.cancel.is_cancelled() {
                 return Err(Failure::new(connector::ErrorKind::Cancelled, request.op, &target, "cancelled"));
             }
-            let who = self.options.credentials.current();
+            let who = self.options.credentials.current(&self.options.cancel);
             let who = who.map_err(|e| Failure::new(e.kind(), request.op, &target, e.to_string()))?;
             let mut failure = match self.attempt(request, payload, &target, &who).and_then(&mut *consume) {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
-            if !renewed && failure.may_be_expiry() && self.options.credentials.renew(&who) {
+            if !renewed
+                && failure.may_be_expiry()
+                && self.options.credentials.renew(&who, &self.options.cancel)
+            {
                 renewed = true;
                 continue;
             }

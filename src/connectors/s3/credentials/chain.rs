@@ -364,7 +364,7 @@ mod tests {
                 own_ca_file: None,
                 environment: &environment,
             };
-            choose(around).unwrap().current().unwrap().access_key.clone()
+            choose(around).unwrap().current(&crate::base::Cancel::new()).unwrap().access_key.clone()
         };
         assert_eq!((found("s3.fr-par.scw.cloud"), found("s3.example.net")), ("scw".into(), "aws".into()));
     }
