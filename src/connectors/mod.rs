@@ -14,6 +14,7 @@
 mod container;
 mod location;
 mod options;
+mod patterns;
 mod place;
 mod registry;
 

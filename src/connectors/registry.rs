@@ -9,6 +9,7 @@ use super::fs::Existing;
 use super::location::{Kind, Location, Role};
 use super::options::{Options, for_connector};
 use super::{fs, http, ptar, s3};
+use crate::base::Cancel;
 use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
 
 type Tell = dyn Fn(&str) + Send + Sync;
@@ -52,6 +53,10 @@ pub struct Limits {
     pub no_mmap: bool,
     /// Where warnings go.
     pub notices: Notices,
+    /// The memory of the run, in bytes; connectors take an eighth at most. `None` lets the connector choose.
+    pub memory: Option<u64>,
+    /// Ends what waits for a server.
+    pub cancel: Cancel,
 }
 
 /// What is read of a source.
@@ -127,13 +132,12 @@ pub fn open_importer(
     if let [location] = locations
         && let (Kind::S3, Some(url)) = (location.kind(), location.url())
     {
-        let patterns = !settings.excludes.is_empty() || !settings.ignore_files.is_empty();
-        for (asked, what) in [(patterns, "leaving out objects by patterns"), (settings.recheck, "-recheck")] {
-            if asked {
-                return Err(not_yet(location, what));
-            }
-        }
-        return Ok(Box::new(s3::S3Importer::new(s3_options(url, options, limits)?)?));
+        let import = s3::ImportOptions {
+            excludes: settings.excludes.clone(),
+            ignore_files: settings.ignore_files.clone(),
+            recheck: settings.recheck,
+        };
+        return Ok(Box::new(s3::S3Importer::with(s3_options(url, options, limits)?, &import)?));
     }
     if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
         return Err(missing(odd, Role::Source));
@@ -213,8 +217,12 @@ fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Optio
         map.entry("concurrency".into()).or_insert_with(|| concurrency.to_string());
     }
     let map = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let parsed = s3::Options::parse(url, map, &|name| std::env::var(name).ok())?;
+    let mut parsed = s3::Options::parse(url, map, &|name| std::env::var(name).ok())?;
     parsed.warnings().into_iter().for_each(|warning| limits.notices.tell(warning));
+    parsed.cancel = limits.cancel.clone();
+    if let Some(memory) = limits.memory {
+        parsed.tuning.read_ahead = parsed.tuning.read_ahead.min(memory / 8);
+    }
     Ok(parsed)
 }
 

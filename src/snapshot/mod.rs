@@ -13,5 +13,5 @@ pub use backup::{BackupOptions, BackupReport, HeaderOptions, backup, backup_into
 pub use catalogue::{SnapshotInfo, find, header, list};
 pub use check::{CheckOptions, CheckReport, Damage, Hurt, check};
 pub use monitor::{Counter, Event, Monitor, Problem, Severity, Tally, message_of};
-pub use restore::{ObjectContent, RestoreOptions, RestoreReport, restore};
+pub use restore::{ObjectContent, RestoreOptions, RestoreReport, Versions, restore};
 pub use sync::{ArchiveExport, CopyReport, SyncOptions, SyncReport, copy_into, sync};

@@ -32,6 +32,8 @@ mod s3_exporter;
 mod s3_faults;
 mod s3_importer;
 mod s3_permissions;
+mod s3_signals;
 mod s3_store;
 mod s3server;
+mod seeds;
 mod threats;

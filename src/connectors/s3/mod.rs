@@ -15,6 +15,8 @@
 //! a secret never leave [`client`]; and an answer is believed only as far as it was checked (its length, its root
 //! element, its status).
 
+mod ahead;
+mod class;
 pub mod client;
 pub mod credentials;
 pub mod exporter;
@@ -22,12 +24,14 @@ pub mod importer;
 pub mod location;
 mod metadata;
 mod names;
+mod object_lock;
 pub mod options;
 mod sse;
 mod storage_class;
 pub mod store;
 
 pub use exporter::{ExportOptions, S3Exporter};
-pub use importer::S3Importer;
+pub use importer::{ImportOptions, S3Importer};
+pub use object_lock::{LockMode, ObjectLock};
 pub use options::Options;
 pub use store::S3Store;

@@ -144,7 +144,7 @@ impl One<'_> {
         }
         let seen = KnownSet::new(self.to.spills());
         let catalogue = self.to.catalogue();
-        let mut each = |kind, id: Id| {
+        let mut each = |kind, id: Id, _| {
             if catalogue.has(kind, &id)? { Ok(()) } else { Err(Error::Missing { kind, id }) }
         };
         match (Reach { repository: self.to, seen: &seen, each: &mut each }).snapshot(&header) {
