@@ -248,6 +248,22 @@ fn proxies_of_the_environment_are_used() {
 }
 
 #[test]
+fn the_command_line_and_the_connector_know_the_same_options() {
+    use plakar::connectors::{Kind, Role, known, s3};
+    let mut typed: Vec<&str> = [Role::Store, Role::Source, Role::Destination]
+        .into_iter()
+        .flat_map(|role| known(Some(Kind::S3), role))
+        .map(|spec| spec.name)
+        .chain(["uri"])
+        .collect();
+    typed.sort_unstable();
+    typed.dedup();
+    let mut read = s3::options::KNOWN.to_vec();
+    read.sort_unstable();
+    assert_eq!(typed, read);
+}
+
+#[test]
 fn a_bucket_with_a_dot_keeps_to_the_path() {
     let bed = bed();
     let server = bed.own_server();
