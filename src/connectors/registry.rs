@@ -114,6 +114,9 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
             Ok(Arc::new(fs::FsStore::new(absolute(path)?).with_mmap(!limits.no_mmap)))
         }
         (Kind::Ptar, Some(path), _) => Ok(Arc::new(ptar::PtarStore::open(absolute(path)?, !limits.no_mmap)?)),
+        (Kind::S3, _, Some(url)) if location.names_archive() => {
+            Ok(Arc::new(s3::S3Archive::open(s3_options(url, options, limits)?)?))
+        }
         (Kind::S3, _, Some(url)) => Ok(Arc::new(s3::S3Store::new(s3_options(url, options, limits)?)?)),
         (Kind::PtarHttp | Kind::PtarHttps, _, Some(url)) => {
             Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default())?))
@@ -174,40 +177,37 @@ pub fn open_exporter(
             Ok(Box::new(builder.build()?))
         }
         (Kind::S3, _, Some(url)) => {
-            for (asked, what) in [
-                (settings.existing == Existing::Skip, "-skip-existing"),
-                (settings.existing == Existing::Fail, "-no-overwrite"),
-                (settings.skip_permissions, "-skip-permissions"),
-            ] {
-                if asked {
-                    return Err(not_yet(location, what));
-                }
-            }
-            let export = s3::ExportOptions { folder_markers: settings.folder_markers };
+            let export = s3::ExportOptions {
+                folder_markers: settings.folder_markers,
+                existing: match settings.existing {
+                    Existing::Replace => s3::ExistingObject::Replace,
+                    Existing::Skip => s3::ExistingObject::Skip,
+                    Existing::Fail => s3::ExistingObject::Fail,
+                },
+                skip_permissions: settings.skip_permissions,
+            };
             Ok(Box::new(s3::S3Exporter::new(s3_options(url, options, limits)?, export)?))
         }
         _ => Err(missing(location, Role::Destination)),
     }
 }
 
-/// Refuses what was asked for and cannot be done, instead of doing something else.
-fn not_yet(location: &Location, what: &str) -> Error {
-    Error::new(ErrorKind::Invalid, "open", location.to_string())
-        .detail(format!("{what} is not available yet for {}", location.kind().scheme()))
-}
-
 /// Opens where a new archive goes.
 pub fn open_sink(
     location: &Location,
-    _options: &Options,
-    _limits: &Limits,
+    options: &Options,
+    limits: &Limits,
     overwrite: bool,
-    _size_hint: Option<u64>,
+    size_hint: Option<u64>,
 ) -> Result<Box<dyn ArchiveSink>> {
-    match location.path() {
-        Some(path) => Ok(Box::new(ptar::ArchiveFile::create(path, overwrite)?)),
-        None => Err(Error::new(ErrorKind::Unsupported, "create", location.to_string())
-            .detail(format!("archives cannot be written to {} yet", location.kind().scheme()))),
+    match (location.kind(), location.path(), location.url()) {
+        (_, Some(path), _) => Ok(Box::new(ptar::ArchiveFile::create(path, overwrite)?)),
+        (Kind::S3, _, Some(url)) => {
+            let sink = s3::SinkOptions { overwrite, size_hint, memory: limits.memory };
+            Ok(Box::new(s3::S3Sink::create(s3_options(url, options, limits)?, sink)?))
+        }
+        _ => Err(Error::new(ErrorKind::Unsupported, "create", location.to_string())
+            .detail(format!("archives cannot be written to {}", location.kind().scheme()))),
     }
 }
 

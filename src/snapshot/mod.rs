@@ -3,15 +3,26 @@
 mod backup;
 mod catalogue;
 mod check;
+mod diff;
+mod digest;
+mod maintenance;
 mod monitor;
+mod part;
 mod restore;
+pub mod retention;
+mod search;
 mod sync;
 pub mod tree;
 pub mod vfs;
 
 pub use backup::{BackupOptions, BackupReport, HeaderOptions, backup, backup_into};
-pub use catalogue::{SnapshotInfo, find, header, list};
+pub use catalogue::{SnapshotInfo, assert_latest, find, header, list};
 pub use check::{CheckOptions, CheckReport, Damage, Hurt, check};
+pub use diff::{Aspect, Difference, TextDiff, diff, text_diff, unified};
+pub use digest::{digest, digests};
+pub use maintenance::{Fate, MaintenanceOptions, MaintenanceReport, PackFate, maintain};
 pub use monitor::{Counter, Event, Monitor, Problem, Severity, Tally, message_of};
+pub use part::Part;
 pub use restore::{ObjectContent, RestoreOptions, RestoreReport, Versions, restore};
+pub use search::{EntryKind, MetadataPattern, PatternError, Patterns, SearchQuery, search};
 pub use sync::{ArchiveExport, CopyReport, SyncOptions, SyncReport, copy_into, sync};

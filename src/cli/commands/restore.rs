@@ -135,12 +135,11 @@ fn latest(
     repository: &Repository,
     destination: &Place,
 ) -> Result<Chosen, CommandError> {
-    let chosen = snapshots::choose(context, repository, &[], &args.query)?;
-    if chosen.is_empty() && repository.catalogue().snapshots().is_empty() {
+    let (mut candidates, unreadable) = snapshots::query_all(context, repository, &args.query)?;
+    if candidates.is_empty() && repository.catalogue().snapshots().is_empty() {
         return Err(CommandError::failed("the store holds no snapshot yet")
             .hint("plakar at STORE backup PLACE takes the first"));
     }
-    let mut candidates: Vec<SnapshotInfo> = chosen.into_iter().map(|chosen| chosen.info).collect();
     if distinct(&candidates).len() > 1 {
         // A bucket goes back to a bucket, a folder to a folder.
         let kind = if destination.location.kind() == Kind::S3 { "s3" } else { "fs" };
@@ -169,6 +168,7 @@ fn latest(
         let error = CommandError::failed("no snapshot matches");
         error.hint("plakar at STORE ls lists the snapshots")
     })?;
+    snapshot::assert_latest(repository, &info, unreadable)?;
     context.output.notice(format!("restoring snapshot {} of {}", info.id.short(), source_name(&info)));
     Ok(Chosen { info, path: None })
 }

@@ -8,7 +8,7 @@
 //! **One version.** A content is read with `If-Match`. If the object is replaced between the listing and the GET,
 //! the newer version is read instead, once, and its own ETag recorded; if it is replaced while it is read, the
 //! content fails with `Changed`. A connection that breaks is resumed where it broke, on the same version. A large
-//! object is read by ranges, several at a time (see `ahead`).
+//! object is read by ranges, several at a time (see `ahead`). Where old versions are read, each is named in its GET.
 
 mod aspects;
 mod facts;

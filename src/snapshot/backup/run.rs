@@ -1,8 +1,8 @@
 //! A run from the scan to the commit.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -109,6 +109,9 @@ pub fn backup(
     monitor.event(&Event::Committed { snapshot });
     // The snapshot is committed; what follows only spares the next run some work.
     let _ = repository.refresh_after_commit();
+    if let Some(previous) = &previous {
+        previous.forget_journal();
+    }
     report.duration = run_time(begun);
     Ok(report)
 }
@@ -230,6 +233,7 @@ impl Run<'_> {
             budgets: Budgets::new(self.options.memory, workers),
             entropy: self.entropy,
             xattrs: self.options.xattrs,
+            told_missing: Mutex::default(),
         };
         let (found, to_join) = bounded::<Vec<Record>>(QUEUE);
         let (joined, to_do) = bounded::<Vec<Joined>>(QUEUE);

@@ -1,5 +1,8 @@
 //! One worker: takes records, stores their contents, hands entries to the view.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use crossbeam_channel::Receiver;
 
 use crate::base::{Cancel, Id, RawString};
@@ -34,6 +37,8 @@ pub(super) struct Shared<'a> {
     pub(super) budgets: Budgets,
     pub(super) entropy: bool,
     pub(super) xattrs: bool,
+    /// What could not be read, by kind, once it was told.
+    pub(super) told_missing: Mutex<HashSet<Vec<u8>>>,
 }
 
 impl Shared<'_> {
@@ -83,6 +88,9 @@ impl Worker<'_> {
             Some((entry, _)) if regular && !self.is_whole(&entry)? => None,
             reuse => reuse,
         };
+        if let Some((entry, _)) = reuse.as_ref().filter(|_| regular) {
+            shared.session.rely(BlobType::OBJECT, &entry.object)?;
+        }
         let entry = match reuse {
             Some((previous, same)) => match self.refresh(&record, &previous)? {
                 Refreshed::Changed => self.read(&record, info)?,
@@ -108,7 +116,10 @@ impl Worker<'_> {
     fn refresh(&self, record: &Record, previous: &Entry) -> Result<Refreshed, Error> {
         match self.shared.importer.refresh(record, previous) {
             Ok(None) => Ok(Refreshed::Nothing),
-            Ok(Some(told)) => Ok(Refreshed::Metadata(told)),
+            Ok(Some(told)) => {
+                self.tell_missing(record, &told);
+                Ok(Refreshed::Metadata(told))
+            }
             Err(error) if error.kind == ErrorKind::Changed => Ok(Refreshed::Changed),
             Err(error) => {
                 self.shared.problem(&record.path, Severity::Warning, message_of(&error))?;
@@ -208,7 +219,10 @@ impl Worker<'_> {
     /// Ends the reading of a content. One that changed meanwhile is kept as it was read, and reported.
     fn told(&self, record: &Record, opened: Box<dyn Content>) -> Result<ContentInfo, Error> {
         match opened.finish() {
-            Ok(info) => Ok(info),
+            Ok(info) => {
+                self.tell_missing(record, &info);
+                Ok(info)
+            }
             Err(error) => {
                 let severity = match error.kind {
                     ErrorKind::Changed => Severity::Warning,
@@ -217,6 +231,18 @@ impl Worker<'_> {
                 self.shared.problem(&record.path, severity, message_of(&error))?;
                 Ok(ContentInfo::default())
             }
+        }
+    }
+
+    /// Reports what the source has and could not be read: recorded with each entry, and told once for each kind.
+    fn tell_missing(&self, record: &Record, info: &ContentInfo) {
+        let Some(missing) = info.metadata.iter().find(|item| item.key == "s3.not-captured") else { return };
+        let mut told = self.shared.told_missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(missing.value.clone()) {
+            let missing = String::from_utf8_lossy(&missing.value);
+            let message = format!("kept without {missing}, which could not be read; so perhaps are others");
+            let path = record.path.clone();
+            self.shared.monitor.problem(&Problem { severity: Severity::Warning, path, message });
         }
     }
 

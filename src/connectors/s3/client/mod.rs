@@ -23,6 +23,7 @@ mod retrieval;
 mod retry;
 mod send;
 mod sign;
+mod suffix;
 mod versions;
 mod xml;
 
@@ -38,5 +39,6 @@ pub(super) use retrieval::readiness;
 pub use send::Client;
 pub(super) use send::Rewind;
 pub(super) use sign::sign_post;
+pub(super) use suffix::Suffix;
 pub(super) use versions::Version;
 pub(super) use xml::Element;

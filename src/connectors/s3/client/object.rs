@@ -170,6 +170,8 @@ impl Client {
         if let Some(etag) = if_match.filter(|etag| !etag.is_empty()) {
             request = request.header("if-match", format!("\"{etag}\""));
         }
+        // Servers that keep checksums tell them only to those who ask.
+        request = request.header("x-amz-checksum-mode", "ENABLED");
         self.customer_key(&mut request.headers);
         request
     }

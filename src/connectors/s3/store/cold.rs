@@ -18,7 +18,7 @@ impl Retrieval for S3Store {
                 && let Some(id) = parse_name(Kind::Packfile, &object.key[folder.len()..])
             {
                 let modified = object.time().map(SystemTime::from);
-                each(Listed { id, size: object.size, modified });
+                each(Listed { id, size: object.size, modified, tag: None });
             }
             ControlFlow::Continue(())
         })?;
