@@ -30,5 +30,6 @@ mod s3_faults;
 mod s3_importer;
 mod s3_signals;
 mod s3_store;
+mod s3_storm;
 mod s3server;
 mod threats;

@@ -165,7 +165,11 @@ impl Importer for S3Importer {
         let size: u64 = size.and_then(|size| size.parse().ok()).unwrap_or(0);
         let is_one = listed.is_some_and(|etag| !etag.is_empty());
         let range = (is_one && size >= ahead::LARGE).then(|| (0, ahead::step(&self.memory)));
-        let first = match self.client.get(&key, range, listed) {
+        let asked = match (range, listed.filter(|etag| !etag.is_empty())) {
+            (None, Some(etag)) => self.client.get_listed(&key, etag, size),
+            _ => self.client.get(&key, range, listed),
+        };
+        let first = match asked {
             // Replaced since it was listed: the version there now is as good, if it is read as one.
             Err(failure) if matches!(failure.status, 412 | 416) => (self.client.get(&key, None, None)?, true),
             result => (result?, false),

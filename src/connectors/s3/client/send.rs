@@ -27,6 +27,9 @@ use crate::connector;
 const MAX_ERROR_BODY: u64 = 64 << 10;
 /// Clocks that differ by more than this many seconds make signatures invalid, five minutes being their life.
 const MAX_SKEW: i64 = 240;
+/// How often one request may learn from a refusal what the time is, or the region. Once would do, if another thread
+/// did not learn something else meanwhile from a server among many whose clock is wrong.
+const LESSONS: u32 = 2;
 /// Bodies of at least this many bytes wait for `100 Continue`, so that a refusal costs no upload.
 const EXPECT_FROM: u64 = 1 << 20;
 
@@ -49,6 +52,12 @@ pub struct Client {
 struct Aim {
     region: String,
     endpoint: Endpoint,
+}
+
+/// What one attempt was signed with: other threads may learn better meanwhile.
+struct Signing {
+    aim: Aim,
+    skew: i64,
 }
 
 impl fmt::Debug for Client {
@@ -198,6 +207,10 @@ impl Client {
         self.aim().region
     }
 
+    fn signing(&self) -> Signing {
+        Signing { aim: self.aim(), skew: self.skew.load(Ordering::Relaxed) }
+    }
+
     fn aim(&self) -> Aim {
         self.aim.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -227,7 +240,7 @@ impl Client {
             return Err(Failure::new(connector::ErrorKind::Invalid, request.op, &target, message));
         }
         let mut retry = Retry::new(&self.options.tuning);
-        let (mut moved, mut wound) = (false, false);
+        let (mut moved, mut wound) = (0, 0);
         loop {
             if self.options.cancel.is_cancelled() {
                 if request.cleans_up {
@@ -235,18 +248,20 @@ impl Client {
                 }
                 return Err(cancelled(request.op, &target));
             }
-            let mut failure = match self.attempt(request, payload, &target).and_then(&mut *consume) {
+            let signing = self.signing();
+            let attempt = self.attempt(request, payload, &target, &signing);
+            let mut failure = match attempt.and_then(&mut *consume) {
                 Ok(value) => return Ok(value),
                 // What is broken off is no failure of the server's.
                 Err(_) if self.options.cancel.is_cancelled() => continue,
                 Err(failure) => failure,
             };
-            if !wound && self.learn_clock(&failure) {
-                wound = true;
+            if wound < LESSONS && self.learn_clock(&failure, &signing) {
+                wound += 1;
                 continue;
             }
-            if !moved && self.learn_region(&failure) {
-                moved = true;
+            if moved < LESSONS && self.learn_region(&failure, &signing) {
+                moved += 1;
                 continue;
             }
             if failure.again == Again::Throttled {
@@ -285,7 +300,7 @@ impl Client {
         // A server that answers at all answers the second time, should it be busy the first.
         for _ in 0..2 {
             let Some(agent) = words.agent() else { break };
-            let sent = self.send(agent, request, payload, target);
+            let sent = self.send(agent, request, payload, target, &self.signing());
             result =
                 sent.and_then(|answer| self.judge(request, target, answer, None)).and_then(&mut *consume);
             if result.as_ref().is_ok() || result.as_ref().is_err_and(|failure| failure.again == Again::Never)
@@ -297,10 +312,16 @@ impl Client {
     }
 
     /// Sends a request once and returns the answer if it is a success.
-    fn attempt(&self, request: &Request<'_>, payload: Payload<'_>, target: &str) -> Result<Response> {
+    fn attempt(
+        &self,
+        request: &Request<'_>,
+        payload: Payload<'_>,
+        target: &str,
+        signing: &Signing,
+    ) -> Result<Response> {
         let permit = self.gate.enter(&self.options.cancel);
         let mut permit = permit.ok_or_else(|| cancelled(request.op, target))?;
-        let answer = self.send(&self.agent, request, payload, target)?;
+        let answer = self.send(&self.agent, request, payload, target, signing)?;
         if answer.status().is_success() {
             permit.moved(payload.length());
         }
@@ -340,8 +361,9 @@ impl Client {
         request: &Request<'_>,
         payload: Payload<'_>,
         target: &str,
+        signing: &Signing,
     ) -> Result<http::Response<ureq::Body>> {
-        let url = self.sign(request);
+        let url = self.sign(request, signing);
         let mut builder = http::Request::builder().method(method(request.method)).uri(url);
         let invalid = |what: String| Failure::new(connector::ErrorKind::Invalid, request.op, target, what);
         if let Some(headers) = builder.headers_mut() {
@@ -379,13 +401,13 @@ impl Client {
     }
 
     /// Returns the signed URL of a request: a secret that goes to the agent and nowhere else.
-    fn sign(&self, request: &Request<'_>) -> String {
-        let aim = self.aim();
+    fn sign(&self, request: &Request<'_>, signing: &Signing) -> String {
+        let aim = &signing.aim;
         let bucket = &self.options.location.bucket;
         let tls = self.options.use_tls;
         let default_port = if tls { 443 } else { 80 };
         let endpoint =
-            Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint };
+            Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint.clone() };
         let key = request.key.map(encode).unwrap_or_default();
         let (authority, path) = if self.in_host_name() {
             (format!("{bucket}.{}", endpoint.authority()), format!("/{key}"))
@@ -408,7 +430,7 @@ impl Client {
             query: &query,
             headers: &headers,
         };
-        let now = jiff::Timestamp::now().as_second() + self.skew.load(Ordering::Relaxed);
+        let now = jiff::Timestamp::now().as_second() + signing.skew;
         let time = jiff::Timestamp::from_second(now).unwrap_or_else(|_| jiff::Timestamp::now());
         presign(&unsigned, &self.options.credentials, &aim.region, time)
     }
@@ -422,34 +444,35 @@ impl Client {
         self.options.virtual_host && bucket_is_label && place.endpoint.address().is_none()
     }
 
-    /// Learns the server's clock from a refusal; returns whether it differs enough to sign again.
-    fn learn_clock(&self, failure: &Failure) -> bool {
+    /// Learns the server's clock from a refusal; returns whether it differs enough from what was signed with to sign
+    /// again.
+    fn learn_clock(&self, failure: &Failure, signing: &Signing) -> bool {
         let Some(date) = failure.date.filter(|_| matches!(failure.status, 400 | 403)) else { return false };
-        let theirs = seconds(date);
-        let ours = seconds(SystemTime::now());
-        let used = ours + self.skew.load(Ordering::Relaxed);
-        if (theirs - used).abs() <= MAX_SKEW {
+        let skew = seconds(date) - seconds(SystemTime::now());
+        if (skew - signing.skew).abs() <= MAX_SKEW {
             return false;
         }
-        self.skew.store(theirs - ours, Ordering::Relaxed);
+        self.skew.store(skew, Ordering::Relaxed);
         true
     }
 
-    /// Learns the bucket's region from a refusal; returns whether it is another one.
-    fn learn_region(&self, failure: &Failure) -> bool {
+    /// Learns the bucket's region from a refusal; returns whether it is another one than was signed for.
+    fn learn_region(&self, failure: &Failure, signing: &Signing) -> bool {
         let Some(region) =
             failure.region.as_ref().filter(|_| matches!(failure.status, 301 | 307 | 400 | 403))
         else {
             return false;
         };
-        let mut aim = self.aim.write().unwrap_or_else(PoisonError::into_inner);
-        if aim.region == *region {
+        if signing.aim.region == *region {
             return false;
         }
-        if let Some(endpoint) = aim.endpoint.in_region(region) {
-            aim.endpoint = endpoint;
+        let mut aim = self.aim.write().unwrap_or_else(PoisonError::into_inner);
+        if aim.region != *region {
+            if let Some(endpoint) = aim.endpoint.in_region(region) {
+                aim.endpoint = endpoint;
+            }
+            aim.region.clone_from(region);
         }
-        aim.region.clone_from(region);
         true
     }
 

@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use md5::{Digest, Md5};
 
 use super::super::Shared;
 use super::super::access::Key;
@@ -36,9 +35,9 @@ pub(super) fn check_integrity(request: &Request, required: bool) -> Result<(), R
         ));
     }
     #[expect(clippy::big_endian_bytes, reason = "the header's byte order is fixed by the protocol")]
-    let real_crc = crc32c::crc32c(&request.body).to_be_bytes();
-    if md5.is_some_and(|given| given != BASE64.encode(Md5::digest(&request.body)))
-        || crc.is_some_and(|given| given != BASE64.encode(real_crc))
+    let crc_of = |body: &[u8]| crc32c::crc32c(body).to_be_bytes();
+    if md5.is_some_and(|given| given != BASE64.encode(request.md5))
+        || crc.is_some_and(|given| given != BASE64.encode(crc_of(&request.body)))
     {
         return Err(Response::error(
             400,
@@ -126,7 +125,7 @@ pub(super) fn put(
         Ok(template) => template,
         Err(refusal) => return refusal,
     };
-    let fresh = Object::new(request.body.clone());
+    let fresh = Object::hashed(request.body.clone(), request.md5);
     let etag = fresh.etag.clone();
     let object = Object { class: template.class, headers: template.headers, tags: template.tags, ..fresh };
     backend.insert(&target.bucket, &target.key, object);
