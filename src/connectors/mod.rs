@@ -26,6 +26,6 @@ pub mod s3;
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};
 pub use registry::{
-    Answer, ExportSettings, ImportSettings, Limits, available, open_exporter, open_importer, open_sink,
-    open_storage, ping,
+    Answer, ExportSettings, ImportSettings, Limits, Notices, available, open_exporter, open_importer,
+    open_sink, open_storage, ping,
 };

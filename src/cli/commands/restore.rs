@@ -8,6 +8,7 @@ use super::super::places::Place;
 use super::super::query::QueryArgs;
 use super::super::snapshots::{self, Chosen};
 use super::super::{dates, report, stores};
+use super::backup::set_options;
 use crate::base::Printable;
 use crate::connectors::fs::Existing;
 use crate::connectors::{ExportSettings, Kind, Location, Role, open_exporter};
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// Make objects for empty folders of a bucket
     #[arg(long)]
     folder_markers: bool,
+    /// Set an option of the destination for this run
+    #[arg(short = 'o', value_name = "KEY=VALUE")]
+    option: Vec<String>,
     #[command(flatten)]
     query: QueryArgs,
     /// A snapshot, or a part of one; the latest when none is named
@@ -91,7 +95,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
 /// Finds where to restore to: `-to`, else a new folder named after the time.
 fn destination(args: &Args, context: &Context) -> Result<Place, CommandError> {
     if let Some(to) = &args.to {
-        return context.place(to, Role::Destination);
+        let mut place = context.place(to, Role::Destination)?;
+        let known = place.clone();
+        set_options(&mut place.options, &args.option, &known, Role::Destination)?;
+        return Ok(place);
+    }
+    if !args.option.is_empty() {
+        return Err(CommandError::usage("-o sets an option of what -to names, and there is no -to"));
     }
     let name = context.now.strftime("plakar-%Y-%m-%dT%H%M%S").to_string();
     Ok(Place::bare(Location::fs(name)))
@@ -106,6 +116,10 @@ fn latest(
     destination: &Place,
 ) -> Result<Chosen, CommandError> {
     let chosen = snapshots::choose(context, repository, &[], &args.query)?;
+    if chosen.is_empty() && repository.catalogue().snapshots().is_empty() {
+        return Err(CommandError::failed("the store holds no snapshot yet")
+            .hint("plakar at STORE backup PLACE takes the first"));
+    }
     let mut candidates: Vec<SnapshotInfo> = chosen.into_iter().map(|chosen| chosen.info).collect();
     if distinct(&candidates).len() > 1 {
         // A bucket goes back to a bucket, a folder to a folder.

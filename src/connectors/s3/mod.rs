@@ -25,6 +25,7 @@ mod metadata;
 mod names;
 pub mod options;
 mod sse;
+mod storage_class;
 pub mod store;
 
 pub use exporter::{ExportOptions, S3Exporter};

@@ -23,6 +23,8 @@ pub(crate) struct Object {
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     /// Tags.
     pub(crate) tags: Vec<(String, String)>,
+    /// The digest of the customer's key it is encrypted under (SSE-C), where it is.
+    pub(crate) sse: Option<String>,
 }
 
 impl Object {

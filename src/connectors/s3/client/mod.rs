@@ -5,6 +5,7 @@
 //! host is one of AWS's. What goes wrong is a `Failure` first, with all that a decision needs, and becomes a
 //! [`crate::connector::Error`] where it leaves the connector.
 
+mod advice;
 mod agent;
 mod body;
 mod failure;
@@ -19,9 +20,12 @@ mod send;
 mod sign;
 mod xml;
 
-pub(super) use failure::{Failure, Result};
+pub(super) use agent::{explain, names_agent, roots};
+pub(super) use failure::{Failure, Result, printable};
 pub(super) use list::Listed;
 pub(super) use multipart::{Part, PartSizes};
 pub(super) use object::{Condition, Download, FileRange, Put, Source};
 pub use send::Client;
 pub(super) use send::Rewind;
+pub(super) use sign::sign_post;
+pub(super) use xml::Element;

@@ -3,15 +3,17 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusty_s3::Method;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::{Agent, SendBody};
 
+use super::super::credentials::Credentials;
 use super::super::location::Endpoint;
 use super::super::options::Options;
+use super::advice::{Advice, advise, redact};
 use super::agent;
 use super::body::Body;
 use super::failure::{Again, Answer, Failure, Result, classify, printable};
@@ -56,6 +58,7 @@ struct Aim {
 
 /// What one attempt was signed with: other threads may learn better meanwhile.
 struct Signing {
+    who: Arc<Credentials>,
     aim: Aim,
     skew: i64,
 }
@@ -207,8 +210,10 @@ impl Client {
         self.aim().region
     }
 
-    fn signing(&self) -> Signing {
-        Signing { aim: self.aim(), skew: self.skew.load(Ordering::Relaxed) }
+    fn signing(&self, op: &'static str, target: &str) -> Result<Signing> {
+        let who = self.options.credentials.current();
+        let who = who.map_err(|error| Failure::new(error.kind(), op, target, error.to_string()))?;
+        Ok(Signing { who, aim: self.aim(), skew: self.skew.load(Ordering::Relaxed) })
     }
 
     fn aim(&self) -> Aim {
@@ -240,7 +245,7 @@ impl Client {
             return Err(Failure::new(connector::ErrorKind::Invalid, request.op, &target, message));
         }
         let mut retry = Retry::new(&self.options.tuning);
-        let (mut moved, mut wound) = (0, 0);
+        let (mut moved, mut wound, mut renewed) = (0, 0, false);
         loop {
             if self.options.cancel.is_cancelled() {
                 if request.cleans_up {
@@ -248,7 +253,7 @@ impl Client {
                 }
                 return Err(cancelled(request.op, &target));
             }
-            let signing = self.signing();
+            let signing = self.signing(request.op, &target)?;
             let attempt = self.attempt(request, payload, &target, &signing);
             let mut failure = match attempt.and_then(&mut *consume) {
                 Ok(value) => return Ok(value),
@@ -256,6 +261,10 @@ impl Client {
                 Err(_) if self.options.cancel.is_cancelled() => continue,
                 Err(failure) => failure,
             };
+            if !renewed && failure.may_be_expiry() && self.options.credentials.renew(&signing.who) {
+                renewed = true;
+                continue;
+            }
             if wound < LESSONS && self.learn_clock(&failure, &signing) {
                 wound += 1;
                 continue;
@@ -269,7 +278,7 @@ impl Client {
             }
             let Some(pause) = retry.next(&failure) else {
                 failure.attempts = retry.failures();
-                self.advise(&mut failure);
+                self.advise(&mut failure, &signing.who);
                 return Err(failure);
             };
             self.pause(pause);
@@ -296,13 +305,15 @@ impl Client {
         consume: &mut dyn FnMut(Response) -> Result<T>,
     ) -> Result<T> {
         let words = self.last_words.get_or_init(|| LastWords::begin(&self.options));
+        let signing = self.signing(request.op, target)?;
         let mut result = Err(cancelled(request.op, target));
         // A server that answers at all answers the second time, should it be busy the first.
         for _ in 0..2 {
             let Some(agent) = words.agent() else { break };
-            let sent = self.send(agent, request, payload, target, &self.signing());
-            result =
-                sent.and_then(|answer| self.judge(request, target, answer, None)).and_then(&mut *consume);
+            let sent = self.send(agent, request, payload, target, &signing);
+            result = sent
+                .and_then(|answer| self.judge(request, target, answer, None, &signing))
+                .and_then(&mut *consume);
             if result.as_ref().is_ok() || result.as_ref().is_err_and(|failure| failure.again == Again::Never)
             {
                 break;
@@ -325,7 +336,7 @@ impl Client {
         if answer.status().is_success() {
             permit.moved(payload.length());
         }
-        self.judge(request, target, answer, Some(permit))
+        self.judge(request, target, answer, Some(permit), signing)
     }
 
     /// Tells a success from a refusal.
@@ -335,6 +346,7 @@ impl Client {
         target: &str,
         answer: http::Response<ureq::Body>,
         permit: Option<Permit>,
+        signing: &Signing,
     ) -> Result<Response> {
         let (parts, body) = answer.into_parts();
         let status = parts.status.as_u16();
@@ -352,7 +364,7 @@ impl Client {
         // What of it arrived is enough: the status alone is an answer.
         let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
         let answer = Answer { status, body: &body, request_id, region, date, retry_after };
-        Err(classify(request.op, target, answer, &|text| self.redact(text)))
+        Err(classify(request.op, target, answer, &|text| redact(text, &signing.who)))
     }
 
     fn send(
@@ -432,7 +444,7 @@ impl Client {
         };
         let now = jiff::Timestamp::now().as_second() + signing.skew;
         let time = jiff::Timestamp::from_second(now).unwrap_or_else(|_| jiff::Timestamp::now());
-        presign(&unsigned, &self.options.credentials, &aim.region, time)
+        presign(&unsigned, &signing.who, &aim.region, time)
     }
 
     /// Returns whether the bucket goes into the host name: asked for, and possible. A dot in the name would
@@ -477,45 +489,17 @@ impl Client {
     }
 
     /// Adds what a person can do about a failure, where the code alone did not say it.
-    fn advise(&self, failure: &mut Failure) {
-        if failure.hint.is_some() {
-            return;
-        }
+    fn advise(&self, failure: &mut Failure, who: &Credentials) {
         let place = &self.options.location;
-        failure.hint = match failure.kind {
-            connector::ErrorKind::Denied => {
-                let mut hint = permission(failure.op).map_or_else(String::new, |p| format!("grant {p}"));
-                if place.endpoint.is_scaleway() {
-                    hint.push_str(
-                        "; a Scaleway key acts in its preferred project: ACCESSKEY@project-id names another",
-                    );
-                }
-                Some(hint).filter(|hint| !hint.is_empty())
-            }
-            connector::ErrorKind::NotFound if failure.is_no_bucket() => Some(place.reading.explain().into()),
-            connector::ErrorKind::Transport if failure.status == 0 => {
-                let tls = "set tls_ca_file for a private CA, or use_tls=false if the server has no TLS";
-                let reading = place.reading.explain();
-                Some(if self.options.use_tls { format!("{reading}; {tls}") } else { reading.into() })
-            }
-            _ => None,
+        let about = Advice {
+            endpoint: &place.endpoint,
+            reading: place.reading,
+            use_tls: self.options.use_tls,
+            bucket: &place.bucket,
+            region: &self.region(),
+            who,
         };
-    }
-
-    /// Removes the secrets of this client and anything signed from a text of the server's.
-    fn redact(&self, text: &str) -> String {
-        let credentials = &self.options.credentials;
-        let mut out = text.to_owned();
-        let secrets =
-            [Some(&*credentials.secret), credentials.token.as_deref(), Some(&credentials.access_key)];
-        for secret in secrets.into_iter().flatten().filter(|secret| !secret.is_empty()) {
-            out = out.replace(secret.as_str(), "…");
-        }
-        while let Some(at) = out.find("X-Amz-") {
-            let end = out[at..].find(|c: char| c == '&' || c.is_whitespace()).map_or(out.len(), |n| at + n);
-            out.replace_range(at..end, "…");
-        }
-        out
+        advise(failure, &about);
     }
 }
 
@@ -549,18 +533,4 @@ fn method(method: Method) -> http::Method {
         Method::Post => http::Method::POST,
         Method::Delete => http::Method::DELETE,
     }
-}
-
-/// Names the permission an operation needs.
-fn permission(op: &str) -> Option<&'static str> {
-    Some(match op {
-        "get" | "head" => "s3:GetObject (and s3:ListBucket, without which a missing key looks forbidden)",
-        "list" => "s3:ListBucket",
-        "put" | "upload" => "s3:PutObject",
-        "delete" => "s3:DeleteObject",
-        "create" => "s3:CreateBucket",
-        "read the tags of" => "s3:GetObjectTagging",
-        "abort" => "s3:AbortMultipartUpload",
-        _ => return None,
-    })
 }

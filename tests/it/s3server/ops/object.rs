@@ -2,10 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use md5::{Digest, Md5};
 
 use super::super::Shared;
 use super::super::access::Key;
 use super::super::backend::{Backend, Object};
+use super::super::sigv4::hex;
 use super::super::wire::{Body, Request, Response, elements, escape, percent_decode, unescape};
 use super::Target;
 
@@ -48,6 +50,37 @@ pub(super) fn check_integrity(request: &Request, required: bool) -> Result<(), R
     Ok(())
 }
 
+/// Returns the digest of the customer's key (SSE-C) that a request brings along; the three headers must fit together.
+pub(super) fn customer_key(request: &Request) -> Result<Option<String>, Response> {
+    let part = |name: &str| request.header(&format!("x-amz-server-side-encryption-customer-{name}"));
+    let (algorithm, key, md5) = (part("algorithm"), part("key"), part("key-MD5").or(part("key-md5")));
+    if algorithm.is_none() && key.is_none() && md5.is_none() {
+        return Ok(None);
+    }
+    let bytes = key.and_then(|key| BASE64.decode(key).ok()).filter(|bytes| bytes.len() == 32);
+    match (algorithm, bytes, md5) {
+        (Some("AES256"), Some(bytes), Some(md5)) if BASE64.encode(Md5::digest(&bytes)) == md5 => {
+            Ok(Some(md5.to_owned()))
+        }
+        _ => Err(Response::error(400, "InvalidArgument", "The secret key was invalid for the algorithm.")),
+    }
+}
+
+/// Refuses a request that does not bring the key the object is encrypted under.
+pub(super) fn check_customer_key(request: &Request, wanted: Option<&String>) -> Result<(), Response> {
+    let given = customer_key(request)?;
+    match (given.as_ref(), wanted) {
+        (given, wanted) if given == wanted => Ok(()),
+        (Some(_), Some(_)) => Err(Response::error(403, "AccessDenied", "Access Denied")),
+        _ => Err(Response::error(
+            400,
+            "InvalidRequest",
+            "The object was stored using a form of Server Side Encryption. \
+             The correct parameters must be provided to retrieve the object.",
+        )),
+    }
+}
+
 /// Makes an object from a request's headers, without its content.
 pub(super) fn template(shared: &Shared, request: &Request, key: &Key) -> Result<Object, Response> {
     let class = request.header("x-amz-storage-class").unwrap_or("STANDARD");
@@ -58,7 +91,7 @@ pub(super) fn template(shared: &Shared, request: &Request, key: &Key) -> Result<
             "The storage class you specified is not valid",
         ));
     }
-    let mut object = Object::new(Vec::new()).class(class);
+    let mut object = Object { sse: customer_key(request)?, ..Object::new(Vec::new()).class(class) };
     for (name, value) in &request.headers {
         if SYSTEM_HEADERS.contains(&name.as_str()) || name.starts_with("x-amz-meta-") {
             object.headers.push((name.clone(), value.clone()));
@@ -126,8 +159,12 @@ pub(super) fn put(
         Err(refusal) => return refusal,
     };
     let fresh = Object::hashed(request.body.clone(), request.md5);
-    let etag = fresh.etag.clone();
-    let object = Object { class: template.class, headers: template.headers, tags: template.tags, ..fresh };
+    // Of what is encrypted the ETag is no MD5 of the content.
+    let etag = match &template.sse {
+        Some(digest) => hex(&Md5::digest([digest.as_bytes(), request.body.as_slice()].concat())),
+        None => fresh.etag.clone(),
+    };
+    let object = Object { etag: etag.clone(), body: fresh.body, modified: fresh.modified, ..template };
     backend.insert(&target.bucket, &target.key, object);
     Response::new(200).header("etag", format!("\"{etag}\""))
 }
@@ -136,6 +173,9 @@ pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Resp
     let Some(object) = backend.object(&target.bucket, &target.key) else {
         return Response::error(404, "NoSuchKey", "The specified key does not exist.");
     };
+    if let Err(refusal) = check_customer_key(request, object.sse.as_ref()) {
+        return refusal;
+    }
     if request.header("if-match").is_some_and(|wanted| unquote(wanted) != object.etag) {
         return Response::error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold");
     }
