@@ -31,6 +31,7 @@ mod s3_engine;
 mod s3_exporter;
 mod s3_faults;
 mod s3_importer;
+mod s3_scale;
 mod s3_signals;
 mod s3_store;
 mod s3_storm;

@@ -255,6 +255,8 @@ impl ObjectContent {
     /// Goes on with the next range.
     fn next_range(&mut self) -> Result<()> {
         let Some(ahead) = &mut self.ahead else { return Err(self.changed()) };
+        // The memory of the range before may be what the next one waits for.
+        self.download.body = Box::new(io::empty());
         match ahead.next() {
             Ok(fetched) => {
                 self.end += fetched.length();

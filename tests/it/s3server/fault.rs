@@ -15,6 +15,8 @@ pub(crate) struct Seen {
     pub(crate) key: Vec<u8>,
     /// The number of the request of this operation since the last reset, from 1.
     pub(crate) number: u64,
+    /// How many requests are in the server, this one included.
+    pub(crate) at_once: u64,
 }
 
 /// What happens instead of, or to, the answer.

@@ -121,7 +121,13 @@ fn answer(stream: &TcpStream, request: &Request, shared: &Shared) -> io::Result<
         *count += 1;
         *count
     };
-    let seen = Seen { op: target.op, bucket: target.bucket.clone(), key: target.key.clone(), number };
+    let seen = Seen {
+        op: target.op,
+        bucket: target.bucket.clone(),
+        key: target.key.clone(),
+        number,
+        at_once: shared.at_once.load(Ordering::SeqCst),
+    };
     let mut action = Fault::strike(&mut Shared::lock(&shared.faults), &seen);
     if action.is_none() {
         action = Shared::lock(&shared.storm).as_mut().and_then(|storm| storm.strike(&seen));
