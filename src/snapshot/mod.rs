@@ -5,6 +5,7 @@ mod catalogue;
 mod check;
 mod monitor;
 mod restore;
+pub mod retrieval;
 mod sync;
 pub mod tree;
 pub mod vfs;
