@@ -21,6 +21,7 @@ mod places;
 mod quantity;
 mod query;
 mod report;
+mod retrieval;
 mod run;
 mod snapshots;
 mod stores;

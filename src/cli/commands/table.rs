@@ -111,7 +111,7 @@ pub(crate) fn is_later_flag(command: Option<&str>, flag: &str) -> bool {
         Some("backup") => &["retrieve"],
         Some("cat") => &["highlight"],
         Some("check") => &["no-verify"],
-        Some("restore") => &["as-of", "retrieval-tier", "retrieval-days", "no-wait"],
+        Some("restore") => &["as-of"],
         Some("store" | "source" | "destination" | "config") => &["rclone"],
         _ => &[],
     };

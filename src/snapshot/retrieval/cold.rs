@@ -33,7 +33,7 @@ impl<'a> ColdPacks<'a> {
         let Some(retrieval) = repository.storage().retrieval() else { return Ok(None) };
         let catalogue = repository.catalogue();
         let mut sizes = Vec::new();
-        retrieval.list_archived(&mut |listed| {
+        retrieval.list_archived(catalogue.pack_count(), &mut |listed| {
             if let Some(ordinal) = catalogue.pack_ordinal(&listed.id) {
                 sizes.resize(catalogue.pack_count(), 0);
                 sizes[ordinal] = listed.size.max(1);
