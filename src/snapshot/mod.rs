@@ -10,6 +10,7 @@ mod monitor;
 mod part;
 mod restore;
 pub mod retention;
+pub mod retrieval;
 mod search;
 mod sync;
 pub mod tree;

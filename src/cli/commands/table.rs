@@ -90,7 +90,6 @@ pub(crate) fn is_later_flag(command: Option<&str>, flag: &str) -> bool {
         Some("backup") => &["retrieve"],
         Some("cat") => &["highlight"],
         Some("check") => &["no-verify"],
-        Some("restore") => &["retrieval-tier", "retrieval-days", "no-wait"],
         Some("store" | "source" | "destination" | "config") => &["rclone"],
         _ => &[],
     };
