@@ -9,6 +9,6 @@ mod storage;
 
 pub use archive::ArchiveSink;
 pub use error::{Error, ErrorKind, Result};
-pub use exporter::{ContentSource, Exporter, Item, Outcome};
+pub use exporter::{ContentSource, Exporter, Item, Outcome, Receipt};
 pub use importer::{Change, Content, ContentInfo, Importer, Metadata, Record, SourceInfo, Work, Xattr};
 pub use storage::{Body, Kind, Listed, Storage};

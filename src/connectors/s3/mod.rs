@@ -24,6 +24,7 @@ mod metadata;
 mod names;
 pub mod options;
 mod sse;
+mod standing;
 mod storage_class;
 pub mod store;
 
