@@ -136,6 +136,8 @@ impl Context {
             concurrency: self.globals.concurrency,
             no_mmap: self.globals.no_mmap,
             notices: self.notices.clone(),
+            memory: Some(self.globals.memory),
+            cancel: self.cancel.clone(),
         }
     }
 }

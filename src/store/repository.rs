@@ -24,6 +24,7 @@ use super::keys::Keys;
 use super::locks::{LockGuard, LockTerms};
 use super::packer::Padding;
 use super::pins::{Pin, PinError};
+use super::quick::{Origin, Quick};
 use super::unlock::{Unlock, UnlockError, Unlocked, unlock};
 
 use crate::crypto::seal::Item;
@@ -99,6 +100,8 @@ pub struct Repository {
     lock_terms: Mutex<LockTerms>,
     /// Whether nothing may be written: it is not encrypted, though a passphrase is at hand.
     guarded: bool,
+    /// Whether states seen before are gone.
+    states_missing: std::sync::atomic::AtomicBool,
 }
 
 /// Something that is wrong with a store without keeping it from being opened.
@@ -159,13 +162,18 @@ impl Repository {
         let cipher = config.encryption.as_ref().map(|_| RunCipher::shared());
         let spills = SpillDir::new(spill_folder, cipher);
         let cache = options.cache_dir.as_deref().and_then(|cache| open_cache(cache, &keys, &config, &bytes));
-        let (catalogue, mut damaged) = load(&Source {
-            storage: storage.as_ref(),
-            keys: &keys,
-            encoding: &encoding,
-            spills: &spills,
-            cache: cache.as_ref(),
-        })?;
+        let origin = Origin { storage, keys: Arc::new(keys), encoding: Arc::new(encoding), spills };
+        let (catalogue, mut damaged) = match Quick::open(origin.clone())? {
+            Some(quick) => (Catalogue::quick(quick), Vec::new()),
+            None => load(&Source {
+                storage: origin.storage.as_ref(),
+                keys: &origin.keys,
+                encoding: &origin.encoding,
+                spills: &origin.spills,
+                cache: cache.as_ref(),
+            })?,
+        };
+        let Origin { storage, keys, encoding, spills } = origin;
         // The one state of an archive is all there is: without it the archive is not empty, but damaged.
         if storage.is_archive()
             && let Some(damaged) = damaged.pop()
@@ -176,8 +184,8 @@ impl Repository {
             storage,
             config,
             config_bytes: bytes,
-            keys: Arc::new(keys),
-            encoding: Arc::new(encoding),
+            keys,
+            encoding,
             chunker,
             master,
             catalogue: RwLock::new(Arc::new(catalogue)),
@@ -188,6 +196,7 @@ impl Repository {
             damaged: Mutex::default(),
             lock_terms: Mutex::default(),
             guarded,
+            states_missing: std::sync::atomic::AtomicBool::new(false),
         };
         repository.note_damaged(damaged);
         if !guarded {
@@ -217,8 +226,14 @@ impl Repository {
         } else {
             let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
             warnings.push(Warning::MissingStates(missing));
+            self.states_missing.store(true, std::sync::atomic::Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Returns whether states that were seen before are gone, and nobody accepted that.
+    pub(super) fn misses_states(&self) -> bool {
+        self.states_missing.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Returns the listed states that could not be used when the catalogue was loaded last, each with the time when
@@ -309,17 +324,28 @@ impl Repository {
 
     /// Lists the states again and loads what is new.
     pub fn reload(&self) -> Result<Arc<Catalogue>, Error> {
-        let (catalogue, damaged) = load(&Source {
+        let (catalogue, mut damaged) = load(&Source {
             storage: self.storage.as_ref(),
             keys: &self.keys,
             encoding: &self.encoding,
             spills: &self.spills,
             cache: self.cache.as_ref(),
         })?;
+        if self.storage.is_archive()
+            && let Some(damaged) = damaged.pop()
+        {
+            return Err(damaged.error);
+        }
         self.note_damaged(damaged);
         let catalogue = Arc::new(catalogue);
         *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&catalogue);
         Ok(catalogue)
+    }
+
+    /// Reads the whole state of an archive that was opened through its quick index: what verifies everything must not
+    /// rest on a part that stands in for the rest.
+    pub fn read_states(&self) -> Result<(), Error> {
+        if self.catalogue().is_quick() { self.reload().map(drop) } else { Ok(()) }
     }
 
     /// After a commit: loads the new state and remembers it in the pin.
@@ -352,7 +378,11 @@ impl Repository {
 
     /// Reads a blob whose decoded length is at most `limit` bytes: verified, from whichever place is whole.
     pub fn get_limited(&self, kind: BlobType, id: &Id, limit: usize) -> Result<Vec<u8>, Error> {
-        let places = self.catalogue().find_any(kind, id)?;
+        let catalogue = self.catalogue();
+        if let Some(plain) = catalogue.copy(kind, id)?.filter(|plain| plain.len() <= limit) {
+            return Ok(plain);
+        }
+        let places = catalogue.find_any(kind, id)?;
         let mut last = Error::Missing { kind, id: *id };
         for place in places {
             match self.read_at(kind, id, &place, limit) {

@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::base::spill::{SpillDir, SpillWriter};
 use crate::base::{Id, Timestamp};
 use crate::codec::chunker::Chunker;
-use crate::connector::Storage;
+use crate::connector::{Purpose, Storage};
 use crate::crypto::mac::MacKey;
 use crate::crypto::random;
 use crate::crypto::seal::Item;
@@ -136,11 +136,19 @@ impl std::fmt::Debug for Writer {
     }
 }
 
-/// Storage threads of a session: one puts while another writes its packfile's end.
-const STORAGE_THREADS: usize = 2;
 /// How often a lock may lapse while a run looks after what happened during the lapse before.
 const LAPSES: u32 = 5;
-const REMOTE_STORAGE_THREADS: usize = 4;
+/// The most storage threads: more connections than these carry no more from one machine.
+const MOST_STORAGE_THREADS: usize = 16;
+/// The most that may be spooled for packfiles on their way, in bytes of disk.
+const SPOOLED_BYTES: u64 = 512 << 20;
+
+/// Returns the number of storage threads of a session: as many as the storage serves at once with profit, while what
+/// they hold in spool files stays within bounds; two at least, so that one puts while another writes its packfile's end.
+fn storage_threads(parallelism: usize, packfile: u64) -> usize {
+    let spools = usize::try_from(SPOOLED_BYTES / packfile.max(1)).unwrap_or(MOST_STORAGE_THREADS);
+    parallelism.min(spools).clamp(2, MOST_STORAGE_THREADS)
+}
 
 impl Writer {
     /// Opens a session that will commit `snapshot`: takes the shared lock, lists the packfiles.
@@ -166,7 +174,7 @@ impl Writer {
             in_flight: Mutex::default(),
             landed: std::sync::Condvar::new(),
         });
-        let count = if storage.is_remote() { REMOTE_STORAGE_THREADS } else { STORAGE_THREADS };
+        let count = storage_threads(storage.parallelism(), repository.config().packfile.max);
         let (closing, packs) = bounded::<Closing>(0);
         let threads =
             (0..count).map(|_| Shared::start(&shared, packs.clone())).collect::<Result<Vec<_>, Error>>()?;
@@ -213,11 +221,11 @@ impl Writer {
     }
 
     fn append(&self, kind: BlobType, id: Id, lane: Lane, encoded: &[u8], plain: usize) -> Result<(), Error> {
-        let slot = match lane {
-            Lane::Data => self.data_lane(),
-            Lane::Metadata | Lane::Tree => &self.metadata,
+        let (slot, purpose) = match lane {
+            Lane::Data => (self.data_lane(), Purpose::Content),
+            Lane::Metadata | Lane::Tree => (&self.metadata, Purpose::Metadata),
         };
-        let full = self.append_to(slot, kind, id, encoded).inspect_err(|_| self.shared.poison())?;
+        let full = self.append_to(slot, purpose, kind, id, encoded).inspect_err(|_| self.shared.poison())?;
         let counters = &self.shared.counters;
         counters.blobs.fetch_add(1, Ordering::Relaxed);
         counters.plain.fetch_add(plain as u64, Ordering::Relaxed);
@@ -229,6 +237,7 @@ impl Writer {
     fn append_to(
         &self,
         slot: &LaneSlot,
+        purpose: Purpose,
         kind: BlobType,
         id: Id,
         encoded: &[u8],
@@ -236,7 +245,7 @@ impl Writer {
         let mut open = lock(slot);
         let mut pack = match open.take() {
             Some(pack) => pack,
-            None => OpenPack::new(self.repository().storage().as_ref(), self.shared.padding)?,
+            None => OpenPack::new(self.repository().storage().as_ref(), self.shared.padding, purpose)?,
         };
         pack.append(kind, id, encoded)?;
         if pack.area() > self.repository().config().packfile.max {
@@ -663,4 +672,18 @@ fn usable_packs(storage: &dyn Storage, base: &Catalogue) -> Result<Vec<bool>, Er
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_follow_the_storage_within_the_disk_budget() {
+        assert_eq!(storage_threads(2, 32 << 20), 2);
+        assert_eq!(storage_threads(64, 32 << 20), 16);
+        assert_eq!(storage_threads(16, 64 << 20), 8);
+        assert_eq!(storage_threads(16, u64::MAX), 2);
+        assert_eq!(storage_threads(1, 0), 2);
+    }
 }

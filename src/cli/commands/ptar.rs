@@ -1,7 +1,7 @@
 //! `ptar`.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -138,6 +138,12 @@ fn target(args: &Args, context: &Context) -> Result<Target, CommandError> {
     if args.output == "-" {
         if context.output.is_json() {
             return Err(CommandError::usage("-json and an archive cannot share standard output"));
+        }
+        if io::stdout().is_terminal() {
+            return Err(CommandError::usage(
+                "an archive is nothing to look at, and standard output is a terminal",
+            )
+            .hint("plakar ptar -o - … > x.ptar"));
         }
         return Ok(Target::Stdout);
     }

@@ -115,13 +115,20 @@ impl Joiner<'_> {
                 Change::MetadataOnly => return Joined::SameContent(record, entry),
             }
         }
-        match self.find(&record.path) {
-            Some(Child { entry, .. }) => match self.compare(&record, &entry, self.begun) {
-                Change::Same => Joined::Same(record, entry),
-                Change::MetadataOnly => Joined::SameContent(record, entry),
-                Change::Content => Joined::Fresh(record),
-            },
-            None => Joined::Fresh(record),
+        if let Some(Child { entry, .. }) = self.find(&record.path) {
+            match self.compare(&record, &entry, self.begun) {
+                Change::Same => return Joined::Same(record, entry),
+                Change::MetadataOnly => return Joined::SameContent(record, entry),
+                Change::Content => {}
+            }
+        }
+        let moved = self.importer.elsewhere(&record).and_then(|path| self.find(&path));
+        match moved {
+            // Its name and folder are the other path's: the entry is made anew.
+            Some(Child { entry, .. }) if self.compare(&record, &entry, self.begun) != Change::Content => {
+                Joined::SameContent(record, entry)
+            }
+            _ => Joined::Fresh(record),
         }
     }
 

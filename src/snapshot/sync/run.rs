@@ -144,7 +144,7 @@ impl One<'_> {
         }
         let seen = KnownSet::new(self.to.spills());
         let catalogue = self.to.catalogue();
-        let mut each = |kind, id: Id| {
+        let mut each = |kind, id: Id, _| {
             if !catalogue.has(kind, &id)? {
                 return Err(Error::Missing { kind, id });
             }

@@ -78,7 +78,7 @@ pub(in super::super) fn load(source: &Source<'_>) -> Result<(Catalogue, Vec<Dama
     let Cached { states, packs, kept, tiers } = parts;
     let ordinals: HashMap<Id, u32> = (0_u32..).zip(&packs).map(|(ordinal, id)| (*id, ordinal)).collect();
     let aggregate = Aggregate::new(&states, &ordinals, &kept);
-    Ok((Catalogue { tiers, packs, ordinals, states, aggregate }, damaged))
+    Ok((Catalogue { tiers, packs, ordinals, states, aggregate, quick: None }, damaged))
 }
 
 /// Returns the cache if it is valid, and whether what is known of its states has to be written again.

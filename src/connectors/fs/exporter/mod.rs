@@ -16,6 +16,7 @@
 
 mod leftovers;
 mod metadata;
+mod objects;
 mod options;
 mod sidecar;
 mod target;
