@@ -26,6 +26,7 @@ mod main_job;
 mod memory;
 mod reader;
 mod resume;
+mod resume_restore;
 mod s3_archive;
 mod s3_bed;
 mod s3_connection;

@@ -86,7 +86,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         folder_markers: args.folder_markers,
     };
     let exporter = open_exporter(&destination.location, &destination.options, &context.limits(), &settings)?;
-    let options = RestoreOptions { memory: context.globals.memory, versions, cancel: context.cancel.clone() };
+    let options = RestoreOptions {
+        memory: context.globals.memory,
+        versions,
+        cache_dir: context.cache_folder(),
+        cancel: context.cancel.clone(),
+    };
     let done = {
         let progress = Progress::start(&context.output, context.globals.progress());
         snapshot::restore(
