@@ -22,6 +22,7 @@ mod http_archive;
 mod interop;
 mod main_job;
 mod memory;
+mod quick_archive;
 mod reader;
 mod s3_archive;
 mod s3_bed;
