@@ -79,7 +79,6 @@ pub(crate) fn measure(root: &Path, scratch: &Path) -> io::Result<Floors> {
     let stored: u64 = found.iter().flatten().map(|chunk| chunk.length as u64).sum();
     let (check, ()) = timed(|| load_all(&found, &outputs, None))?;
     let (restore, ()) = timed(|| load_all(&found, &outputs, Some(scratch)))?;
-    fs::remove_dir_all(scratch)?;
     Ok(Floors { store, walk, check, restore, ratio: stored as f64 / plain.max(1) as f64 })
 }
 

@@ -223,7 +223,7 @@ impl Tool {
 fn tar(operation: Operation, places: &Places<'_>) -> Option<Line> {
     let (data, file, target) = (places.data.display(), places.archive.display(), places.target.display());
     Some(Line::shell(match operation {
-        Operation::Archive => format!("tar -C '{data}' -cf - . | zstd -q -1 -T2 -o '{file}'"),
+        Operation::Archive => format!("tar -C '{data}' --format=posix -cf - . | zstd -q -1 -T2 -o '{file}'"),
         Operation::ArchiveCheck => format!("zstd -q -t '{file}'"),
         Operation::ArchiveRestore => {
             format!("mkdir '{target}' && zstd -q -dc '{file}' | tar -C '{target}' -xpf -")

@@ -14,6 +14,7 @@
 mod container;
 mod location;
 mod options;
+mod patterns;
 mod place;
 mod registry;
 mod remote;
@@ -27,7 +28,7 @@ pub mod s3;
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};
 pub use registry::{
-    Answer, ExportSettings, ImportSettings, Limits, available, open_exporter, open_importer, open_sink,
-    open_storage, ping,
+    Answer, ExportSettings, ImportSettings, Limits, Notices, available, open_exporter, open_importer,
+    open_sink, open_storage, ping,
 };
 pub use remote::{Ranges, RemoteArchive};

@@ -174,7 +174,7 @@ impl<R: Ranges> Storage for RemoteArchive<R> {
 
     fn list(&self, kind: Kind, each: &mut dyn FnMut(Listed)) -> Result<()> {
         if let Some((id, size)) = container::listed(&self.layout, kind) {
-            each(Listed { id, size, modified: self.modified });
+            each(Listed { id, size, modified: self.modified, tag: None });
         }
         Ok(())
     }

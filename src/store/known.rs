@@ -230,6 +230,11 @@ impl KnownSet {
     pub fn insert(&self, kind: BlobType, id: Id) -> Result<bool, Error> {
         Ok(self.0.insert(Row(key_of(kind, &id)))?.is_none())
     }
+
+    /// Returns whether a blob was added.
+    pub fn contains(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        Ok(self.0.get(&key_of(kind, id))?.is_some())
+    }
 }
 
 /// A map from (type, id) to an id, safe to share, that moves to disk beyond what may stay in memory.

@@ -16,12 +16,12 @@ use crate::format::version::Version;
 use crate::format::wrapper::HEADER_LEN;
 
 use super::blob::BlobSource;
-use super::catalogue::{CacheDir, Catalogue, Place, Source, load};
+use super::catalogue::{CacheDir, Catalogue, Damaged, Place, Source, load};
 use super::create::{CreateError, CreateOptions, Profile, make_config};
 use super::encoding::Encoding;
 use super::error::Error;
 use super::keys::Keys;
-use super::locks::LockGuard;
+use super::locks::{LockGuard, LockTerms};
 use super::packer::Padding;
 use super::pins::{Pin, PinError};
 use super::quick::{Origin, Quick};
@@ -96,6 +96,8 @@ pub struct Repository {
     cache: Option<CacheDir>,
     pin: Mutex<Option<Pin>>,
     warnings: Mutex<Vec<Warning>>,
+    damaged: Mutex<Vec<(Id, Option<i64>)>>,
+    lock_terms: Mutex<LockTerms>,
     /// Whether nothing may be written: it is not encrypted, though a passphrase is at hand.
     guarded: bool,
 }
@@ -172,9 +174,9 @@ impl Repository {
         let Origin { storage, keys, encoding, spills } = origin;
         // The one state of an archive is all there is: without it the archive is not empty, but damaged.
         if storage.is_archive()
-            && let Some((_, error)) = damaged.pop()
+            && let Some(damaged) = damaged.pop()
         {
-            return Err(error.into());
+            return Err(damaged.error.into());
         }
         let repository = Self {
             storage,
@@ -189,6 +191,8 @@ impl Repository {
             cache,
             pin: Mutex::new(pin),
             warnings: Mutex::default(),
+            damaged: Mutex::default(),
+            lock_terms: Mutex::default(),
             guarded,
         };
         repository.note_damaged(damaged);
@@ -198,9 +202,12 @@ impl Repository {
         Ok(Arc::new(repository))
     }
 
-    fn note_damaged(&self, damaged: Vec<(Id, Error)>) {
+    fn note_damaged(&self, damaged: Vec<Damaged>) {
+        *self.damaged.lock().unwrap_or_else(PoisonError::into_inner) =
+            damaged.iter().map(|state| (state.id, state.modified)).collect();
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-        warnings.extend(damaged.into_iter().map(|(id, error)| Warning::DamagedState { id, error }));
+        let warning = |Damaged { id, error, .. }| Warning::DamagedState { id, error };
+        warnings.extend(damaged.into_iter().map(warning));
     }
 
     /// Compares the listed states with the pinned ones and remembers the listed ones.
@@ -209,7 +216,7 @@ impl Repository {
         let Some(pin) = pin.as_mut() else { return Ok(()) };
         let catalogue = self.catalogue();
         let present: std::collections::BTreeSet<Id> =
-            catalogue.states().chain(self.damaged_states()).collect();
+            catalogue.states().chain(self.damaged_states().into_iter().map(|(id, _)| id)).collect();
         let missing = pin.missing_states(&|id| present.contains(id));
         if missing.is_empty() || accept_missing {
             pin.update(&self.config, &self.config_bytes, self.keys.key_check(), present.into_iter())?;
@@ -220,13 +227,10 @@ impl Repository {
         Ok(())
     }
 
-    fn damaged_states(&self) -> Vec<Id> {
-        let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-        let damaged = |warning: &Warning| match warning {
-            Warning::DamagedState { id, .. } => Some(*id),
-            Warning::MissingStates(_) => None,
-        };
-        warnings.iter().filter_map(damaged).collect()
+    /// Returns the listed states that could not be used when the catalogue was loaded last, each with the time when
+    /// it was written, in Unix nanoseconds, where the listing tells. What only they name is not known.
+    pub fn damaged_states(&self) -> Vec<(Id, Option<i64>)> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns and clears what is wrong with the store without keeping it from being read.
@@ -319,9 +323,9 @@ impl Repository {
             cache: self.cache.as_ref(),
         })?;
         if self.storage.is_archive()
-            && let Some((_, error)) = damaged.pop()
+            && let Some(damaged) = damaged.pop()
         {
-            return Err(error);
+            return Err(damaged.error);
         }
         self.note_damaged(damaged);
         let catalogue = Arc::new(catalogue);
@@ -346,10 +350,21 @@ impl Repository {
         &self.spills
     }
 
+    /// Returns the folder of the local cache that takes journals.
+    pub(super) fn journal_folder(&self) -> Option<&Path> {
+        self.cache.as_ref().map(CacheDir::folder)
+    }
+
     /// Takes a lock.
     pub(super) fn lock(&self, id: Id, exclusive: bool) -> Result<LockGuard, Error> {
         let (keys, encoding) = (Arc::clone(&self.keys), Arc::clone(&self.encoding));
-        LockGuard::acquire(Arc::clone(&self.storage), keys, encoding, id, exclusive)
+        let terms = *self.lock_terms.lock().unwrap_or_else(PoisonError::into_inner);
+        LockGuard::acquire(Arc::clone(&self.storage), keys, encoding, id, exclusive, terms)
+    }
+
+    /// Changes how long locks live that are taken from now on.
+    pub fn set_lock_terms(&self, terms: LockTerms) {
+        *self.lock_terms.lock().unwrap_or_else(PoisonError::into_inner) = terms;
     }
 
     /// Reads a blob whose decoded length is at most `limit` bytes: verified, from whichever place is whole.

@@ -183,7 +183,7 @@ fn a_class_the_server_does_not_know_is_left_out_and_reported() {
 fn files_keep_mode_owner_and_time_in_metadata() {
     Bed::each(|bed| {
         let exporter = exporter(bed, "dst");
-        assert_eq!(exporter.work(), Work::Waiting(16));
+        assert_eq!(exporter.work(), Work::Waiting(64));
         assert!(!exporter.links());
         let outcome = put(&exporter, "dir/file.txt", &file_entry("file.txt"), &Bytes::new("hello")).unwrap();
         assert_eq!(outcome, Outcome::Restored);

@@ -81,6 +81,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     let store = context.main_store()?;
     let named = sources.iter().map(|source| &source.place).find(|place| place.name.is_some());
     let opened = stores::open(context, &store, context.store_passphrases(&store, named))?;
+    if opened.repository.storage().is_archive() && !args.dry_run {
+        return Err(CommandError::usage(format!("{store} is an archive, and archives are never changed"))
+            .hint("plakar ptar -o NEW.ptar PLACE makes one; plakar at STORE backup PLACE adds to a store"));
+    }
     stores::tell_warnings(context, &opened.repository);
     let mut exit = Exit::Ok;
     for source in &sources {
@@ -132,7 +136,7 @@ fn open(
     source: &Source,
 ) -> Result<Box<dyn Importer>, CommandError> {
     let mut options = source.place.options.clone();
-    set_options(&mut options, &args.option, &source.place)?;
+    set_options(&mut options, &args.option, &source.place, Role::Source)?;
     let mut settings = ImportSettings {
         excludes: args.ignore.clone(),
         ignore_files: args.ignore_file.clone(),
@@ -167,7 +171,12 @@ fn pattern_for(store: &Path, source: &SourceInfo) -> Option<String> {
 }
 
 /// Sets the options of `-o` for this run.
-fn set_options(options: &mut Options, pairs: &[String], place: &Place) -> Result<(), CommandError> {
+pub(super) fn set_options(
+    options: &mut Options,
+    pairs: &[String],
+    place: &Place,
+    role: Role,
+) -> Result<(), CommandError> {
     for pair in pairs {
         let Some((key, value)) = pair.split_once('=') else {
             return Err(CommandError::usage("-o takes KEY=VALUE"));
@@ -175,7 +184,7 @@ fn set_options(options: &mut Options, pairs: &[String], place: &Place) -> Result
         options.set(key, value);
     }
     let kind = place.location.kind();
-    Ok(validate(options, Some(kind), Role::Source)?)
+    Ok(validate(options, Some(kind), role)?)
 }
 
 /// Returns what the header is to say.

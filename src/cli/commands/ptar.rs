@@ -240,7 +240,7 @@ fn fill(
             let mut export = ArchiveExport::new(archive, &options, &progress);
             for (place, store) in stores {
                 let (found, unreadable) = snapshots::list(context, &store.repository);
-                if unreadable > 0 {
+                if !unreadable.is_empty() {
                     return Err(CommandError::new(
                         Exit::Damage,
                         format!("not all snapshots of {place} can be read"),

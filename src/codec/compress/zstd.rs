@@ -28,9 +28,20 @@ pub(super) const TRUNCATED: CompressionError = CompressionError::Truncated { alg
 pub(super) const TRAILING: CompressionError = CompressionError::Trailing { algorithm: NAME };
 const NOT_A_FRAME: CompressionError = malformed("it does not begin with the magic number");
 
+/// Up to this many bytes a fast level is not asked for its best.
+const SMALL: usize = 512;
+/// The level for small data when the level for the rest is at most [`FAST`].
+///
+/// Why: entries and objects, of which there is one a file, are mostly ids. Level 1 takes 5 % off them and four times
+/// as long, most of it for tables of a code that then saves next to nothing.
+const SMALL_LEVEL: i32 = -1;
+/// The highest level that is asked for because it is fast.
+const FAST: i32 = 3;
+
 thread_local! {
-    /// The context of this thread with the level it is set to. Allocating one per blob would cost more than the blob.
-    static ENCODER: RefCell<Option<(i32, CCtx<'static>)>> = const { RefCell::new(None) };
+    /// The contexts of this thread, for small data and for all other, with the levels they are set to. Allocating
+    /// one per blob would cost more than the blob.
+    static ENCODERS: RefCell<[Option<(i32, CCtx<'static>)>; 2]> = const { RefCell::new([None, None]) };
     static DECODER: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
 }
 
@@ -51,7 +62,10 @@ pub(super) fn compress(level: i32, data: &[u8], out: &mut Vec<u8>) {
     if data.is_empty() {
         return;
     }
-    ENCODER.with_borrow_mut(|kept| {
+    let small = data.len() <= SMALL && level <= FAST;
+    let level = if small { level.min(SMALL_LEVEL) } else { level };
+    ENCODERS.with_borrow_mut(|kept| {
+        let kept = &mut kept[usize::from(small)];
         let context = match kept {
             Some((of_level, context)) if *of_level == level => context,
             _ => &mut kept.insert((level, encoder(level))).1,

@@ -166,6 +166,10 @@ impl S3Exporter {
         let Err(mut failure) = result else { return Ok(()) };
         if let Err(left) = self.client.abort_upload(key, &upload) {
             failure.message = format!("{}; the parts sent so far are left behind: {left}", failure.message);
+            if failure.kind == ErrorKind::Cancelled {
+                // It has to be said, and a failure of this kind is not.
+                failure.kind = left.kind;
+            }
         }
         Err(failure)
     }
@@ -303,7 +307,7 @@ impl Wish {
         let mut headers = self.headers.clone();
         headers.extend(self.class.clone().map(|class| ("x-amz-storage-class".into(), class)));
         headers.extend(self.tags.clone().map(|tags| (TAGGING.into(), tags)));
-        Put { headers }
+        Put { headers, ..Put::default() }
     }
 
     /// Gives up what a failure can be blamed on; returns what that was.

@@ -30,14 +30,23 @@ pub(super) const ETAG: &str = "s3.etag";
 pub(super) const LAST_MODIFIED: &str = "s3.last-modified";
 pub(super) const STORAGE_CLASS: &str = "s3.storage-class";
 pub(super) const TAGS: &str = "s3.tags";
-const VERSION_ID: &str = "s3.version-id";
-const NOT_CAPTURED: &str = "s3.not-captured";
+pub(super) const VERSION_ID: &str = "s3.version-id";
+pub(super) const IS_LATEST: &str = "s3.is-latest";
+pub(super) const VERSION_RANK: &str = "s3.version-rank";
+pub(super) const DELETE_MARKER: &str = "s3.delete-marker";
+pub(super) const NOT_CAPTURED: &str = "s3.not-captured";
+pub(super) const ACL: &str = "s3.acl";
+pub(super) const RETENTION_MODE: &str = "s3.retention-mode";
+pub(super) const RETAIN_UNTIL: &str = "s3.retain-until";
+pub(super) const LEGAL_HOLD: &str = "s3.legal-hold";
+const SSE: &str = "s3.sse";
+const SSE_KEY: &str = "s3.sse-kms-key";
 const META: &str = "s3.meta.";
 const CHECKSUM: &str = "s3.checksum.";
 const META_HEADER: &str = "x-amz-meta-";
 
 /// System headers and their keys.
-const SYSTEM: [(&str, &str); 7] = [
+const SYSTEM: [(&str, &str); 9] = [
     ("content-type", "s3.content-type"),
     ("content-encoding", "s3.content-encoding"),
     ("content-language", "s3.content-language"),
@@ -45,7 +54,12 @@ const SYSTEM: [(&str, &str); 7] = [
     ("cache-control", "s3.cache-control"),
     ("expires", "s3.expires"),
     ("x-amz-website-redirect-location", "s3.website-redirect"),
+    (SSE_HEADER, SSE),
+    (SSE_KEY_HEADER, SSE_KEY),
 ];
+
+const SSE_HEADER: &str = "x-amz-server-side-encryption";
+const SSE_KEY_HEADER: &str = "x-amz-server-side-encryption-aws-kms-key-id";
 
 pub(super) fn item(key: impl Into<RawString>, value: impl Into<Vec<u8>>) -> Metadata {
     Metadata { key: key.into(), value: value.into() }
@@ -98,6 +112,9 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Vec<Metadata> {
         {
             out.push(item(format!("{CHECKSUM}{algorithm}"), value.as_bytes()));
         }
+    }
+    if headers.contains_key("x-amz-server-side-encryption-customer-algorithm") {
+        out.push(item(SSE, "SSE-C"));
     }
     if let Some(id) = headers.get("x-amz-version-id").filter(|id| id.as_bytes() != b"null") {
         out.push(item(VERSION_ID, id.as_bytes()));

@@ -88,7 +88,7 @@ impl S3Sink {
         let share = sink.memory.unwrap_or(MEMORY) / SHARE / (AT_ONCE as u64 + 1);
         let made = Self {
             uplink: Arc::new(Uplink { client, key, stop: stop.clone() }),
-            put: Put { headers },
+            put: Put { headers, ..Put::default() },
             overwrite: sink.overwrite,
             sizes,
             share: usize::try_from(share).unwrap_or(usize::MAX),

@@ -1,6 +1,7 @@
 //! The catalogue as the rest of the store asks it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::UNIX_EPOCH;
 
 use super::super::error::Error;
 use super::super::quick::Quick;
@@ -8,6 +9,7 @@ use super::super::state::StateFacts;
 use super::aggregate::{Aggregate, Kept};
 use super::tables::{Row, Tier};
 use crate::base::Id;
+use crate::connector::Listed;
 use crate::format::blob::BlobType;
 use crate::format::ptar::{PACKFILE_ID, STATE_ID};
 use crate::format::state::{Location, PackEntry, StateEntry};
@@ -31,7 +33,33 @@ pub struct Place {
 pub(in super::super) struct Merged {
     pub(in super::super) id: Id,
     pub(in super::super) size: u64,
+    pub(in super::super) seen: Seen,
     pub(in super::super) facts: StateFacts,
+}
+
+/// What a listing said of a state when its trailer was last compared.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(in super::super) struct Seen {
+    /// Unix nanoseconds.
+    pub(in super::super) modified: Option<i64>,
+    pub(in super::super) tag: Option<u64>,
+}
+
+impl Seen {
+    pub(super) fn of(listed: &Listed) -> Self {
+        let modified = listed.modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Self { modified: modified.and_then(|since| i64::try_from(since.as_nanos()).ok()), tag: listed.tag }
+    }
+
+    /// Returns whether two listings show one content. A tag says more than a time: a store that was copied keeps
+    /// its tags, and what is put anew within one tick of the clock gets another.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        match (self.tag, other.tag) {
+            (Some(a), Some(b)) => a == b,
+            (None, None) => self.modified.is_some() && self.modified == other.modified,
+            _ => false,
+        }
+    }
 }
 
 /// The aggregated catalogue of one store, immutable once loaded.
@@ -54,7 +82,7 @@ impl Catalogue {
         let ordinals = HashMap::from([(PACKFILE_ID, 0)]);
         let facts =
             StateFacts { version: Version::V1_1_0, parent: Id::ZERO, timestamp: 0, trailer: Id::ZERO };
-        let states = vec![Merged { id: STATE_ID, size: 0, facts }];
+        let states = vec![Merged { id: STATE_ID, size: 0, seen: Seen::default(), facts }];
         let entries = quick.snapshots().map(|id| {
             StateEntry::Location(Location {
                 kind: BlobType::SNAPSHOT,
@@ -146,6 +174,16 @@ impl Catalogue {
     /// Returns when a snapshot was coloured (removed), in Unix nanoseconds.
     pub fn removed_at(&self, snapshot: &Id) -> Option<i64> {
         self.aggregate.colour(BlobType::SNAPSHOT.0, snapshot)
+    }
+
+    /// Returns when a snapshot was committed, in Unix nanoseconds: the time of the newest state that names it.
+    pub fn committed_at(&self, snapshot: &Id) -> Result<Option<i64>, Error> {
+        let mut newest = None;
+        self.each_row(BlobType::SNAPSHOT, snapshot, &mut |row| {
+            let state = self.states.get(row.state as usize);
+            newest = newest.max(state.map(|state| state.facts.timestamp));
+        })?;
+        Ok(newest)
     }
 
     /// Returns the ids of journal blobs in live packfiles.

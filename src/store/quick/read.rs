@@ -205,7 +205,7 @@ impl Quick {
         let Origin { storage, keys, encoding, spills } = &self.origin;
         let source = Source { storage: storage.as_ref(), keys, encoding, spills, cache: None };
         let (catalogue, mut damaged) = load(&source)?;
-        damaged.pop().map_or(Ok(catalogue), |(_, error)| Err(error))
+        damaged.pop().map_or(Ok(catalogue), |damaged| Err(damaged.error))
     }
 }
 

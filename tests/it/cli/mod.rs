@@ -31,6 +31,11 @@ impl User {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Returns the variables that were set.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }

@@ -74,6 +74,18 @@ fn existing_files_are_replaced_left_or_refused() {
     assert_eq!(fs::read_to_string(&hello).unwrap(), "new and longer\n");
     assert_eq!(user.run("at store restore -skip-existing -no-overwrite -to out").code, 64);
     assert_eq!(user.run("at store restore -folder-markers -to out").code, 64);
+    let ran = user.run("at store restore -o colour=red -to out");
+    assert!(ran.code == 64 && ran.stderr.contains("no option colour"), "{ran:?}");
+    assert_eq!(user.run("at store restore -o colour=red").code, 64);
+}
+
+#[test]
+fn an_empty_store_has_nothing_to_restore() {
+    let user = User::new();
+    user.ok("at store create -plaintext");
+    let ran = user.run("at store restore -to out");
+    assert!(ran.code == 1 && ran.stderr.contains("the store holds no snapshot yet"), "{ran:?}");
+    assert!(!user.home().join("out").exists());
 }
 
 #[test]

@@ -269,6 +269,8 @@ fn archives_are_written_read_and_imported() {
     user.ok("at copy check");
     assert_eq!(user.run("at copy sync to copy").code, 64);
     assert_ne!(user.run("at copy sync to all.ptar").code, 0);
+    let ran = user.run("at all.ptar backup src");
+    assert!(ran.code == 64 && ran.stderr.contains("plakar ptar -o"), "{ran:?}");
     assert_eq!(user.run("at all.ptar create -plaintext").code, 64);
 }
 
