@@ -183,6 +183,13 @@ fn first_byte(repository: &Repository, path: &str) -> u8 {
     byte[0]
 }
 
+/// Reads the last bytes of a file.
+fn file_end(path: &Path, bytes: &mut [u8]) {
+    let mut file = File::open(path).unwrap();
+    file.seek(SeekFrom::End(-(bytes.len() as i64))).unwrap();
+    file.read_exact(bytes).unwrap();
+}
+
 #[test]
 fn a_large_archive_far_away_opens_in_few_requests() {
     let folder = crate::cli::memory_dir();
@@ -193,6 +200,11 @@ fn a_large_archive_far_away_opens_in_few_requests() {
     let total = file.metadata().unwrap().len();
     assert!(total > 10_000_000_000, "{total}");
     let web = Web::of_file(file);
+
+    let mut trailer = [0; 48];
+    file_end(&path, &mut trailer);
+    let state = i64::from_le_bytes(trailer[40..].try_into().unwrap());
+    println!("{total} bytes, of which the state section has {state}");
 
     // One sitting: the list of snapshots, the first folder, the first byte of a file.
     let far = open(&web);
