@@ -24,6 +24,7 @@ mod lapse;
 mod licences;
 mod main_job;
 mod memory;
+mod quick_archive;
 mod reader;
 mod resume;
 mod resume_restore;
