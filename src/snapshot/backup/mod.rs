@@ -11,6 +11,7 @@
 //! snapshot and the run goes on; what fails for the store ends it.
 
 mod content;
+mod deferred;
 mod header;
 mod previous;
 mod run;
