@@ -36,8 +36,6 @@ fn usage_errors_exit_64_and_name_the_culprit() {
 fn what_is_not_there_yet_says_so() {
     let user = User::new();
     for command in [
-        "dup",
-        "archive",
         "rm",
         "prune",
         "policy",
