@@ -22,6 +22,7 @@ mod places;
 mod quantity;
 mod query;
 mod report;
+mod retention;
 mod run;
 mod snapshots;
 mod stores;

@@ -79,6 +79,12 @@ pub trait Exporter: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Returns whether versions of one file can be restored one over the other, deletions (special files with the
+    /// metadata `s3.delete-marker`) between them, and all of them are kept.
+    fn keeps_versions(&self) -> bool {
+        false
+    }
+
     /// Says where writing spends its time.
     fn work(&self) -> Work;
 }

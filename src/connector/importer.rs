@@ -97,6 +97,21 @@ pub trait Importer: fmt::Debug + Send + Sync {
     /// all there is to go by, what was modified about then or later may have changed unseen.
     fn compare(&self, record: &Record, previous: &Entry, begun: Timestamp) -> Change;
 
+    /// Returns another path under which the previous snapshot may hold a record's content, where it does not stand
+    /// at the record's own path: content that did not change may have moved.
+    fn elsewhere(&self, record: &Record) -> Option<RawString> {
+        let _ = record;
+        None
+    }
+
+    /// Reads metadata again that came with the content, of a file whose content did not change; it takes the place
+    /// of all that the previous run knew besides the listing. `None` keeps that. Fails with `Changed` where the
+    /// content has to be read after all.
+    fn refresh(&self, record: &Record, previous: &Entry) -> Result<Option<ContentInfo>> {
+        let _ = (record, previous);
+        Ok(None)
+    }
+
     /// Opens the content of a regular file.
     fn open(&self, record: &Record) -> Result<Box<dyn Content>>;
 

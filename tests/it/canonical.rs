@@ -153,6 +153,13 @@ fn the_frozen_files() {
     }
     found.sort();
     let known = [
+        "policies/destination.json",
+        "policies/scaleway.json",
+        "policies/source.json",
+        "policies/store.json",
+        "tls/ca.pem",
+        "tls/server.key",
+        "tls/server.pem",
         "upstream/v1.0.6.ptar",
         "upstream/v1.0.6.tsv",
         "upstream/v1.1.4.ptar",

@@ -6,8 +6,8 @@ use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::globals::Globals;
 use super::{
-    archive, backup, cat, check, configure, create, diff, digest, dup, find, help, info, locate, ls, ptar,
-    restore, sync, version,
+    archive, backup, cat, check, configure, create, diff, digest, dup, find, help, info, locate, ls, policy,
+    prune, ptar, restore, rm, sync, version,
 };
 use crate::connectors::Role;
 
@@ -46,6 +46,9 @@ enum Command {
     Digest(digest::Args),
     Dup(dup::Args),
     Archive(archive::Args),
+    Rm(rm::Args),
+    Prune(prune::Args),
+    Policy(policy::Args),
     Store(configure::Args),
     Source(configure::Args),
     Destination(configure::Args),
@@ -77,6 +80,9 @@ pub(crate) fn dispatch(cli: Cli, context: &Context) -> Result<Exit, CommandError
         Command::Digest(args) => digest::run(&args, context),
         Command::Dup(args) => dup::run(&args, context),
         Command::Archive(args) => archive::run(&args, context),
+        Command::Rm(args) => rm::run(&args, context),
+        Command::Prune(args) => prune::run(&args, context),
+        Command::Policy(args) => policy::run(&args, context),
         Command::Store(args) => configure::run(Some(Role::Store), &args, context),
         Command::Source(args) => configure::run(Some(Role::Source), &args, context),
         Command::Destination(args) => configure::run(Some(Role::Destination), &args, context),

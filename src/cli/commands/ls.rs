@@ -136,7 +136,9 @@ fn list_snapshots(args: &Args, context: &Context, repository: &Repository) -> Re
         table.row([time, id, size, units::duration(duration), root.unwrap_or_default(), tags]);
     }
     context.output.text(table)?;
-    Ok(if failed > 0 { Exit::Damage } else { Exit::Ok })
+    // What cannot be read is not in the list: the list is not whole.
+    let whole = failed.is_empty() && repository.damaged_states().is_empty();
+    Ok(if whole { Exit::Ok } else { Exit::Damage })
 }
 
 fn list_entries(

@@ -14,7 +14,7 @@ const fn listed(name: &'static str, about: &'static str) -> Listed {
 }
 
 /// The commands by group.
-pub(crate) const GROUPS: [(&str, &[Listed]); 4] = [
+pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
     (
         "Back up and restore",
         &[
@@ -41,6 +41,14 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 4] = [
         ],
     ),
     (
+        "Make room",
+        &[
+            listed("rm", "remove snapshots"),
+            listed("prune", "remove snapshots that no retention rule keeps"),
+            listed("policy", "name sets of retention rules"),
+        ],
+    ),
+    (
         "Configure",
         &[
             listed("store", "name places that hold stores"),
@@ -59,29 +67,11 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 4] = [
 ];
 
 /// Commands that exist upstream and come here later.
-pub(crate) const LATER: [&str; 11] =
-    ["completions", "key", "maintenance", "mount", "pkg", "policy", "prune", "repair", "rm", "server", "ui"];
+pub(crate) const LATER: &[&str] =
+    &["completions", "key", "maintenance", "mount", "pkg", "repair", "server", "ui"];
 
-/// Query flags that come later, and global ones.
+/// Global flags that come later.
 const LATER_GLOBAL: [&str; 1] = ["trace"];
-const LATER_QUERY: [&str; 16] = [
-    "group-by",
-    "minutes",
-    "hours",
-    "days",
-    "weeks",
-    "months",
-    "years",
-    "weekdays",
-    "per-minute",
-    "per-hour",
-    "per-day",
-    "per-week",
-    "per-month",
-    "per-year",
-    "per-weekday",
-    "policy",
-];
 
 /// Other names of commands.
 const ALIASES: [&str; 2] = ["verify", "search"];
@@ -102,12 +92,11 @@ pub(crate) fn is_later_flag(command: Option<&str>, flag: &str) -> bool {
         Some("backup") => &["retrieve"],
         Some("cat") => &["highlight"],
         Some("check") => &["no-verify"],
-        Some("restore") => &["as-of", "retrieval-tier", "retrieval-days", "no-wait"],
+        Some("restore") => &["retrieval-tier", "retrieval-days", "no-wait"],
         Some("store" | "source" | "destination" | "config") => &["rclone"],
         _ => &[],
     };
-    let queries = matches!(command, Some("ls" | "restore" | "check" | "sync"));
-    own.contains(&flag) || LATER_GLOBAL.contains(&flag) || (queries && LATER_QUERY.contains(&flag))
+    own.contains(&flag) || LATER_GLOBAL.contains(&flag)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::{Cancel, RawString};
-use crate::connector::{self, Exporter, Item, Outcome, Xattr};
+use crate::connector::{self, ErrorKind, Exporter, Item, Outcome, Xattr};
 use crate::format::blob::BlobType;
 use crate::format::entry::Entry;
 use crate::format::object::Object;
@@ -108,6 +108,10 @@ impl Shared<'_> {
             Ok(content) => {
                 let size = connector::ContentSource::size(&content);
                 let outcome = self.exporter.file(&item, &content);
+                // What was broken off is no news; what it left behind is.
+                if outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Cancelled) {
+                    self.check_cancelled()?;
+                }
                 if matches!(outcome, Ok(Outcome::Restored | Outcome::Partly(_))) {
                     self.counts.bytes.fetch_add(size, Ordering::Relaxed);
                     self.monitor.count(Counter::Bytes, size);

@@ -8,6 +8,7 @@
 mod content;
 mod job;
 mod run;
+mod versions;
 pub(super) mod window;
 
 pub use content::ObjectContent;
@@ -15,3 +16,4 @@ pub(super) use content::read_chunk;
 pub(super) use job::Job;
 pub use run::{RestoreOptions, RestoreReport, restore};
 pub(super) use run::{join, side_by_side};
+pub use versions::Versions;

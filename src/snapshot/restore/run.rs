@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::sort::{ByteOrder, Sorter};
 use crate::base::spill::SpillWriter;
-use crate::base::{Cancel, RawString};
+use crate::base::{Cancel, RawString, Timestamp};
 use crate::connector::{Exporter, Item, Work};
 use crate::format::entry::Entry;
 use crate::format::path;
@@ -17,6 +17,7 @@ use super::super::catalogue::SnapshotInfo;
 use super::super::monitor::{Counter, Monitor, Severity, message_of};
 use super::super::vfs::read::{Vfs, Visit};
 use super::job::{Counts, Job, Shared};
+use super::versions::{self, AsOf, Reader, Versions};
 use super::window;
 
 /// How a restore is done.
@@ -24,13 +25,15 @@ use super::window;
 pub struct RestoreOptions {
     /// Memory for contents and sorting, in bytes.
     pub memory: u64,
+    /// Which versions of objects are restored.
+    pub versions: Versions,
     /// Ends the run early when set.
     pub cancel: Cancel,
 }
 
 impl Default for RestoreOptions {
     fn default() -> Self {
-        Self { memory: 256 << 20, cancel: Cancel::new() }
+        Self { memory: 256 << 20, versions: Versions::Latest, cancel: Cancel::new() }
     }
 }
 
@@ -92,8 +95,15 @@ pub fn restore(
         cancel: &options.cancel,
         counts: Counts::default(),
     };
-    let run = Run { shared: &shared, start: &start, memory: options.memory };
-    run.all()?;
+    if options.versions != Versions::Latest {
+        versions::check(source)?;
+    }
+    let old = versions::folder_of(source);
+    let run = Run { shared: &shared, start: &start, memory: options.memory, versions: options.versions, old };
+    match options.versions {
+        Versions::All => versions::all(&Reader::new(&shared, &start)?, run.workers())?,
+        Versions::Latest | Versions::AsOf(_) => run.all()?,
+    }
     exporter.finish()?;
     for fault in vfs.take_faults() {
         shared.monitor.problem(&super::super::monitor::Problem {
@@ -125,6 +135,9 @@ struct Run<'a> {
     shared: &'a Shared<'a>,
     start: &'a RawString,
     memory: u64,
+    versions: Versions,
+    /// The folder of old versions, if there can be one.
+    old: Option<RawString>,
 }
 
 /// Where the walk puts what it finds.
@@ -139,12 +152,16 @@ struct Found<'a> {
 }
 
 impl Run<'_> {
-    fn all(&self) -> Result<(), Error> {
-        let shared = self.shared;
-        let workers = match shared.exporter.work() {
+    fn workers(&self) -> usize {
+        match self.shared.exporter.work() {
             Work::Local => rayon::current_num_threads(),
             Work::Waiting(count) => count.max(1),
-        };
+        }
+    }
+
+    fn all(&self) -> Result<(), Error> {
+        let shared = self.shared;
+        let workers = self.workers();
         let (direct, jobs) = bounded::<Vec<Job>>(QUEUE);
         let (sorted, linked, folders) = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..workers)
@@ -203,18 +220,53 @@ impl Run<'_> {
             linked: Sorter::new(ByteOrder, spills, SORT_MEMORY),
             folders: spills.create()?,
         };
+        match self.versions {
+            Versions::AsOf(time) => self.walk_as_of(&mut found, time)?,
+            Versions::Latest | Versions::All => self.walk_tree(&mut found)?,
+        }
+        let last = std::mem::take(&mut found.batch);
+        let _ = direct.send(last);
+        let Found { sorted, linked, folders, .. } = found;
+        Ok((sorted, linked, folders))
+    }
+
+    /// Takes the tree as it was at a time.
+    fn walk_as_of(&self, found: &mut Found<'_>, time: Timestamp) -> Result<(), Error> {
+        let shared = self.shared;
+        if let Some(root) = shared.vfs.entry(self.start)?.filter(|entry| entry.info.mode.is_dir()) {
+            self.take(found, RawString::new(), root)?;
+        }
+        let mut tree = AsOf::new(&Reader::new(shared, self.start)?, time)?;
+        while let Some(items) = tree.next()? {
+            shared.check_cancelled()?;
+            for (path, entry) in items {
+                self.take(found, path, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what lies below the start. Old versions are left out unless the start is among them.
+    fn walk_tree(&self, found: &mut Found<'_>) -> Result<(), Error> {
+        let shared = self.shared;
         let mut single = true;
-        for visit in shared.vfs.walk(self.start)? {
+        let mut walk = shared.vfs.walk(self.start)?;
+        while let Some(visit) = walk.next() {
             shared.check_cancelled()?;
             match visit {
+                Ok(Visit::Entry(child))
+                    if !single && child.is_dir() && self.old.as_ref() == Some(&child.path()) =>
+                {
+                    walk.skip_folder();
+                }
                 Ok(Visit::Entry(child)) => {
                     if single && !child.is_dir() {
                         // A single file keeps its name.
                         let name = RawString::from(path::name(self.start));
-                        self.take(&mut found, name, child.entry)?;
+                        self.take(found, name, child.entry)?;
                     } else {
                         let path = self.relative(&child.path());
-                        self.take(&mut found, path, child.entry)?;
+                        self.take(found, path, child.entry)?;
                     }
                     single = false;
                 }
@@ -224,10 +276,7 @@ impl Run<'_> {
                 }
             }
         }
-        let last = std::mem::take(&mut found.batch);
-        let _ = direct.send(last);
-        let Found { sorted, linked, folders, .. } = found;
-        Ok((sorted, linked, folders))
+        Ok(())
     }
 
     fn relative(&self, path: &[u8]) -> RawString {

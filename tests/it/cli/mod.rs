@@ -7,6 +7,7 @@ mod diff;
 mod digest;
 mod dup;
 mod find;
+mod removal;
 mod restore;
 mod stores;
 mod usage;
@@ -34,6 +35,11 @@ impl User {
     /// Sets an environment variable for the runs that follow.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Returns the variables that were set.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     pub(crate) fn home(&self) -> &Path {

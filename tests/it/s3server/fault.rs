@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(crate) struct Seen {
     /// The operation: `GetObject`, `ListObjectsV2`.
     pub(crate) op: &'static str,
+    /// The bucket, empty where there is none.
+    pub(crate) bucket: String,
     /// The raw key, empty where there is none.
     pub(crate) key: Vec<u8>,
     /// The number of the request of this operation since the last reset, from 1.
@@ -43,6 +45,8 @@ pub(crate) enum Action {
     Slow(usize, Duration),
     /// Nothing is answered for so long; then all is normal.
     Stall(Duration),
+    /// Nothing is ever answered, and nothing is done.
+    Hang,
     /// `200 OK` with an `<Error>` body; nothing is done.
     ErrorInOk(&'static str),
     /// `200 OK` with this body; nothing is done.
@@ -110,6 +114,12 @@ pub(crate) struct Counters {
     pub(crate) sent_bytes: u64,
     /// Requests that announced `Expect: 100-continue`.
     pub(crate) expected: u64,
+    /// The most requests that were in the server at once, from their first byte to the last of the answer.
+    pub(crate) most_at_once: u64,
+    /// Connections made.
+    pub(crate) connections: u64,
+    /// Requests that hang.
+    pub(crate) hanging: u64,
     /// Every request line's target, signatures and all.
     pub(crate) targets: Vec<String>,
 }

@@ -15,6 +15,7 @@
 //!   nothing about the rules of the file system.
 
 mod metadata;
+mod objects;
 mod options;
 mod sidecar;
 mod target;

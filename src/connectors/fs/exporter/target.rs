@@ -18,6 +18,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::metadata::{self, Handle, Rights};
+use super::objects;
 use super::options::{Existing, FsExporterBuilder};
 use super::sidecar::{self, Sidecar};
 use super::tree::{MAX_NAME, Place, Tree};
@@ -301,6 +302,8 @@ impl Exporter for FsExporter {
     }
 
     fn file(&self, item: &Item<'_>, content: &dyn ContentSource) -> Result<Outcome> {
+        let (entry, without_set_id) = objects::as_file(item.entry);
+        let item = &Item { entry: &entry, ..*item };
         let place = self.tree.place(item.path)?;
         if let Some(outcome) = too_long(&place) {
             return Ok(outcome);
@@ -314,7 +317,10 @@ impl Exporter for FsExporter {
         let file = File::from(file.map_err(|error| failed("create", item.path, error))?);
         temporary.armed = true;
         write::write(&file, &item.path.lossy(), content)?;
-        let missing = self.apply(metadata::open(&file), item);
+        let mut missing = self.apply(metadata::open(&file), item);
+        if without_set_id && !self.options.skip_permissions {
+            missing.push("set-id bits that only user metadata asks for".into());
+        }
         let stat = fstat(&file).map_err(|error| failed("look at", item.path, error))?;
         Ok(with_missing(self.commit(item, &place, temporary, &stat)?, missing))
     }

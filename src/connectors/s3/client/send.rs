@@ -2,19 +2,25 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusty_s3::Method;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
-use ureq::{Agent, BodyReader, SendBody};
+use ureq::{Agent, SendBody};
 
+use super::super::credentials::Credentials;
 use super::super::location::Endpoint;
 use super::super::options::Options;
+use super::advice::{Advice, advise, redact};
 use super::agent;
+use super::body::Body;
 use super::failure::{Again, Answer, Failure, Result, classify, printable};
-use super::gate::Gate;
+use super::gate::{Gate, Permit};
+use super::last_words::{LastWords, Watch};
+use super::pace::Pace;
 use super::retry::Retry;
 use super::sign::{Unsigned, encode, presign};
 use crate::base::Printable;
@@ -35,6 +41,10 @@ pub struct Client {
     aim: RwLock<Aim>,
     /// Seconds the server's clock is ahead of ours, once learnt.
     skew: AtomicI64,
+    /// Breaks connections off once everything is to end.
+    _watch: Watch,
+    /// What still has to be said then.
+    last_words: OnceLock<LastWords>,
 }
 
 /// Where requests go: corrected once when the server names another region.
@@ -91,11 +101,21 @@ pub(super) struct Request<'a> {
     pub(super) query: Vec<(&'static str, String)>,
     /// Names in lower case.
     pub(super) headers: Vec<(String, Vec<u8>)>,
+    /// Whether it takes back what would stay behind, and so is sent even when everything is to end.
+    pub(super) cleans_up: bool,
+    /// Whether it addresses the server, and no bucket on it.
+    pub(super) of_service: bool,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(op: &'static str, method: Method, key: Option<&'a [u8]>) -> Self {
-        Self { op, method, key, query: Vec::new(), headers: Vec::new() }
+        let (query, headers) = (Vec::new(), Vec::new());
+        Self { op, method, key, query, headers, cleans_up: false, of_service: false }
+    }
+
+    pub(super) fn cleaning_up(mut self) -> Self {
+        self.cleans_up = true;
+        self
     }
 
     pub(super) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -113,7 +133,7 @@ impl<'a> Request<'a> {
 pub(super) struct Response {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
-    pub(super) body: BodyReader<'static>,
+    pub(super) body: Body,
 }
 
 impl fmt::Debug for Response {
@@ -160,8 +180,18 @@ impl Client {
     pub fn new(options: Options) -> connector::Result<Self> {
         let agent = agent::build(&options)?;
         let aim = Aim { region: options.region.clone(), endpoint: options.location.endpoint.clone() };
-        let gate = Gate::new(options.tuning.workers);
-        Ok(Self { options, agent, gate, aim: RwLock::new(aim), skew: AtomicI64::new(0) })
+        let tuning = &options.tuning;
+        let pace = if tuning.adaptive { Pace::adaptive(tuning.workers) } else { Pace::fixed(tuning.workers) };
+        let watch = Watch::start(&options.cancel, &agent);
+        Ok(Self {
+            gate: Gate::new(pace),
+            options,
+            agent,
+            aim: RwLock::new(aim),
+            skew: AtomicI64::new(0),
+            _watch: watch,
+            last_words: OnceLock::new(),
+        })
     }
 
     /// Returns the settings.
@@ -203,15 +233,25 @@ impl Client {
             return Err(Failure::new(connector::ErrorKind::Invalid, request.op, &target, message));
         }
         let mut retry = Retry::new(&self.options.tuning);
-        let (mut moved, mut wound) = (false, false);
+        let (mut moved, mut wound, mut renewed) = (false, false, false);
         loop {
             if self.options.cancel.is_cancelled() {
-                return Err(Failure::new(connector::ErrorKind::Cancelled, request.op, &target, "cancelled"));
+                if request.cleans_up {
+                    return self.last_word(request, payload, &target, consume);
+                }
+                return Err(cancelled(request.op, &target));
             }
-            let mut failure = match self.attempt(request, payload, &target).and_then(&mut *consume) {
+            let who = self.who(request, &target)?;
+            let mut failure = match self.attempt(request, payload, &target, &who).and_then(&mut *consume) {
                 Ok(value) => return Ok(value),
+                // What is broken off is no failure of the server's.
+                Err(_) if self.options.cancel.is_cancelled() => continue,
                 Err(failure) => failure,
             };
+            if !renewed && failure.may_be_expiry() && self.options.credentials.renew(&who) {
+                renewed = true;
+                continue;
+            }
             if !wound && self.learn_clock(&failure) {
                 wound = true;
                 continue;
@@ -225,7 +265,7 @@ impl Client {
             }
             let Some(pause) = retry.next(&failure) else {
                 failure.attempts = retry.failures();
-                self.advise(&mut failure);
+                self.advise(&mut failure, &who);
                 return Err(failure);
             };
             self.pause(pause);
@@ -243,37 +283,91 @@ impl Client {
         }
     }
 
+    /// Returns the credentials to sign with; they are found when they are first needed.
+    fn who(&self, request: &Request<'_>, target: &str) -> Result<Arc<Credentials>> {
+        let who = self.options.credentials.current();
+        who.map_err(|error| Failure::new(error.kind(), request.op, target, error.to_string()))
+    }
+
+    /// Sends a request that takes something back, once more, after everything else was broken off.
+    fn last_word<T>(
+        &self,
+        request: &Request<'_>,
+        payload: Payload<'_>,
+        target: &str,
+        consume: &mut dyn FnMut(Response) -> Result<T>,
+    ) -> Result<T> {
+        let words = self.last_words.get_or_init(|| LastWords::begin(&self.options));
+        let who = self.who(request, target)?;
+        let mut result = Err(cancelled(request.op, target));
+        // A server that answers at all answers the second time, should it be busy the first.
+        for _ in 0..2 {
+            let Some(agent) = words.agent() else { break };
+            let sent = self.send(agent, request, payload, target, &who);
+            let judged = sent.and_then(|answer| self.judge(request, target, &who, answer, None));
+            result = judged.and_then(&mut *consume);
+            if result.as_ref().is_ok() || result.as_ref().is_err_and(|failure| failure.again == Again::Never)
+            {
+                break;
+            }
+        }
+        result
+    }
+
     /// Sends a request once and returns the answer if it is a success.
-    fn attempt(&self, request: &Request<'_>, payload: Payload<'_>, target: &str) -> Result<Response> {
-        let permit = self.gate.enter();
-        let answer = self.send(request, payload, target)?;
-        drop(permit);
+    fn attempt(
+        &self,
+        request: &Request<'_>,
+        payload: Payload<'_>,
+        target: &str,
+        who: &Credentials,
+    ) -> Result<Response> {
+        let permit = self.gate.enter(&self.options.cancel);
+        let mut permit = permit.ok_or_else(|| cancelled(request.op, target))?;
+        let answer = self.send(&self.agent, request, payload, target, who)?;
+        if answer.status().is_success() {
+            permit.moved(payload.length());
+        }
+        self.judge(request, target, who, answer, Some(permit))
+    }
+
+    /// Tells a success from a refusal.
+    fn judge(
+        &self,
+        request: &Request<'_>,
+        target: &str,
+        who: &Credentials,
+        answer: http::Response<ureq::Body>,
+        permit: Option<Permit>,
+    ) -> Result<Response> {
         let (parts, body) = answer.into_parts();
         let status = parts.status.as_u16();
-        let response = Response { status, headers: parts.headers, body: body.into_reader() };
+        let mut response = Response { status, headers: parts.headers, body: Body::none() };
+        let length = response.length().filter(|_| request.method != Method::Head);
+        response.body = Body::new(body.into_reader(), length, permit);
         if (200..300).contains(&status) {
-            self.gate.succeeded();
             return Ok(response);
         }
         let text = |name: &str| response.header(name).map(str::to_owned);
         let (region, request_id) = (text("x-amz-bucket-region"), text("x-amz-request-id"));
         let date = response.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
-        let retry_after =
-            response.header("retry-after").and_then(|s| s.trim().parse().ok()).map(Duration::from_secs);
+        let retry_after = response.header("retry-after").and_then(|text| pause_asked_for(text, date));
         let mut body = Vec::new();
         // What of it arrived is enough: the status alone is an answer.
         let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
         let answer = Answer { status, body: &body, request_id, region, date, retry_after };
-        Err(classify(request.op, target, answer, &|text| self.redact(text)))
+        Err(classify(request.op, target, answer, &|text| redact(text, who)))
     }
 
     fn send(
         &self,
+        agent: &Agent,
         request: &Request<'_>,
         payload: Payload<'_>,
         target: &str,
+        who: &Credentials,
     ) -> Result<http::Response<ureq::Body>> {
-        let url = self.sign(request);
+        let url = self.sign(request, who);
         let mut builder = http::Request::builder().method(method(request.method)).uri(url);
         let invalid = |what: String| Failure::new(connector::ErrorKind::Invalid, request.op, target, what);
         if let Some(headers) = builder.headers_mut() {
@@ -288,12 +382,12 @@ impl Client {
         }
         let unsendable = |_| invalid("the request cannot be expressed".into());
         let result = match payload {
-            Payload::None => self.agent.run(builder.body(()).map_err(unsendable)?),
-            Payload::Bytes(bytes) => self.agent.run(builder.body(bytes).map_err(unsendable)?),
+            Payload::None => agent.run(builder.body(()).map_err(unsendable)?),
+            Payload::Bytes(bytes) => agent.run(builder.body(bytes).map_err(unsendable)?),
             Payload::Reader(content) => {
                 let mut reader = content.open().map_err(|error| caused(request.op, target, error))?;
                 let builder = builder.header(http::header::CONTENT_LENGTH, content.length());
-                self.agent.run(builder.body(SendBody::from_reader(&mut reader)).map_err(unsendable)?)
+                agent.run(builder.body(SendBody::from_reader(&mut reader)).map_err(unsendable)?)
             }
         };
         result.map_err(|error| match error {
@@ -311,7 +405,7 @@ impl Client {
     }
 
     /// Returns the signed URL of a request: a secret that goes to the agent and nowhere else.
-    fn sign(&self, request: &Request<'_>) -> String {
+    fn sign(&self, request: &Request<'_>, who: &Credentials) -> String {
         let aim = self.aim();
         let bucket = &self.options.location.bucket;
         let tls = self.options.use_tls;
@@ -319,7 +413,9 @@ impl Client {
         let endpoint =
             Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint };
         let key = request.key.map(encode).unwrap_or_default();
-        let (authority, path) = if self.in_host_name() {
+        let (authority, path) = if request.of_service {
+            (endpoint.authority(), "/".to_owned())
+        } else if self.in_host_name() {
             (format!("{bucket}.{}", endpoint.authority()), format!("/{key}"))
         } else {
             let path = if request.key.is_some() { format!("/{bucket}/{key}") } else { format!("/{bucket}") };
@@ -342,7 +438,7 @@ impl Client {
         };
         let now = jiff::Timestamp::now().as_second() + self.skew.load(Ordering::Relaxed);
         let time = jiff::Timestamp::from_second(now).unwrap_or_else(|_| jiff::Timestamp::now());
-        presign(&unsigned, &self.options.credentials, &aim.region, time)
+        presign(&unsigned, who, &aim.region, time)
     }
 
     /// Returns whether the bucket goes into the host name: asked for, and possible. A dot in the name would
@@ -386,45 +482,17 @@ impl Client {
     }
 
     /// Adds what a person can do about a failure, where the code alone did not say it.
-    fn advise(&self, failure: &mut Failure) {
-        if failure.hint.is_some() {
-            return;
-        }
+    fn advise(&self, failure: &mut Failure, who: &Credentials) {
         let place = &self.options.location;
-        failure.hint = match failure.kind {
-            connector::ErrorKind::Denied => {
-                let mut hint = permission(failure.op).map_or_else(String::new, |p| format!("grant {p}"));
-                if place.endpoint.is_scaleway() {
-                    hint.push_str(
-                        "; a Scaleway key acts in its preferred project: ACCESSKEY@project-id names another",
-                    );
-                }
-                Some(hint).filter(|hint| !hint.is_empty())
-            }
-            connector::ErrorKind::NotFound if failure.is_no_bucket() => Some(place.reading.explain().into()),
-            connector::ErrorKind::Transport if failure.status == 0 => {
-                let tls = "set tls_ca_file for a private CA, or use_tls=false if the server has no TLS";
-                let reading = place.reading.explain();
-                Some(if self.options.use_tls { format!("{reading}; {tls}") } else { reading.into() })
-            }
-            _ => None,
+        let about = Advice {
+            endpoint: &place.endpoint,
+            reading: place.reading,
+            use_tls: self.options.use_tls,
+            bucket: &place.bucket,
+            region: &self.region(),
+            who,
         };
-    }
-
-    /// Removes the secrets of this client and anything signed from a text of the server's.
-    fn redact(&self, text: &str) -> String {
-        let credentials = &self.options.credentials;
-        let mut out = text.to_owned();
-        let secrets =
-            [Some(&*credentials.secret), credentials.token.as_deref(), Some(&credentials.access_key)];
-        for secret in secrets.into_iter().flatten().filter(|secret| !secret.is_empty()) {
-            out = out.replace(secret.as_str(), "…");
-        }
-        while let Some(at) = out.find("X-Amz-") {
-            let end = out[at..].find(|c: char| c == '&' || c.is_whitespace()).map_or(out.len(), |n| at + n);
-            out.replace_range(at..end, "…");
-        }
-        out
+        advise(failure, &about);
     }
 }
 
@@ -432,6 +500,18 @@ fn caused(op: &'static str, target: &str, error: connector::Error) -> Box<Failur
     let mut failure = Failure::new(error.kind, op, target, "the content could not be read");
     failure.cause = Some(Box::new(error));
     failure
+}
+
+fn cancelled(op: &'static str, target: &str) -> Box<Failure> {
+    Failure::new(connector::ErrorKind::Cancelled, op, target, "cancelled")
+}
+
+/// Reads `Retry-After`: seconds, or a date by the clock of the server.
+fn pause_asked_for(text: &str, date: Option<SystemTime>) -> Option<Duration> {
+    let text = text.trim();
+    let until = || httpdate::parse_http_date(text).ok();
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    seconds.or_else(|| until()?.duration_since(date.unwrap_or_else(SystemTime::now)).ok())
 }
 
 fn seconds(time: SystemTime) -> i64 {
@@ -446,18 +526,4 @@ fn method(method: Method) -> http::Method {
         Method::Post => http::Method::POST,
         Method::Delete => http::Method::DELETE,
     }
-}
-
-/// Names the permission an operation needs.
-fn permission(op: &str) -> Option<&'static str> {
-    Some(match op {
-        "get" | "head" => "s3:GetObject (and s3:ListBucket, without which a missing key looks forbidden)",
-        "list" => "s3:ListBucket",
-        "put" | "upload" => "s3:PutObject",
-        "delete" => "s3:DeleteObject",
-        "create" => "s3:CreateBucket",
-        "read the tags of" => "s3:GetObjectTagging",
-        "abort" => "s3:AbortMultipartUpload",
-        _ => return None,
-    })
 }

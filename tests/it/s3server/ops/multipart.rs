@@ -53,6 +53,9 @@ pub(super) fn part(options: &Options, request: &Request, target: &Target, backen
     if (&upload.bucket, &upload.key) != (&target.bucket, &target.key) {
         return no_such_upload();
     }
+    if let Err(refusal) = object::check_customer_key(request, upload.template.sse.as_ref()) {
+        return refusal;
+    }
     upload.parts.insert(number, Arc::new(request.body.clone()));
     Response::new(200).header("etag", format!("\"{}\"", hex(&Md5::digest(&request.body))))
 }
