@@ -405,7 +405,7 @@ fn a_backup_may_fail_at_any_write() {
 
 /// A store that several repositories look at.
 #[derive(Debug)]
-struct Shared(Arc<MemoryStore>);
+pub(crate) struct Shared(pub(crate) Arc<MemoryStore>);
 
 impl Storage for Shared {
     fn location(&self) -> String {

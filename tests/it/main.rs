@@ -21,6 +21,7 @@ mod fuzz_corpus;
 mod http_archive;
 mod interop;
 mod main_job;
+mod maintenance;
 mod memory;
 mod reader;
 mod s3_bed;

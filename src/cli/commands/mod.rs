@@ -9,6 +9,7 @@ mod dispatch;
 mod help;
 mod info;
 mod ls;
+mod maintenance;
 mod policy;
 mod prune;
 mod ptar;

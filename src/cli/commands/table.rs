@@ -40,6 +40,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("rm", "remove snapshots"),
             listed("prune", "remove snapshots that no retention rule keeps"),
             listed("policy", "name sets of retention rules"),
+            listed("maintenance", "make room for what no snapshot needs"),
         ],
     ),
     (
@@ -61,7 +62,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
 ];
 
 /// Commands that exist upstream and come here later.
-pub(crate) const LATER: [&str; 15] = [
+pub(crate) const LATER: [&str; 14] = [
     "archive",
     "completions",
     "diff",
@@ -70,7 +71,6 @@ pub(crate) const LATER: [&str; 15] = [
     "find",
     "key",
     "locate",
-    "maintenance",
     "mount",
     "pkg",
     "repair",
