@@ -98,6 +98,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         };
         exit = if done == Exit::Ok { exit } else { done };
     }
+    stores::tell_notes(context, &opened.repository);
     Ok(exit)
 }
 

@@ -256,7 +256,13 @@ impl Importer for S3Importer {
         let size: u64 = text(record, metadata::SIZE).and_then(|size| size.parse().ok()).unwrap_or(0);
         let is_one = listed.is_some_and(|etag| !etag.is_empty());
         let range = (is_one && size >= ahead::LARGE).then(|| (0, ahead::step(&self.memory)));
-        let (download, newer) = match self.get(record, range, listed) {
+        let asked = match (range, listed.filter(|etag| !etag.is_empty())) {
+            (None, Some(etag)) if !self.client.options().versions => {
+                self.client.get_listed(&record.locator, etag, size)
+            }
+            _ => self.get(record, range, listed),
+        };
+        let (download, newer) = match asked {
             // Replaced since it was listed: the version there now is as good, if it is read as one.
             Err(failure) if matches!(failure.status, 412 | 416) => (self.get(record, None, None), true),
             result => (result, false),
@@ -370,6 +376,8 @@ impl ObjectContent {
     /// Goes on with the next range.
     fn next_range(&mut self) -> Result<()> {
         let Some(ahead) = &mut self.ahead else { return Err(self.changed()) };
+        // The memory of the range before may be what the next one waits for.
+        self.download.body = Box::new(io::empty());
         match ahead.next() {
             Ok(fetched) => {
                 self.end += fetched.length();

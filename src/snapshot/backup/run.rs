@@ -305,13 +305,23 @@ impl Run<'_> {
     fn join_all(&self, found: Receiver<Vec<Record>>, joined: Sender<Vec<Joined>>) -> Result<(), Error> {
         let view = self.previous.and_then(Previous::view);
         let mut joiner = self.previous.map(|previous| previous.joiner(view.as_ref(), self.importer));
+        let alone = matches!(self.importer.work(), Work::Waiting(_));
         for batch in found {
             let batch = batch.into_iter().map(|record| match &mut joiner {
                 Some(joiner) => joiner.join(record),
                 None => Joined::Fresh(record),
             });
-            if joined.send(batch.collect()).is_err() {
-                return Err(Error::Aborted);
+            let mut together = Vec::with_capacity(BATCH);
+            for record in batch {
+                // What has to be waited for is waited for by a worker of its own.
+                if alone && matches!(record, Joined::Fresh(_)) {
+                    joined.send(vec![record]).map_err(|_| Error::Aborted)?;
+                } else {
+                    together.push(record);
+                }
+            }
+            if !together.is_empty() {
+                joined.send(together).map_err(|_| Error::Aborted)?;
             }
         }
         Ok(())
