@@ -595,3 +595,36 @@ fn encryption_comes_along_or_is_reported_and_what_a_server_withholds_is_told() {
     assert_eq!((report.error_count, report.partly_count), (0, 1));
     assert!(monitor.problems()[0].message.contains("server-side encryption"), "{:?}", monitor.problems());
 }
+
+#[test]
+fn what_stands_there_is_left_alone_only_if_all_of_it_is_equal() {
+    Bed::each(|bed| {
+        let headers: [(&str, &[u8]); 3] =
+            [("content-type", b"x/y"), ("x-amz-meta-n", b"1"), ("x-amz-tagging", b"a=1&b=%20")];
+        for key in ["same", "typed", "meta", "tags", "more"] {
+            bed.put(key, &headers, key.as_bytes());
+        }
+        let (_storage, repository) = store();
+        let (snapshot, _) = take(&repository, &importer(bed, &[("tags", "true")]));
+        let target = bed.beside("there");
+        let all = |tagging: &'static [u8],
+                   kind: &'static [u8],
+                   n: &'static [u8]|
+         -> [(&'static str, &'static [u8]); 3] {
+            [("content-type", kind), ("x-amz-meta-n", n), ("x-amz-tagging", tagging)]
+        };
+        target.put("same", &all(b"b=%20&a=1", b"x/y", b"1"), b"same");
+        target.put("typed", &all(b"a=1&b=%20", b"x/z", b"1"), b"typed");
+        target.put("meta", &all(b"a=1&b=%20", b"x/y", b"2"), b"meta");
+        target.put("tags", &all(b"a=2&b=%20", b"x/y", b"1"), b"tags");
+        let mut more = all(b"a=1&b=%20", b"x/y", b"1").to_vec();
+        more.push(("cache-control", b"no-store"));
+        target.put("more", &more, b"more");
+        let (report, monitor) = bring(&repository, &snapshot, &exporter(&target, &[]));
+        let counts = (report.file_count, report.equal_count, report.error_count);
+        assert_eq!(counts, (4, 1, 0), "{:?}", monitor.problems());
+        assert_same(bed, &target);
+        let (report, _) = bring(&repository, &snapshot, &exporter(&target, &[]));
+        assert_eq!((report.file_count, report.equal_count), (0, 5));
+    });
+}
