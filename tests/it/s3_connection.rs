@@ -23,12 +23,13 @@ use crate::s3server::{self, ACCESS_KEY, Object, SECRET_KEY};
 
 const ID: Id = Id([7; 32]);
 
-fn data(name: &str) -> PathBuf {
+/// Returns a file of `tests/data/tls`.
+pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
 }
 
 /// Takes TLS off and passes on what is inside; returns the port.
-fn terminator(to: String) -> u16 {
+pub(crate) fn terminator(to: String) -> u16 {
     let certificates =
         CertificateDer::pem_file_iter(data("server.pem")).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(data("server.key")).unwrap();
@@ -75,7 +76,7 @@ fn pump(mut outer: StreamOwned<ServerConnection, TcpStream>, mut inner: TcpStrea
 }
 
 /// A proxy that takes CONNECT to anywhere, writes down where, and leads to one place.
-fn proxy(to: String) -> (String, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn proxy(to: String) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let seen = Arc::new(Mutex::new(Vec::new()));
