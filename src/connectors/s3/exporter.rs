@@ -8,11 +8,14 @@
 //! and time of a file as user metadata. A cold class is not written back unless the connector is told to use it.
 //! What the server refuses (tags without the permission, a class it does not know) is left out and reported.
 //!
+//! **What is there already.** The destination is listed once; an object of the right size whose ETag is what an
+//! interrupted restore noted, what the source's was, or the MD5 of the content, is not put again ([`super::standing`]).
+//!
 //! **Large objects** go up in parts, each read again from the content source when it has to be sent again.
 
 mod aspects;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -21,8 +24,10 @@ use super::client::{Client, Condition, Failure, Part, PartSizes, Put, Result as 
 use super::metadata::{self, Headers};
 use super::names::tail_of;
 use super::options::Options;
+use super::standing::{Standing, Stands, md5_of, receipt_of};
 use crate::base::RawString;
-use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Result, Work};
+use crate::base::spill::SpillDir;
+use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
 use crate::format::path;
 
 /// The header that carries tags.
@@ -71,6 +76,10 @@ pub struct S3Exporter {
     empty: Mutex<HashSet<RawString>>,
     /// Set once tags were refused and the object went through without them.
     tags_refused: AtomicBool,
+    /// What stood at the destination when the restore began, where that is known.
+    standing: OnceLock<Standing>,
+    /// The receipts of objects that were just put, by key.
+    receipts: Mutex<HashMap<Vec<u8>, Receipt>>,
     /// Why old versions cannot be kept, once that was asked.
     versionless: OnceLock<Option<String>>,
 }
@@ -85,6 +94,8 @@ impl S3Exporter {
             options: export,
             empty: Mutex::default(),
             tags_refused: AtomicBool::new(false),
+            standing: OnceLock::new(),
+            receipts: Mutex::default(),
             versionless: OnceLock::new(),
         })
     }
@@ -182,6 +193,22 @@ impl S3Exporter {
         }
     }
 
+    /// Keeps the receipt of an object until it is asked for.
+    fn remember(&self, key: &[u8], etag: &str) {
+        /// Whoever keeps a journal asks for each at once.
+        const UNASKED: usize = 4096;
+        let mut receipts = self.receipts.lock().unwrap_or_else(PoisonError::into_inner);
+        if receipts.len() >= UNASKED {
+            receipts.clear();
+        }
+        receipts.insert(key.to_vec(), receipt_of(etag));
+    }
+
+    /// Returns what stands under a key, where that is known.
+    fn standing(&self, key: &[u8]) -> Result<Option<Stands>> {
+        self.standing.get().map_or(Ok(None), |standing| standing.get(key))
+    }
+
     fn upload(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<bool> {
         let size = content.size();
         let tuning = &self.client.options().tuning;
@@ -192,10 +219,12 @@ impl S3Exporter {
         if size <= SMALL {
             let mut bytes = vec![0; usize::try_from(size).expect("a MiB at most")];
             content.read_at(0, &mut bytes).map_err(|error| self.unreadable(key, error))?;
-            self.client.put(key, put, Source::Bytes(&bytes), &condition)?;
+            let stored = self.client.put(key, put, Source::Bytes(&bytes), &condition)?;
+            self.remember(key, &stored.etag);
         } else if size < tuning.multipart_threshold {
             let whole = ContentRange { content, start: 0, length: size };
-            self.client.put(key, put, Source::Streamed(&whole), &condition)?;
+            let stored = self.client.put(key, put, Source::Streamed(&whole), &condition)?;
+            self.remember(key, &stored.etag);
         } else {
             let Some(plan) = PartSizes::plan(size, tuning.part_size, self.client.max_parts()) else {
                 let target = self.client.target(Some(key));
@@ -238,7 +267,13 @@ impl S3Exporter {
         let result = self
             .send_parts(key, &upload, content, plan)
             .and_then(|parts| self.client.complete_upload(key, &upload, &parts, plan.total));
-        let Err(mut failure) = result else { return Ok(()) };
+        let mut failure = match result {
+            Ok(stored) => {
+                self.remember(key, &stored.etag);
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
         if let Err(left) = self.client.abort_upload(key, &upload) {
             failure.message = format!("{}; the parts sent so far are left behind: {left}", failure.message);
             if failure.kind == ErrorKind::Cancelled {
@@ -326,6 +361,11 @@ impl Exporter for S3Exporter {
         if let Some(settled) = self.look(&key)? {
             return Ok(settled);
         }
+        if let Some(there) = self.standing(&key)?
+            && there.holds(content)?
+        {
+            return Ok(Outcome::Equal);
+        }
         let from_bucket = item.entry.metadata(metadata::KEY).is_some();
         let mut headers = if from_bucket {
             Headers::of_object(&item.entry.metadata)
@@ -371,6 +411,38 @@ impl Exporter for S3Exporter {
         }
         lost.extend(aspects::restore(&self.client, &key, item.entry, !self.options.skip_permissions));
         Ok(if lost.is_empty() { Outcome::Restored } else { Outcome::Partly(lost) })
+    }
+
+    fn survey(&self, spills: &SpillDir, expected: u64) -> Result<()> {
+        if let Some(standing) = Standing::list(&self.client, &self.prefix, spills, expected)? {
+            let _ = self.standing.set(standing);
+        }
+        Ok(())
+    }
+
+    fn stands(&self, item: &Item<'_>, receipt: Option<Receipt>) -> Result<bool> {
+        let Ok(key) = self.key_of(item) else { return Ok(false) };
+        if self.standing.get().is_none() {
+            // Nobody may look: what was put is taken to be there still.
+            self.note(item, false);
+            return Ok(receipt.is_some() && !item.path.is_empty());
+        }
+        let Some(there) = self.standing(&key)? else { return Ok(false) };
+        // Whoever wants to be told of what is there already is told.
+        let etag =
+            item.entry.metadata(metadata::ETAG).filter(|_| self.options.existing == ExistingObject::Replace);
+        let source = etag.and_then(|etag| std::str::from_utf8(etag).ok()).and_then(md5_of);
+        let equal = receipt == Some(there.receipt) || source == Some(there.md5);
+        let stands = equal && u64::try_from(item.entry.info.size).is_ok_and(|size| size == there.size);
+        if stands {
+            self.note(item, false);
+        }
+        Ok(stands)
+    }
+
+    fn receipt(&self, item: &Item<'_>) -> Receipt {
+        let Ok(key) = self.key_of(item) else { return 0 };
+        self.receipts.lock().unwrap_or_else(PoisonError::into_inner).remove(&key).unwrap_or(0)
     }
 
     fn special(&self, item: &Item<'_>) -> Result<Outcome> {

@@ -32,6 +32,7 @@ pub mod options;
 mod parts;
 pub mod sink;
 mod sse;
+mod standing;
 mod storage_class;
 pub mod store;
 
