@@ -135,9 +135,9 @@ impl Context {
         Limits {
             concurrency: self.globals.concurrency,
             no_mmap: self.globals.no_mmap,
+            notices: self.notices.clone(),
             memory: Some(self.globals.memory),
             cancel: self.cancel.clone(),
-            notices: self.notices.clone(),
         }
     }
 }

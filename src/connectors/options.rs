@@ -147,6 +147,12 @@ const S3: &[Spec] = &[
     text("root", "a prefix below the location"),
     text("storage_class", "the class of written objects (STANDARD, STANDARD_IA, ONEZONE_IA, GLACIER…)"),
     text(
+        "metadata_storage_class",
+        "the class of a store's metadata (default: as storage_class unless that is cold)",
+    ),
+    text("object_lock", "make a store's packfiles and states immutable: governance or compliance"),
+    text("retain", "for how long they are immutable: 30d, 12w, 1y"),
+    text(
         "sse_customer_key",
         "a 32-byte key for server-side encryption: as it is, in base64, or in hexadecimal",
     ),
@@ -154,7 +160,13 @@ const S3: &[Spec] = &[
     text("concurrency", "the most requests at a time"),
 ];
 
-const S3_SOURCES: &[Spec] = &[text("versions", "back up old versions of objects, too")];
+/// Of sources and destinations in buckets.
+const S3_OBJECTS: &[Spec] = &[
+    text("versions", "old versions and delete markers, too: all, or latest (default)"),
+    flag("tags", "ask for the tags of every object, where the server does not count them (default false)"),
+    flag("acl", "access control lists, too (default false)"),
+    flag("retention", "retention and legal holds, too (default false)"),
+];
 
 const SFTP: &[Spec] = &[
     text("username", "the user to log in as"),
@@ -201,9 +213,9 @@ pub fn known(kind: Option<Kind>, role: Role) -> Vec<Spec> {
     }
     if role == Role::Source {
         specs.extend_from_slice(SOURCES);
-        if kind.is_none_or(|kind| kind == Kind::S3) {
-            specs.extend_from_slice(S3_SOURCES);
-        }
+    }
+    if role != Role::Store && kind.is_none_or(|kind| kind == Kind::S3) {
+        specs.extend_from_slice(S3_OBJECTS);
     }
     specs
 }

@@ -56,6 +56,8 @@ impl Read for Fetched {
 pub(super) struct Ahead {
     client: Arc<Client>,
     key: Arc<[u8]>,
+    /// The version's id, where it is read by that.
+    version: Option<Arc<str>>,
     etag: Arc<str>,
     memory: Budget,
     /// Where the next range begins that nobody fetches yet, and where the object ends.
@@ -69,6 +71,7 @@ impl Ahead {
     pub(super) fn start(
         client: &Arc<Client>,
         key: &[u8],
+        version: Option<&str>,
         etag: &str,
         (next, end): (u64, u64),
         memory: &Budget,
@@ -76,6 +79,7 @@ impl Ahead {
         let mut ahead = Self {
             client: Arc::clone(client),
             key: key.into(),
+            version: version.map(Arc::from),
             etag: etag.into(),
             memory: memory.clone(),
             next,
@@ -104,9 +108,10 @@ impl Ahead {
         self.next += length;
         let (done, answer) = bounded(1);
         let (client, key, etag) = (Arc::clone(&self.client), Arc::clone(&self.key), Arc::clone(&self.etag));
+        let version = self.version.clone();
         let fetch = move || {
             let length = usize::try_from(length).expect("a few MiB");
-            let fetched = client.get_range(&key, start, length, Some(&etag));
+            let fetched = client.get_range(&key, version.as_deref(), start, length, Some(&etag));
             // Whoever asked may be gone.
             let _ = done.send(fetched.map(|bytes| Fetched { bytes, at: 0, _memory: memory }));
         };

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::class::is_cold;
 use super::credentials::{Files, Given, Profile, Provider, Surroundings, choose};
 use super::location::{Context, Endpoint, Location, is_region};
+use super::object_lock::ObjectLock;
 use super::sse::CustomerKey;
 use super::storage_class;
 use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 
 /// Every option an S3 connector knows, in the order they are documented.
-pub const KNOWN: [&str; 24] = [
+pub const KNOWN: [&str; 30] = [
     "location",
     "uri",
     "type",
@@ -29,6 +31,9 @@ pub const KNOWN: [&str; 24] = [
     "port",
     "root",
     "storage_class",
+    "metadata_storage_class",
+    "object_lock",
+    "retain",
     "sse_customer_key",
     "passphrase",
     "passphrase_cmd",
@@ -36,6 +41,9 @@ pub const KNOWN: [&str; 24] = [
     "environment",
     "data_class",
     "versions",
+    "tags",
+    "acl",
+    "retention",
     "concurrency",
 ];
 
@@ -118,6 +126,18 @@ pub struct Options {
     pub virtual_host: bool,
     /// The storage class of what is written, where one was chosen.
     pub storage_class: Option<String>,
+    /// The storage class of a store's metadata, where one was chosen.
+    pub metadata_class: Option<String>,
+    /// How long the resources of a store are to be immutable, where the bucket has Object Lock.
+    pub object_lock: Option<ObjectLock>,
+    /// Whether old versions and delete markers are read, or written, too.
+    pub versions: bool,
+    /// Whether tags are asked for where the server does not say whether there are any.
+    pub tags: bool,
+    /// Whether access control lists are.
+    pub acl: bool,
+    /// Whether retention and legal holds are.
+    pub retention: bool,
     /// Time limits, retries and parallelism.
     pub tuning: Tuning,
     /// Ends what waits or tries again.
@@ -185,12 +205,26 @@ impl Options {
                 workers.ok_or_else(|| invalid(format!("concurrency is 1 to 1024, not {text}")))?;
             tuning.adaptive = false;
         }
+        let class = |name: &'static str| get(name).map(|text| storage_class::parse(name, text)).transpose();
+        let metadata_class = class("metadata_storage_class").map_err(invalid)?;
+        if let Some(class) = metadata_class.as_deref().filter(|class| is_cold(class)) {
+            return Err(invalid(format!(
+                "metadata_storage_class cannot be {class}: nothing could be listed without a retrieval"
+            )));
+        }
+        let object_lock = ObjectLock::parse(get("object_lock"), get("retain")).map_err(invalid)?;
         Ok(Self {
+            metadata_class,
+            object_lock,
             proxy: proxy_for(use_tls, &place.endpoint, &env),
             insecure: flag("tls_insecure_no_verify").map_err(invalid)?,
             ca_file: own_ca_file.or(env_ca_file),
             virtual_host: flag("virtual_host").map_err(invalid)?,
-            storage_class: get("storage_class").map(storage_class::parse).transpose().map_err(invalid)?,
+            storage_class: class("storage_class").map_err(invalid)?,
+            versions: parse_versions(get("versions")).map_err(invalid)?,
+            tags: flag("tags").map_err(invalid)?,
+            acl: flag("acl").map_err(invalid)?,
+            retention: flag("retention").map_err(invalid)?,
             location: place,
             region,
             credentials,
@@ -217,8 +251,8 @@ impl Options {
                 self.location.endpoint.authority()
             ));
         }
-        let class = self.storage_class.as_deref();
-        out.extend(class.and_then(|class| storage_class::warning(class, &self.location.endpoint)));
+        let classes = [&self.storage_class, &self.metadata_class].into_iter().flatten();
+        out.extend(classes.filter_map(|class| storage_class::warning(class, &self.location.endpoint)));
         out
     }
 
@@ -258,12 +292,6 @@ fn check_names(options: &BTreeMap<&str, &str>) -> Result<(), String> {
             return Err(format!("unknown option {name}{hint}; known are {}", KNOWN.join(", ")));
         }
     }
-    let refused = [("versions", "old versions are not captured yet")];
-    for (name, why) in refused {
-        if options.get(name).is_some_and(|value| !matches!(*value, "" | "false" | "latest")) {
-            return Err(format!("option {name} is not supported: {why}"));
-        }
-    }
     Ok(())
 }
 
@@ -276,6 +304,16 @@ fn parse_bool(name: &str, text: &str) -> Result<bool, String> {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err(format!("{name} is true or false, not {text}")),
+    }
+}
+
+fn parse_versions(text: Option<&str>) -> Result<bool, String> {
+    match text {
+        None | Some("latest") => Ok(false),
+        Some("all") => Ok(true),
+        Some(text) => {
+            parse_bool("versions", text).map_err(|_| format!("versions is all or latest, not {text}"))
+        }
     }
 }
 

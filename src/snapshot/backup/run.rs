@@ -1,8 +1,8 @@
 //! A run from the scan to the commit.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -19,6 +19,7 @@ use super::super::monitor::{Counter, Event, Monitor, Severity, Tally};
 use super::super::tree::TreeShape;
 use super::super::vfs::build::{BuildOptions, Built, VfsBuilder};
 use super::content::Budgets;
+use super::deferred::Deferred;
 use super::header::{self, HeaderOptions};
 use super::previous::{Joined, Previous};
 use super::worker::{Shared, put_header, work};
@@ -36,6 +37,8 @@ pub struct BackupOptions {
     pub xattrs: bool,
     /// How often the run makes itself resumable.
     pub checkpoints: CheckpointPolicy,
+    /// How long lies between two looks at a content that is on its way from cold storage.
+    pub retrieval_pause: Duration,
     /// Ends the run early when set.
     pub cancel: Cancel,
 }
@@ -48,6 +51,7 @@ impl Default for BackupOptions {
             force: false,
             xattrs: true,
             checkpoints: CheckpointPolicy::default(),
+            retrieval_pause: Duration::from_mins(1),
             cancel: Cancel::new(),
         }
     }
@@ -109,6 +113,9 @@ pub fn backup(
     monitor.event(&Event::Committed { snapshot });
     // The snapshot is committed; what follows only spares the next run some work.
     let _ = repository.refresh_after_commit();
+    if let Some(previous) = &previous {
+        previous.forget_journal();
+    }
     report.duration = run_time(begun);
     Ok(report)
 }
@@ -230,6 +237,8 @@ impl Run<'_> {
             budgets: Budgets::new(self.options.memory, workers),
             entropy: self.entropy,
             xattrs: self.options.xattrs,
+            told_missing: Mutex::default(),
+            deferred: Deferred::new(self.options.retrieval_pause),
         };
         let (found, to_join) = bounded::<Vec<Record>>(QUEUE);
         let (joined, to_do) = bounded::<Vec<Joined>>(QUEUE);

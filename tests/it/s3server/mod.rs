@@ -26,6 +26,7 @@ pub(crate) use access::Key;
 use backend::Backend;
 pub(crate) use backend::Object;
 pub(crate) use fault::{Action, Counters, Fault, Seen, Storm};
+pub(crate) use ops::cold::Retrieval;
 pub(crate) use wire::{elements, percent_decode, percent_encode, unescape};
 
 /// The access key every server starts with.
@@ -69,6 +70,8 @@ pub(crate) struct Options {
     pub(crate) conditional_put: bool,
     /// Storage classes that exist.
     pub(crate) classes: Vec<&'static str>,
+    /// How often a retrieval is looked at until it is done.
+    pub(crate) retrieval_looks: u32,
 }
 
 impl Default for Options {
@@ -82,6 +85,7 @@ impl Default for Options {
             url_encoding: true,
             conditional_put: true,
             classes: vec!["STANDARD", "ONEZONE_IA", "STANDARD_IA", "GLACIER", "DEEP_ARCHIVE"],
+            retrieval_looks: 2,
         }
     }
 }
@@ -156,6 +160,40 @@ impl S3Server {
     /// Creates an empty bucket.
     pub(crate) fn make_bucket(&self, bucket: &str) {
         Shared::lock(&self.shared.backend).make_bucket(bucket);
+    }
+
+    /// Makes a bucket keep versions.
+    pub(crate) fn keep_versions(&self, bucket: &str) {
+        Shared::lock(&self.shared.backend).set_versioning(bucket, "Enabled");
+    }
+
+    /// Returns every version of a key, the newest first, delete markers included.
+    pub(crate) fn versions(&self, bucket: &str, key: impl AsRef<[u8]>) -> Vec<Arc<Object>> {
+        let all = Shared::lock(&self.shared.backend).versions(bucket);
+        all.into_iter()
+            .find(|(found, _)| found == key.as_ref())
+            .map(|(_, versions)| versions)
+            .unwrap_or_default()
+    }
+
+    /// Creates an empty bucket that has Object Lock.
+    pub(crate) fn make_locked_bucket(&self, bucket: &str) {
+        let mut backend = Shared::lock(&self.shared.backend);
+        backend.make_bucket(bucket);
+        backend.set_versioning(bucket, "Enabled");
+        backend.locked.insert(bucket.to_owned());
+    }
+
+    /// Returns the retrievals that were asked for, by key.
+    pub(crate) fn retrievals(&self, bucket: &str) -> Vec<(Vec<u8>, Retrieval)> {
+        let backend = Shared::lock(&self.shared.backend);
+        let all = backend.retrievals.iter().filter(|((of, _), _)| of == bucket);
+        all.map(|((_, key), retrieval)| (key.clone(), retrieval.clone())).collect()
+    }
+
+    /// Lets the retrieved copies go: their days are over.
+    pub(crate) fn forget_retrievals(&self) {
+        Shared::lock(&self.shared.backend).retrievals.clear();
     }
 
     /// Returns the names of the buckets.

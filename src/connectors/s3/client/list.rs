@@ -159,7 +159,7 @@ fn object(contents: &Element, encoded: bool) -> std::result::Result<Listed, Stri
 }
 
 /// Decodes a key of a listing. `encoded` tells whether the server said that it encoded it.
-fn decode_key(text: &str, encoded: bool) -> std::result::Result<Vec<u8>, String> {
+pub(super) fn decode_key(text: &str, encoded: bool) -> std::result::Result<Vec<u8>, String> {
     if encoded {
         return Ok(percent_decode_str(&text.replace('+', " ")).collect());
     }

@@ -127,7 +127,7 @@ impl Read for FileReader<'_> {
 }
 
 /// Returns the ETag of an answer without quotes, or nothing.
-pub(super) fn etag(headers: &HeaderMap) -> String {
+pub(in super::super) fn etag(headers: &HeaderMap) -> String {
     let text = headers.get("etag").and_then(|value| value.to_str().ok()).unwrap_or_default();
     unquote(text).to_owned()
 }
@@ -157,7 +157,7 @@ impl Client {
         self.options().customer_key.is_none() && !kms
     }
 
-    fn get_request<'a>(
+    pub(super) fn get_request<'a>(
         &self,
         key: &'a [u8],
         range: Option<(u64, u64)>,
@@ -170,6 +170,8 @@ impl Client {
         if let Some(etag) = if_match.filter(|etag| !etag.is_empty()) {
             request = request.header("if-match", format!("\"{etag}\""));
         }
+        // Servers that keep checksums tell them only to those who ask.
+        request = request.header("x-amz-checksum-mode", "ENABLED");
         self.customer_key(&mut request.headers);
         request
     }
@@ -222,19 +224,24 @@ impl Client {
     pub(in super::super) fn get_range(
         &self,
         key: &[u8],
+        version: Option<&str>,
         offset: u64,
         length: usize,
-        version: Option<&str>,
+        if_match: Option<&str>,
     ) -> Result<Vec<u8>> {
         let target = self.target(Some(key));
         let end = offset
             .checked_add(length as u64)
             .ok_or_else(|| Failure::protocol("get", &target, "the range is past every end"))?;
         let range = Some((offset, end));
-        self.run(&self.get_request(key, range, version), Payload::None, &mut |response| {
+        let mut request = self.get_request(key, range, if_match);
+        if let Some(version) = version {
+            request = request.query("versionId", version);
+        }
+        self.run(&request, Payload::None, &mut |response| {
             let mut download = download(response, range, &target)?;
             // A server that does not know the condition answers with what it has.
-            if version.is_some_and(|version| version != download.etag()) {
+            if if_match.is_some_and(|etag| etag != download.etag()) {
                 return Err(replaced(&target));
             }
             let mut out = vec![0; length];
@@ -413,7 +420,11 @@ impl Client {
         // AWS's first region has no name here, and other servers take their own region when none is named.
         let named = self.options().location.endpoint.is_aws() && region != "us-east-1";
         let payload = Payload::Bytes(if named { body.as_bytes() } else { b"" });
-        match self.run(&Request::new("create", Method::Put, None), payload, &mut |_| Ok(())) {
+        let mut request = Request::new("create", Method::Put, None);
+        if self.options().object_lock.is_some() {
+            request = request.header("x-amz-bucket-object-lock-enabled", "true");
+        }
+        match self.run(&request, payload, &mut |_| Ok(())) {
             Err(failure) if failure.is("BucketAlreadyOwnedByYou") => Ok(()),
             result => result,
         }
@@ -444,7 +455,7 @@ pub(super) fn root(response: Response, op: &'static str, target: &str, name: &st
 }
 
 /// Checks that an answer holds the range that was asked for.
-fn download(response: Response, range: Option<(u64, u64)>, target: &str) -> Result<Download> {
+pub(super) fn download(response: Response, range: Option<(u64, u64)>, target: &str) -> Result<Download> {
     let wrong = |what: &str| Failure::protocol("get", target, what);
     let length = response.length().ok_or_else(|| wrong("the answer tells no length"))?;
     if let Some((start, end)) = range {

@@ -112,11 +112,14 @@ pub(super) struct Request<'a> {
     pub(super) headers: Vec<(String, Vec<u8>)>,
     /// Whether it takes back what would stay behind, and so is sent even when everything is to end.
     pub(super) cleans_up: bool,
+    /// Whether it addresses the server, and no bucket on it.
+    pub(super) of_service: bool,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(op: &'static str, method: Method, key: Option<&'a [u8]>) -> Self {
-        Self { op, method, key, query: Vec::new(), headers: Vec::new(), cleans_up: false }
+        let (query, headers) = (Vec::new(), Vec::new());
+        Self { op, method, key, query, headers, cleans_up: false, of_service: false }
     }
 
     pub(super) fn cleaning_up(mut self) -> Self {
@@ -211,7 +214,7 @@ impl Client {
     }
 
     fn signing(&self, op: &'static str, target: &str) -> Result<Signing> {
-        let who = self.options.credentials.current();
+        let who = self.options.credentials.current(&self.options.cancel);
         let who = who.map_err(|error| Failure::new(error.kind(), op, target, error.to_string()))?;
         Ok(Signing { who, aim: self.aim(), skew: self.skew.load(Ordering::Relaxed) })
     }
@@ -261,7 +264,10 @@ impl Client {
                 Err(_) if self.options.cancel.is_cancelled() => continue,
                 Err(failure) => failure,
             };
-            if !renewed && failure.may_be_expiry() && self.options.credentials.renew(&signing.who) {
+            if !renewed
+                && failure.may_be_expiry()
+                && self.options.credentials.renew(&signing.who, &self.options.cancel)
+            {
                 renewed = true;
                 continue;
             }
@@ -393,7 +399,9 @@ impl Client {
         let endpoint =
             Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint.clone() };
         let key = request.key.map(encode).unwrap_or_default();
-        let (authority, path) = if self.in_host_name() {
+        let (authority, path) = if request.of_service {
+            (endpoint.authority(), "/".to_owned())
+        } else if self.in_host_name() {
             (format!("{bucket}.{}", endpoint.authority()), format!("/{key}"))
         } else {
             let path = if request.key.is_some() { format!("/{bucket}/{key}") } else { format!("/{bucket}") };

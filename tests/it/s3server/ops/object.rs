@@ -9,9 +9,9 @@ use super::super::access::Key;
 use super::super::backend::{Backend, Object};
 use super::super::sigv4::hex;
 use super::super::wire::{Body, Request, Response, elements, escape, percent_decode, unescape};
-use super::Target;
+use super::{Target, cold};
 
-const SYSTEM_HEADERS: [&str; 7] = [
+const SYSTEM_HEADERS: [&str; 9] = [
     "content-type",
     "content-encoding",
     "content-language",
@@ -19,6 +19,8 @@ const SYSTEM_HEADERS: [&str; 7] = [
     "cache-control",
     "expires",
     "x-amz-website-redirect-location",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
 ];
 
 fn unquote(text: &str) -> &str {
@@ -92,6 +94,8 @@ pub(super) fn template(shared: &Shared, request: &Request, key: &Key) -> Result<
         ));
     }
     let mut object = Object { sse: customer_key(request)?, ..Object::new(Vec::new()).class(class) };
+    let lock = |name: &str| request.header(name).map(str::to_owned);
+    object.retention = lock("x-amz-object-lock-mode").zip(lock("x-amz-object-lock-retain-until-date"));
     for (name, value) in &request.headers {
         if SYSTEM_HEADERS.contains(&name.as_str()) || name.starts_with("x-amz-meta-") {
             object.headers.push((name.clone(), value.clone()));
@@ -170,9 +174,14 @@ pub(super) fn put(
 }
 
 pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Response {
-    let Some(object) = backend.object(&target.bucket, &target.key) else {
+    let id = request.param("versionId");
+    let Some(object) = backend.version(&target.bucket, &target.key, id.as_deref()) else {
         return Response::error(404, "NoSuchKey", "The specified key does not exist.");
     };
+    if object.delete_marker {
+        return Response::error(405, "MethodNotAllowed", "The specified method is not allowed here.")
+            .header("x-amz-delete-marker", "true");
+    }
     if let Err(refusal) = check_customer_key(request, object.sse.as_ref()) {
         return refusal;
     }
@@ -182,7 +191,7 @@ pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Resp
     if request.header("if-none-match").is_some_and(|wanted| unquote(wanted) == object.etag) {
         return Response::new(304).header("etag", format!("\"{}\"", object.etag));
     }
-    if request.method == "GET" && matches!(object.class.as_str(), "GLACIER" | "DEEP_ARCHIVE") {
+    if request.method == "GET" && !cold::is_readable(target, &object, backend) {
         return Response::error(
             403,
             "InvalidObjectState",
@@ -208,8 +217,20 @@ pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Resp
     if object.class != "STANDARD" {
         response = response.header("x-amz-storage-class", &object.class);
     }
+    response = cold::headers(response, target, &object, backend);
     if !object.tags.is_empty() {
         response = response.header("x-amz-tagging-count", object.tags.len().to_string());
+    }
+    if !object.version.is_empty() {
+        response = response.header("x-amz-version-id", &object.version);
+    }
+    if let Some((mode, until)) = &object.retention {
+        response = response
+            .header("x-amz-object-lock-mode", mode)
+            .header("x-amz-object-lock-retain-until-date", until);
+    }
+    if object.hold {
+        response = response.header("x-amz-object-lock-legal-hold", "ON");
     }
     for (name, value) in &object.headers {
         response = response.header(name, value);
@@ -236,7 +257,8 @@ fn range(text: &str, length: usize) -> Option<(usize, usize)> {
 }
 
 pub(super) fn tagging(request: &Request, target: &Target, backend: &mut Backend) -> Response {
-    let Some(object) = backend.object(&target.bucket, &target.key) else {
+    let id = request.param("versionId");
+    let Some(object) = backend.version(&target.bucket, &target.key, id.as_deref()) else {
         return Response::error(404, "NoSuchKey", "The specified key does not exist.");
     };
     if request.method == "PUT" {
@@ -247,7 +269,7 @@ pub(super) fn tagging(request: &Request, target: &Target, backend: &mut Backend)
             .zip(elements(&text, "Value"))
             .map(|(name, value)| (unescape(name), unescape(value)))
             .collect();
-        backend.insert(&target.bucket, &target.key, object);
+        backend.amend(&target.bucket, &target.key, object);
         return Response::new(200);
     }
     let tags = object
