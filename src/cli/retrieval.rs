@@ -155,7 +155,9 @@ impl<'a> Access<'a> {
                 "{sum} of {what} that this needs must first be retrieved from the cold storage of {}",
                 self.location
             ))
-            .hint("the same command with -retrieve asks for them and waits; with -no-wait it asks and ends"));
+            .hint(
+                "the same command with -retrieve asks for them and waits; with -no-wait it asks and ends",
+            ));
         }
         let output = &self.context.output;
         let ready = match plan.ready_count {
@@ -184,7 +186,9 @@ impl<'a> Access<'a> {
                 Exit::Later,
                 format!("nothing was read yet: {sum} of {what} are being retrieved"),
             )
-            .hint(format!("run the same command again in {wait}: it goes on, or says what is still missing")));
+            .hint(format!(
+                "run the same command again in {wait}: it goes on, or says what is still missing"
+            )));
         }
         let longest = self.args.retrieval_poll;
         let patience = Patience { first: FIRST_PAUSE.min(longest), longest };

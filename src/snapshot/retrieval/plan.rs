@@ -109,8 +109,7 @@ impl<'a> Planner<'a> {
     /// Plans what must be there before the contents of some snapshots can be read, and whatever of their metadata is
     /// still in the way: where there is such, the plan may be incomplete, and is made again once that is there.
     pub fn contents(&self, targets: &[Target], cancel: &Cancel) -> Result<Plan, Error> {
-        let reader =
-            Reader { cold: &self.cold, needed: Mutex::new(vec![false; self.cold.len()]), cancel };
+        let reader = Reader { cold: &self.cold, needed: Mutex::new(vec![false; self.cold.len()]), cancel };
         for target in targets {
             for source in target.info.header.sources() {
                 reader.source(source, target)?;
@@ -265,9 +264,8 @@ impl Reader<'_> {
         for id in readable {
             let place = self.cold.catalogue.find_any(BlobType::OBJECT, &id)?.first().copied();
             let stored = place.as_ref().and_then(|place| window.get(place));
-            let fetched = stored.and_then(|stored| {
-                repository.decode(BlobType::OBJECT, &id, stored, METADATA_LIMIT).ok()
-            });
+            let fetched = stored
+                .and_then(|stored| repository.decode(BlobType::OBJECT, &id, stored, METADATA_LIMIT).ok());
             let plain = fetched.map_or_else(|| repository.get(BlobType::OBJECT, &id), Ok);
             match plain.and_then(|plain| Ok(Object::decode(&plain)?)) {
                 Ok(object) => self.chunks(&object)?,
