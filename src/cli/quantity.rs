@@ -45,7 +45,8 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
 
 /// Reads a length of time: `90s`, `10m`, `1h30m`, `2 days`. Months and years have no fixed length and are refused.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
-    let read = text.trim().parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    let read =
+        text.trim().parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
     read.filter(|time| !time.is_zero())
         .ok_or_else(|| format!("'{text}' is not a length of time: write 90s, 10m or 1h30m"))
 }

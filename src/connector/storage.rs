@@ -47,6 +47,8 @@ pub struct Listed {
     pub size: u64,
     /// When it was last written, by the backend's clock, where the backend knows.
     pub modified: Option<SystemTime>,
+    /// Something that differs when the content does, where the listing tells (a hash of an object's ETag).
+    pub tag: Option<u64>,
 }
 
 /// What is put: bytes at hand, or a spooled file.

@@ -74,6 +74,12 @@ pub enum Error {
     /// The state of the store moved under a writer that was suspended.
     #[error("maintenance removed data this run relied on while it was suspended; nothing was committed")]
     Overtaken,
+    /// The store may hold more than can be seen, so that nothing in it can be called garbage.
+    #[error("the store cannot be seen as a whole: {0}; nothing was changed")]
+    Incomplete(String),
+    /// The store changed under an exclusive lock.
+    #[error("another program wrote to the store meanwhile; nothing was deleted")]
+    Interfered,
     /// A snapshot id exists already with another header.
     #[error("snapshot {id} exists already with another header")]
     Collision {
@@ -92,6 +98,14 @@ pub enum Error {
     /// Several snapshots have this prefix.
     #[error("several snapshots match {0}")]
     Ambiguous(String),
+    /// The latest snapshot was asked for, but what may be a later one cannot be read.
+    #[error("the latest snapshot cannot be told: {what} cannot be read, and may be later than snapshot {}", readable.short())]
+    LatestUnreadable {
+        /// What cannot be read: a snapshot, or a state, which may name one.
+        what: String,
+        /// The latest that can be.
+        readable: Id,
+    },
     /// A path is not in the snapshot.
     #[error("no such path in the snapshot: {}", path.escape_ascii())]
     NoPath {
@@ -161,7 +175,10 @@ impl Error {
     /// Returns whether this is damage of what is stored, rather than a failure to reach or to write it.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Missing { .. } | Self::Corrupt { .. } | Self::Malformed { .. } => true,
+            Self::Missing { .. }
+            | Self::Corrupt { .. }
+            | Self::Malformed { .. }
+            | Self::LatestUnreadable { .. } => true,
             Self::Format(error) => !matches!(error, format::Error::Io { .. }),
             // A packfile that is gone, or shorter than the states say.
             Self::Connector(error) => {

@@ -230,6 +230,11 @@ impl KnownSet {
     pub fn insert(&self, kind: BlobType, id: Id) -> Result<bool, Error> {
         Ok(self.0.insert(Row(key_of(kind, &id)))?.is_none())
     }
+
+    /// Returns whether a blob was added.
+    pub fn contains(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        Ok(self.0.get(&key_of(kind, id))?.is_some())
+    }
 }
 
 /// A map from (type, id) to an id, safe to share, that moves to disk beyond what may stay in memory.
@@ -271,6 +276,10 @@ mod tests {
                 assert_eq!(set.insert(BlobType::CHUNK, id(n)).unwrap(), round == 0, "{n}");
             }
         }
+        assert!(
+            !set.contains(BlobType::OBJECT, &id(7)).unwrap()
+                && set.contains(BlobType::CHUNK, &id(7)).unwrap()
+        );
         assert!(set.insert(BlobType::OBJECT, id(7)).unwrap(), "another type is another blob");
         assert!(set.0.tables.read().unwrap().len() < 6, "tables are merged");
     }

@@ -34,6 +34,7 @@ use super::journal::JournalWriter;
 use super::known::KnownSet;
 use super::locks::LockGuard;
 use super::packer::{OpenPack, Padding, StoredPack};
+use super::relied::{Relied, Search};
 use super::repository::Repository;
 use super::session::{Encode, Session, WriterStats};
 use super::state::{StateHead, put_state};
@@ -107,6 +108,8 @@ pub struct Writer {
     /// Whether some packfile that should be live is not listed.
     lost: bool,
     known: KnownSet,
+    /// What was there before and is needed: looked at again when the lock lapsed.
+    relied: Relied,
     gate: RwLock<()>,
     data: Vec<LaneSlot>,
     metadata: LaneSlot,
@@ -133,6 +136,8 @@ impl std::fmt::Debug for Writer {
     }
 }
 
+/// How often a lock may lapse while a run looks after what happened during the lapse before.
+const LAPSES: u32 = 5;
 /// The most storage threads: more connections than these carry no more from one machine.
 const MOST_STORAGE_THREADS: usize = 16;
 /// The most that may be spooled for packfiles on their way, in bytes of disk.
@@ -179,6 +184,7 @@ impl Writer {
             lost: (0..usable.len()).any(|pack| !usable[pack] && base.is_live_pack(base.pack_id(pack))),
             usable,
             known: KnownSet::new(repository.spills()),
+            relied: Relied::new(repository.spills()),
             gate: RwLock::new(()),
             data: (0..lanes).map(|_| Mutex::new(None)).collect(),
             metadata: Mutex::new(None),
@@ -207,7 +213,11 @@ impl Writer {
 
     /// Marks a blob as known; returns whether it has to be stored.
     fn claim(&self, kind: BlobType, id: Id) -> Result<bool, Error> {
-        if self.holds(kind, &id)? { Ok(false) } else { self.known.insert(kind, id) }
+        if self.holds(kind, &id)? {
+            self.relied.add(kind, &id)?;
+            return Ok(false);
+        }
+        self.known.insert(kind, id)
     }
 
     fn append(&self, kind: BlobType, id: Id, lane: Lane, encoded: &[u8], plain: usize) -> Result<(), Error> {
@@ -316,10 +326,11 @@ impl Writer {
     fn put_journal(&self) -> Result<(), Error> {
         let mut guard = lock(&self.journal);
         let Some(journal) = guard.as_mut() else { return Ok(()) };
-        journal.drain(&mut |plain| {
+        journal.drain(&mut |journal, plain| {
             let id = self.mac(plain);
             let mut encoded = Vec::new();
             self.repository().encoding().encode(Item::blob(BlobType::JOURNAL.0, id), plain, &mut encoded)?;
+            journal.keep(&id, &encoded);
             self.append(BlobType::JOURNAL, id, Lane::Metadata, &encoded, plain.len())
         })
     }
@@ -402,30 +413,66 @@ impl Writer {
         for pack in self.detach() {
             self.close(pack, true)?;
         }
+        self.shared.wait_for_packs()?;
+        for round in 0.. {
+            if !self.lock.lapsed() {
+                break;
+            }
+            // It lapses again and again: nobody can promise that anything stays.
+            if round == LAPSES {
+                return Err(Error::Overtaken);
+            }
+            self.look_again()?;
+            self.shared.wait_for_packs()?;
+        }
         drop(self.closing.take());
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| Error::Aborted)?;
         }
         self.shared.take_failure()?;
-        if self.lock.lapsed() {
-            self.look_again()?;
-        }
         let mut parent = lock(&self.checkpoint).parent;
         let deletes = std::mem::take(&mut self.deletes);
         // A snapshot that comes back was committed here once: that state stands and is never replaced.
         let taken = self.base.states().any(|state| state == self.snapshot);
         let id = if taken { random::id() } else { self.snapshot };
         self.put_state(id, &mut parent, &deletes)?;
+        if let Some(journal) = lock(&self.journal).as_ref() {
+            journal.forget();
+        }
         Ok(self.stats())
     }
 
-    /// After a lapse of the lock: what was deduplicated against must still be there.
+    /// After a lapse of the lock: what is relied on must still be there. What was coloured meanwhile is read from
+    /// its packfile, which outlives its colour by the grace period, and sent anew.
+    ///
+    /// The lock is taken again first, so that what is found stays as it is until the commit.
     fn look_again(&self) -> Result<(), Error> {
+        self.lock.renew()?;
         let now = self.repository().reload()?;
-        for (ordinal, used) in self.usable.iter().enumerate() {
-            if *used && !now.is_live_pack(self.base.pack_id(ordinal)) {
-                return Err(Error::Overtaken);
+        let gone = |(ordinal, used): (usize, &bool)| *used && !now.is_live_pack(self.base.pack_id(ordinal));
+        if !self.usable.iter().enumerate().any(gone) {
+            return Ok(());
+        }
+        let is_held = |kind, id: &Id| -> Result<bool, Error> {
+            if self.known.contains(kind, id)? {
+                return Ok(true);
             }
+            // A packfile that was not usable at the beginning is not now; one that is new was not there to be lost.
+            let old = |id: &Id| self.base.pack_ordinal(id).is_some_and(|ordinal| !self.usable[ordinal]);
+            Ok(now.find(kind, id)?.iter().any(|place| !old(&place.packfile)))
+        };
+        let search = Search { repository: self.repository(), is_held: &is_held };
+        self.relied.each_lost(&search, &mut |kind, id, plain| {
+            if !self.known.insert(kind, id)? {
+                return Ok(());
+            }
+            let mut encoded = Vec::new();
+            self.encoding().encode(Item::blob(kind.0, id), plain, &mut encoded)?;
+            let lane = if kind == BlobType::CHUNK { Lane::Data } else { Lane::Metadata };
+            self.append(kind, id, lane, &encoded, plain.len())
+        })?;
+        for pack in self.detach() {
+            self.close(pack, true)?;
         }
         Ok(())
     }
@@ -488,6 +535,10 @@ impl Session for Writer {
 
     fn holds(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
         Ok(self.base.find(kind, id)?.iter().any(|place| self.usable[place.pack as usize]))
+    }
+
+    fn rely(&self, kind: BlobType, id: &Id) -> Result<(), Error> {
+        self.relied.add(kind, id)
     }
 
     fn lost_packfiles(&self) -> bool {

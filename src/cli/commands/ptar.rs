@@ -1,7 +1,7 @@
 //! `ptar`.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -156,6 +156,12 @@ fn target(args: &Args, context: &Context) -> Result<Target, CommandError> {
         if context.output.is_json() {
             return Err(CommandError::usage("-json and an archive cannot share standard output"));
         }
+        if io::stdout().is_terminal() {
+            return Err(CommandError::usage(
+                "an archive is nothing to look at, and standard output is a terminal",
+            )
+            .hint("plakar ptar -o - … > x.ptar"));
+        }
         return Ok(Target::Stdout);
     }
     let mut place = match context.place(&args.output, Role::Destination) {
@@ -251,7 +257,7 @@ fn fill(
             let mut export = ArchiveExport::new(archive, &options, &progress);
             for (place, store) in stores {
                 let (found, unreadable) = snapshots::list(context, &store.repository);
-                if unreadable > 0 {
+                if !unreadable.is_empty() {
                     return Err(CommandError::new(
                         Exit::Damage,
                         format!("not all snapshots of {place} can be read"),

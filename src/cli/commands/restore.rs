@@ -89,6 +89,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     let options = RestoreOptions {
         memory: context.globals.memory,
         versions,
+        cache_dir: context.cache_folder(),
         cancel: context.cancel.clone(),
     };
     let done = {
@@ -111,7 +112,9 @@ fn versions(args: &Args, context: &Context, destination: &Place) -> Result<Versi
     let option = destination.options.get("versions").map(str::to_ascii_lowercase);
     let all = option.as_deref().is_some_and(|option| option == "all" || parse_bool(option) == Some(true));
     match &args.as_of {
-        Some(_) if all => Err(CommandError::usage("-as-of restores one version of each object, versions=all all")),
+        Some(_) if all => {
+            Err(CommandError::usage("-as-of restores one version of each object, versions=all all"))
+        }
         Some(date) => dates::point(date, &context.now)
             .map(Versions::AsOf)
             .map_err(|why| CommandError::usage(format!("-as-of: {why}"))),
@@ -143,12 +146,11 @@ fn latest(
     repository: &Repository,
     destination: &Place,
 ) -> Result<Chosen, CommandError> {
-    let chosen = snapshots::choose(context, repository, &[], &args.query)?;
-    if chosen.is_empty() && repository.catalogue().snapshots().is_empty() {
+    let (mut candidates, unreadable) = snapshots::query_all(context, repository, &args.query)?;
+    if candidates.is_empty() && repository.catalogue().snapshots().is_empty() {
         return Err(CommandError::failed("the store holds no snapshot yet")
             .hint("plakar at STORE backup PLACE takes the first"));
     }
-    let mut candidates: Vec<SnapshotInfo> = chosen.into_iter().map(|chosen| chosen.info).collect();
     if distinct(&candidates).len() > 1 {
         // A bucket goes back to a bucket, a folder to a folder.
         let kind = if destination.location.kind() == Kind::S3 { "s3" } else { "fs" };
@@ -177,6 +179,7 @@ fn latest(
         let error = CommandError::failed("no snapshot matches");
         error.hint("plakar at STORE ls lists the snapshots")
     })?;
+    snapshot::assert_latest(repository, &info, unreadable)?;
     context.output.notice(format!("restoring snapshot {} of {}", info.id.short(), source_name(&info)));
     Ok(Chosen { info, path: None })
 }

@@ -59,11 +59,15 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     if let (Some(origin @ Origin::Variable(_)), true) = (&main.origin, main.origin == other.origin) {
         context.output.notice(format!("{origin} opens both stores"));
     }
-    let copy = |from: &Repository, to: &Arc<Repository>, what: String| -> Result<(), CommandError> {
+    let copy = |from: &Repository, to: &Arc<Repository>, what: String| -> Result<bool, CommandError> {
         let cold = args.retrieval.open(context, from)?;
         cold.metadata()?;
-        let chosen = snapshots::choose(context, from, named, &args.query)?;
-        let chosen: Vec<_> = chosen.into_iter().map(|chosen| chosen.info).collect();
+        let (chosen, unreadable) = if named.is_empty() {
+            snapshots::query_all(context, from, &args.query)?
+        } else {
+            let chosen = snapshots::choose(context, from, named, &args.query)?;
+            (chosen.into_iter().map(|chosen| chosen.info).collect(), Vec::new())
+        };
         let there = to.catalogue();
         let missing = chosen.iter().filter(|info| !there.has_snapshot(&info.id));
         cold.contents(&retrieval::targets(missing.map(|info| (info, None)), Versions::All))?;
@@ -77,15 +81,18 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
             snapshot::sync(from, to, &chosen, &options, &progress)?
         };
         stores::tell_notes(context, to);
-        report::sync(&done, &what, false, &context.output)
+        report::sync(&done, &what, false, &context.output)?;
+        Ok(unreadable.is_empty())
     };
+    let mut whole = true;
     if direction != Direction::From {
-        copy(&main.repository, &other.repository, format!("copied to {peer}"))?;
+        whole &= copy(&main.repository, &other.repository, format!("copied to {peer}"))?;
     }
     if direction != Direction::To {
-        copy(&other.repository, &main.repository, format!("copied from {peer}"))?;
+        whole &= copy(&other.repository, &main.repository, format!("copied from {peer}"))?;
     }
-    Ok(Exit::Ok)
+    // What could not be read was not copied.
+    Ok(if whole { Exit::Ok } else { Exit::Damage })
 }
 
 /// Takes `[SNAPSHOT] to|from|with STORE` apart.

@@ -12,7 +12,9 @@ use crate::format::path::{VERSIONS_FOLDER, escape_key, escape_segment, unescape_
 
 /// Returns the path of a version that is not what stands at its key's path.
 pub(super) fn version_path(key: &[u8], id: &[u8]) -> RawString {
-    [b"/", VERSIONS_FOLDER.as_bytes(), b"/", &escape_key(key), b"/", &escape_segment(id, false)].concat().into()
+    [b"/", VERSIONS_FOLDER.as_bytes(), b"/", &escape_key(key), b"/", &escape_segment(id, false)]
+        .concat()
+        .into()
 }
 
 /// Returns the key that a path relative to some root stands for, if `key` is an object's own key and ends in those

@@ -53,7 +53,8 @@ fn refuse(detail: &str) -> Error {
 
 /// Fails where a snapshot holds no old versions.
 pub(super) fn check(source: &Source) -> Result<(), Error> {
-    let recorded = source.context.iter().flatten().any(|fact| fact.key == "s3.versions" && fact.value == "all");
+    let recorded =
+        source.context.iter().flatten().any(|fact| fact.key == "s3.versions" && fact.value == "all");
     if recorded {
         return Ok(());
     }
@@ -73,7 +74,8 @@ pub(super) struct Reader<'a, 'b> {
 impl<'a, 'b> Reader<'a, 'b> {
     pub(super) fn new(shared: &'a Shared<'b>, start: &'a RawString) -> Result<Self, Error> {
         let names = start.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
-        let segments = names.map(|name| unescape_segment(name).map_or(name.to_vec(), |s| s.into_owned())).collect();
+        let segments =
+            names.map(|name| unescape_segment(name).map_or(name.to_vec(), |s| s.into_owned())).collect();
         let single = shared.vfs.entry(start)?.is_some_and(|entry| !entry.info.mode.is_dir());
         Ok(Self { shared, start, segments, single })
     }
@@ -137,7 +139,8 @@ impl<'a, 'b> Reader<'a, 'b> {
 /// Returns what sorts by key, then time, then age among versions of one time.
 fn sort_key(key: &[u8], entry: &Entry) -> Vec<u8> {
     let mut out = group_of(key);
-    let rank = entry.metadata("s3.version-rank").and_then(|rank| std::str::from_utf8(rank).ok()?.parse().ok());
+    let rank =
+        entry.metadata("s3.version-rank").and_then(|rank| std::str::from_utf8(rank).ok()?.parse().ok());
     let age = !rank.unwrap_or(0_u64);
     // Most significant byte first, so that the bytes sort as the numbers do; negative times first.
     let seconds = entry.info.modified.secs.cast_unsigned() ^ 1 << 63;
@@ -180,7 +183,9 @@ impl AsOf {
         let mut chosen: Option<(Vec<u8>, Job)> = None;
         let mut last_folder = RawString::new();
         let mut put = |chosen: Option<(Vec<u8>, Job)>| -> Result<(), Error> {
-            let Some((_, job)) = chosen.filter(|(_, job)| job.entry.info.mode.is_regular()) else { return Ok(()) };
+            let Some((_, job)) = chosen.filter(|(_, job)| job.entry.info.mode.is_regular()) else {
+                return Ok(());
+            };
             let path = [b"/", job.path.as_bytes()].concat();
             let folder = RawString::from(path::parent(&path));
             if folder != last_folder {
@@ -256,9 +261,7 @@ pub(super) fn all(reader: &Reader<'_, '_>, workers: usize) -> Result<(), Error> 
         let (queues, threads): (Vec<_>, Vec<_>) = (0..workers)
             .map(|_| {
                 let (queue, jobs) = bounded::<Job>(QUEUE);
-                let thread = scope.spawn(move || {
-                    jobs.iter().try_for_each(|job| shared.restore(&job, None))
-                });
+                let thread = scope.spawn(move || jobs.iter().try_for_each(|job| shared.restore(&job, None)));
                 (queue, thread)
             })
             .unzip();
@@ -289,7 +292,9 @@ mod tests {
         let key_of = |key: &str, secs: i64, rank: u64| {
             let mut entry = Entry::new("/", FileInfo::new("x", Mode::regular(0o600)));
             entry.info.modified = Timestamp::from_secs(secs);
-            entry.metadata.push(CustomMetadata { key: "s3.version-rank".into(), value: rank.to_string().into() });
+            entry
+                .metadata
+                .push(CustomMetadata { key: "s3.version-rank".into(), value: rank.to_string().into() });
             sort_key(key.as_bytes(), &entry)
         };
         let sorted = [

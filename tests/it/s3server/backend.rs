@@ -24,6 +24,8 @@ pub(crate) struct Object {
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     /// Tags.
     pub(crate) tags: Vec<(String, String)>,
+    /// The digest of the customer's key it is encrypted under (SSE-C), where it is.
+    pub(crate) sse: Option<String>,
     /// The version's id; empty in a bucket that never kept versions.
     pub(crate) version: String,
     /// Whether this version only says that there is no object.
@@ -47,6 +49,11 @@ impl Object {
             class: "STANDARD".into(),
             ..Self::default()
         }
+    }
+
+    /// An object whose content has this MD5.
+    pub(super) fn hashed(body: Arc<Vec<u8>>, md5: [u8; 16]) -> Self {
+        Self { etag: hex(&md5), body, modified: now_millis(), class: "STANDARD".into(), ..Self::default() }
     }
 
     /// Adds a header.
@@ -80,7 +87,8 @@ pub(super) struct Upload {
     pub(super) bucket: String,
     pub(super) key: Vec<u8>,
     pub(super) template: Object,
-    pub(super) parts: BTreeMap<u32, Arc<Vec<u8>>>,
+    /// Contents and their MD5s.
+    pub(super) parts: BTreeMap<u32, (Arc<Vec<u8>>, [u8; 16])>,
 }
 
 /// All buckets and uploads.

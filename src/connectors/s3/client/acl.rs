@@ -140,7 +140,12 @@ impl Client {
     pub(in super::super) fn set_acl(&self, key: &[u8], acl: &Acl) -> Result<()> {
         let Some(body) = acl.to_xml() else {
             let target = self.target(Some(key));
-            return Err(Failure::new(ErrorKind::Unsupported, "set the ACL of", &target, "XML cannot hold it"));
+            return Err(Failure::new(
+                ErrorKind::Unsupported,
+                "set the ACL of",
+                &target,
+                "XML cannot hold it",
+            ));
         };
         self.put_document("set the ACL of", key, "acl", &body)
     }

@@ -19,7 +19,9 @@ pub(in super::super) struct Retention {
 
 /// Returns whether a failure says that there is none, or that the bucket knows of no such thing.
 fn is_absent(failure: &Failure) -> bool {
-    failure.status == 404 || failure.is("InvalidRequest") || failure.is("ObjectLockConfigurationNotFoundError")
+    failure.status == 404
+        || failure.is("InvalidRequest")
+        || failure.is("ObjectLockConfigurationNotFoundError")
 }
 
 impl Client {

@@ -102,7 +102,8 @@ impl Client {
 
     /// Asks for the headers of one version, or of the latest.
     pub(in super::super) fn head_version(&self, key: &[u8], version: Option<&str>) -> Result<HeaderMap> {
-        let mut request = Request::new("head", Method::Head, Some(key));
+        let request = Request::new("head", Method::Head, Some(key));
+        let mut request = request.header("x-amz-checksum-mode", "ENABLED");
         if let Some(version) = version {
             request = request.query("versionId", version);
         }
@@ -185,7 +186,8 @@ mod tests {
             <DeleteMarker><Key>a+b</Key><VersionId>3</VersionId><IsLatest>true</IsLatest></DeleteMarker>\
             <Version><Key>a+b</Key><VersionId>2</VersionId><IsLatest>false</IsLatest><Size>7</Size></Version></R>";
         let page = page(&Element::parse(text.as_bytes()).unwrap()).unwrap();
-        let seen: Vec<_> = page.versions.iter().map(|v| (v.id.as_str(), v.is_latest, v.is_delete_marker)).collect();
+        let seen: Vec<_> =
+            page.versions.iter().map(|v| (v.id.as_str(), v.is_latest, v.is_delete_marker)).collect();
         assert_eq!(seen, [("3", true, true), ("2", false, false)]);
         assert_eq!(page.versions[1].object.key, b"a b");
         let last = (b"a b".to_vec(), "2".to_owned());
@@ -196,7 +198,8 @@ mod tests {
     fn markers_are_read_however_they_are_spelt() {
         let last = (b"a+b%".to_vec(), "9".to_owned());
         let next = |key: Option<&str>| {
-            next_marker((key.map(str::to_owned), None), Some(&last), true).map(|(key, id)| format!("{key} {id}"))
+            next_marker((key.map(str::to_owned), None), Some(&last), true)
+                .map(|(key, id)| format!("{key} {id}"))
         };
         assert_eq!(next(Some("a+b%")).unwrap(), "a+b% ", "a server that does not encode it");
         assert_eq!(next(Some("a%2Bb%25")).unwrap(), "a+b% ");

@@ -15,7 +15,13 @@ pub(super) fn of(client: &Client) -> Vec<(String, String)> {
     }
     let mut missing = Vec::new();
     let region = match client.location() {
-        Ok(region) if !region.is_empty() => if region == "EU" { "eu-west-1".into() } else { region },
+        Ok(region) if !region.is_empty() => {
+            if region == "EU" {
+                "eu-west-1".into()
+            } else {
+                region
+            }
+        }
         Ok(_) if options.location.endpoint.is_aws() => "us-east-1".into(),
         Ok(_) => client.region(),
         Err(_) => {

@@ -21,10 +21,7 @@ fn name_of(path: &[u8]) -> RawString {
 }
 
 /// Reports `/` and every folder down to the root.
-pub(super) fn folders(
-    root: &RawString,
-    emit: &mut dyn FnMut(Record) -> ControlFlow<()>,
-) -> ControlFlow<()> {
+pub(super) fn folders(root: &RawString, emit: &mut dyn FnMut(Record) -> ControlFlow<()>) -> ControlFlow<()> {
     emit(folder(RawString::from("/"), RawString::from("/")))?;
     let ends = root.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     for end in ends.chain((root.len() > 1).then_some(root.len())) {
@@ -113,7 +110,8 @@ mod tests {
         let latest = record("3", "2026-01-01T00:00:01.000Z", true, false);
         let marker = record("..", "2026-01-01T00:00:01.000Z", false, true);
         let oldest = record("1", "2026-01-01T00:00:00.000Z", false, false);
-        let get = |record: &Record, key| metadata::get(&record.metadata, key).map(|v| v.escape_ascii().to_string());
+        let get =
+            |record: &Record, key| metadata::get(&record.metadata, key).map(|v| v.escape_ascii().to_string());
         assert_eq!(latest.path.as_bytes(), b"/a/b");
         assert_eq!(marker.path.as_bytes(), b"/%~%versions/%~a%2Fb/%~%2E%2E");
         assert_eq!(oldest.path.as_bytes(), b"/%~%versions/%~a%2Fb/1");

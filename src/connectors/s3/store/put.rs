@@ -23,7 +23,7 @@ impl S3Store {
             let until = retention.until(SystemTime::now());
             headers.push(("x-amz-object-lock-retain-until-date".into(), until.into()));
         }
-        Put { headers }
+        Put { headers, ..Put::default() }
     }
 
     /// Puts an object that must not be there yet. Returns false where it is there.

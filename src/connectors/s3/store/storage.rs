@@ -87,7 +87,8 @@ impl S3Store {
         // A packfile or state that is there already holds what its name says.
         match (kind, purpose) {
             (Kind::Lock, _) => {
-                let put = self.put_headers(Part::Control, false);
+                // A lock that may not be deleted is released by overwriting it, even when everything is to end.
+                let put = Put { at_the_end: true, ..self.put_headers(Part::Control, false) };
                 self.client.put(&key, &put, source, &Condition::Always)?;
             }
             (Kind::Packfile, Purpose::Content) => {
@@ -140,7 +141,7 @@ impl S3Store {
             _ => false,
         };
         // Where nothing may be deleted the probe stays: five bytes that no one reads.
-        let _ = self.client.delete(&key);
+        let _ = self.client.delete(&key, true);
         Ok(refused)
     }
 
@@ -234,7 +235,7 @@ impl Storage for S3Store {
         self.client.list(&folder, None, &mut |object| {
             if let Some(id) = parse_name(kind, &object.key[folder.len()..]) {
                 let modified = object.time().map(SystemTime::from);
-                each(Listed { id, size: object.size, modified });
+                each(Listed { id, size: object.size, modified, tag: tag_of(&object.etag) });
             }
             ControlFlow::Continue(())
         })?;
@@ -267,7 +268,7 @@ impl Storage for S3Store {
             consume(&[]);
             return Ok(());
         }
-        consume(&self.client.get_range(&key, offset, length)?);
+        consume(&self.client.get_range(&key, None, offset, length, None)?);
         Ok(())
     }
 
@@ -288,7 +289,7 @@ impl Storage for S3Store {
         if kind != Kind::Lock {
             self.refuse_kept(&key)?;
         }
-        Ok(self.client.delete(&key)?)
+        Ok(self.client.delete(&key, kind == Kind::Lock)?)
     }
 
     fn is_remote(&self) -> bool {
@@ -306,4 +307,11 @@ impl Storage for S3Store {
     fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Shortens an ETag to what a listing carries; nothing where the server told none.
+fn tag_of(etag: &str) -> Option<u64> {
+    let hash = blake3::hash(etag.as_bytes());
+    let (head, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+    (!etag.is_empty()).then(|| u64::from_le_bytes(*head))
 }

@@ -32,7 +32,8 @@ pub(super) fn handle(request: &Request, target: &Target, backend: &mut Backend) 
             let mut object = (*found).clone();
             match target.op {
                 "PutObjectAcl" => {
-                    if first("Owner").and_then(|owner| elements(&owner, "ID").first().map(|id| (*id).to_owned()))
+                    if first("Owner")
+                        .and_then(|owner| elements(&owner, "ID").first().map(|id| (*id).to_owned()))
                         != Some("owner-1".into())
                     {
                         return Response::error(403, "AccessDenied", "The owner is another one.");

@@ -7,6 +7,7 @@ use md5::{Digest, Md5};
 use super::super::Shared;
 use super::super::access::Key;
 use super::super::backend::{Backend, Object};
+use super::super::sigv4::hex;
 use super::super::wire::{Body, Request, Response, elements, escape, percent_decode, unescape};
 use super::{Target, cold};
 
@@ -38,9 +39,9 @@ pub(super) fn check_integrity(request: &Request, required: bool) -> Result<(), R
         ));
     }
     #[expect(clippy::big_endian_bytes, reason = "the header's byte order is fixed by the protocol")]
-    let real_crc = crc32c::crc32c(&request.body).to_be_bytes();
-    if md5.is_some_and(|given| given != BASE64.encode(Md5::digest(&request.body)))
-        || crc.is_some_and(|given| given != BASE64.encode(real_crc))
+    let crc_of = |body: &[u8]| crc32c::crc32c(body).to_be_bytes();
+    if md5.is_some_and(|given| given != BASE64.encode(request.md5))
+        || crc.is_some_and(|given| given != BASE64.encode(crc_of(&request.body)))
     {
         return Err(Response::error(
             400,
@@ -49,6 +50,37 @@ pub(super) fn check_integrity(request: &Request, required: bool) -> Result<(), R
         ));
     }
     Ok(())
+}
+
+/// Returns the digest of the customer's key (SSE-C) that a request brings along; the three headers must fit together.
+pub(super) fn customer_key(request: &Request) -> Result<Option<String>, Response> {
+    let part = |name: &str| request.header(&format!("x-amz-server-side-encryption-customer-{name}"));
+    let (algorithm, key, md5) = (part("algorithm"), part("key"), part("key-MD5").or(part("key-md5")));
+    if algorithm.is_none() && key.is_none() && md5.is_none() {
+        return Ok(None);
+    }
+    let bytes = key.and_then(|key| BASE64.decode(key).ok()).filter(|bytes| bytes.len() == 32);
+    match (algorithm, bytes, md5) {
+        (Some("AES256"), Some(bytes), Some(md5)) if BASE64.encode(Md5::digest(&bytes)) == md5 => {
+            Ok(Some(md5.to_owned()))
+        }
+        _ => Err(Response::error(400, "InvalidArgument", "The secret key was invalid for the algorithm.")),
+    }
+}
+
+/// Refuses a request that does not bring the key the object is encrypted under.
+pub(super) fn check_customer_key(request: &Request, wanted: Option<&String>) -> Result<(), Response> {
+    let given = customer_key(request)?;
+    match (given.as_ref(), wanted) {
+        (given, wanted) if given == wanted => Ok(()),
+        (Some(_), Some(_)) => Err(Response::error(403, "AccessDenied", "Access Denied")),
+        _ => Err(Response::error(
+            400,
+            "InvalidRequest",
+            "The object was stored using a form of Server Side Encryption. \
+             The correct parameters must be provided to retrieve the object.",
+        )),
+    }
 }
 
 /// Makes an object from a request's headers, without its content.
@@ -61,7 +93,7 @@ pub(super) fn template(shared: &Shared, request: &Request, key: &Key) -> Result<
             "The storage class you specified is not valid",
         ));
     }
-    let mut object = Object::new(Vec::new()).class(class);
+    let mut object = Object { sse: customer_key(request)?, ..Object::new(Vec::new()).class(class) };
     let lock = |name: &str| request.header(name).map(str::to_owned);
     object.retention = lock("x-amz-object-lock-mode").zip(lock("x-amz-object-lock-retain-until-date"));
     for (name, value) in &request.headers {
@@ -130,9 +162,13 @@ pub(super) fn put(
         Ok(template) => template,
         Err(refusal) => return refusal,
     };
-    let fresh = Object::new(request.body.clone());
-    let etag = fresh.etag.clone();
-    let object = Object { body: fresh.body, etag: fresh.etag, modified: fresh.modified, ..template };
+    let fresh = Object::hashed(request.body.clone(), request.md5);
+    // Of what is encrypted the ETag is no MD5 of the content.
+    let etag = match &template.sse {
+        Some(digest) => hex(&Md5::digest([digest.as_bytes(), request.body.as_slice()].concat())),
+        None => fresh.etag.clone(),
+    };
+    let object = Object { etag: etag.clone(), body: fresh.body, modified: fresh.modified, ..template };
     backend.insert(&target.bucket, &target.key, object);
     Response::new(200).header("etag", format!("\"{etag}\""))
 }
@@ -145,6 +181,9 @@ pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Resp
     if object.delete_marker {
         return Response::error(405, "MethodNotAllowed", "The specified method is not allowed here.")
             .header("x-amz-delete-marker", "true");
+    }
+    if let Err(refusal) = check_customer_key(request, object.sse.as_ref()) {
+        return refusal;
     }
     if request.header("if-match").is_some_and(|wanted| unquote(wanted) != object.etag) {
         return Response::error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold");

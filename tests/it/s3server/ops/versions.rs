@@ -44,7 +44,8 @@ pub(super) fn list(options: &Options, request: &Request, target: &Target, backen
             break;
         }
     }
-    let mut out = format!("<ListVersionsResult><Name>{}</Name><IsTruncated>{more}</IsTruncated>", target.bucket);
+    let mut out =
+        format!("<ListVersionsResult><Name>{}</Name><IsTruncated>{more}</IsTruncated>", target.bucket);
     if url {
         out.push_str("<EncodingType>url</EncodingType>");
     }
