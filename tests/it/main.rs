@@ -23,6 +23,7 @@ mod interop;
 mod lapse;
 mod licences;
 mod main_job;
+mod maintenance;
 mod memory;
 mod quick_archive;
 mod reader;

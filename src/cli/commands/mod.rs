@@ -15,6 +15,7 @@ mod help;
 mod info;
 mod locate;
 mod ls;
+mod maintenance;
 mod policy;
 mod prune;
 mod ptar;

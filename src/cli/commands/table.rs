@@ -46,6 +46,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("rm", "remove snapshots"),
             listed("prune", "remove snapshots that no retention rule keeps"),
             listed("policy", "name sets of retention rules"),
+            listed("maintenance", "make room for what no snapshot needs"),
         ],
     ),
     (
@@ -67,8 +68,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
 ];
 
 /// Commands that exist upstream and come here later.
-pub(crate) const LATER: &[&str] =
-    &["completions", "key", "maintenance", "mount", "pkg", "repair", "server", "ui"];
+pub(crate) const LATER: &[&str] = &["completions", "key", "mount", "pkg", "repair", "server", "ui"];
 
 /// Global flags that come later.
 const LATER_GLOBAL: [&str; 1] = ["trace"];
