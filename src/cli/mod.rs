@@ -23,6 +23,7 @@ mod quantity;
 mod query;
 mod report;
 mod retention;
+mod retrieval;
 mod run;
 mod snapshots;
 mod stores;

@@ -68,6 +68,8 @@ pub struct ImportSettings {
     pub ignore_files: Vec<PathBuf>,
     /// Whether metadata that listings do not show is read again.
     pub recheck: bool,
+    /// Whether what lies in cold storage is retrieved, and waited for.
+    pub retrieve: bool,
 }
 
 /// How something is restored.
@@ -139,6 +141,7 @@ pub fn open_importer(
             excludes: settings.excludes.clone(),
             ignore_files: settings.ignore_files.clone(),
             recheck: settings.recheck,
+            retrieve: settings.retrieve,
         };
         return Ok(Box::new(s3::S3Importer::with(s3_options(url, options, limits)?, &import)?));
     }

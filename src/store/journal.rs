@@ -99,10 +99,7 @@ impl JournalWriter {
     }
 
     /// Passes every blob collected since the last call to `each`.
-    pub(super) fn drain(
-        &mut self,
-        each: DrainSink<'_>,
-    ) -> Result<(), Error> {
+    pub(super) fn drain(&mut self, each: DrainSink<'_>) -> Result<(), Error> {
         if self.open.len() > self.header.len() {
             self.full.push(&[&self.open])?;
             self.open.clone_from(&self.header);

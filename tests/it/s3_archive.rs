@@ -360,8 +360,11 @@ fn an_interrupted_archive_leaves_nothing_in_the_bucket() {
     }
     assert_eq!(server.open_uploads(), 1);
     let pid = rustix::process::Pid::from_child(&child);
+    let begun = Instant::now();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let status = child.wait().unwrap();
     assert!(!status.success());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    println!("ended after {:?}", begun.elapsed());
     assert_eq!((server.open_uploads(), server.keys("bucket").len()), (0, 0));
 }

@@ -513,3 +513,52 @@ fn an_archived_object_is_reported_and_the_rest_is_kept() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].message.contains("archived in GLACIER"), "{problems:?}");
 }
+
+#[test]
+fn an_archived_object_is_retrieved_on_request_and_waited_for() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    for n in 0..40 {
+        server.insert("bucket", format!("cold/{n}"), Object::new(format!("cold {n}")).class("GLACIER"));
+    }
+    server.insert("bucket", "warm", Object::new("y"));
+    let (_storage, repository) = store();
+    let import = ImportOptions { retrieve: true, ..ImportOptions::default() };
+    let retriever = S3Importer::with(bed.options("", &[]), &import).unwrap();
+    let monitor = Tally::default();
+    let options =
+        BackupOptions { retrieval_pause: std::time::Duration::from_millis(10), ..BackupOptions::default() };
+    let report = backup(&repository, &retriever, &options, &monitor).unwrap();
+    assert_eq!((report.file_count, report.error_count), (41, 0), "{:?}", monitor.problems());
+    let asked = server.retrievals("bucket");
+    assert_eq!(asked.len(), 40);
+    assert!(
+        asked.iter().all(|(_, retrieval)| retrieval.days == 7 && retrieval.tier == "Standard"),
+        "{asked:?}"
+    );
+
+    // Once they are in the store, nothing is asked for any more.
+    server.forget_retrievals();
+    server.reset_counters();
+    let report = backup(&repository, &retriever, &options, &monitor).unwrap();
+    assert_eq!((report.unchanged_count, server.retrievals("bucket").len()), (41, 0));
+}
+
+#[test]
+fn a_wait_for_cold_storage_can_be_given_up() {
+    let bed = Bed::own(s3server::Options { retrieval_looks: u32::MAX, ..s3server::Options::default() });
+    bed.own_server().insert("bucket", "cold", Object::new("x").class("GLACIER"));
+    let (_storage, repository) = store();
+    let import = ImportOptions { retrieve: true, ..ImportOptions::default() };
+    let retriever = S3Importer::with(bed.options("", &[]), &import).unwrap();
+    let cancel = plakar::base::Cancel::new();
+    let options = BackupOptions { cancel: cancel.clone(), ..BackupOptions::default() };
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| backup(&repository, &retriever, &options, &Tally::default()));
+        while bed.own_server().retrievals("bucket").is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        cancel.cancel();
+        assert!(run.join().unwrap().is_err());
+    });
+}

@@ -1,5 +1,6 @@
 //! The commands: one file each, with its flags and what it does.
 
+mod archive;
 mod backup;
 mod cat;
 mod check;
@@ -8,11 +9,13 @@ mod create;
 mod diff;
 mod digest;
 mod dispatch;
+mod dup;
 mod find;
 mod help;
 mod info;
 mod locate;
 mod ls;
+mod maintenance;
 mod policy;
 mod prune;
 mod ptar;

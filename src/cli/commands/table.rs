@@ -23,6 +23,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("ls", "list snapshots, or what is in one"),
             listed("cat", "print files of a snapshot"),
             listed("restore", "bring a snapshot back, to a folder or to a bucket"),
+            listed("archive", "write a snapshot as tar or zip"),
         ],
     ),
     (
@@ -31,6 +32,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("check", "verify that everything can be read (also: verify)"),
             listed("ptar", "pack folders, sources or whole stores into one archive"),
             listed("sync", "copy snapshots to, from or with another store"),
+            listed("dup", "make a second snapshot of the same content"),
             listed("info", "describe the store or a snapshot"),
             listed("locate", "find files by name in all snapshots"),
             listed("find", "find them by size, time, type, metadata too (also: search)"),
@@ -44,6 +46,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("rm", "remove snapshots"),
             listed("prune", "remove snapshots that no retention rule keeps"),
             listed("policy", "name sets of retention rules"),
+            listed("maintenance", "make room for what no snapshot needs"),
         ],
     ),
     (
@@ -65,8 +68,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
 ];
 
 /// Commands that exist upstream and come here later.
-pub(crate) const LATER: [&str; 10] =
-    ["archive", "completions", "dup", "key", "maintenance", "mount", "pkg", "repair", "server", "ui"];
+pub(crate) const LATER: &[&str] = &["completions", "key", "mount", "pkg", "repair", "server", "ui"];
 
 /// Global flags that come later.
 const LATER_GLOBAL: [&str; 1] = ["trace"];
@@ -87,10 +89,8 @@ pub(crate) fn is_later_command(name: &str) -> bool {
 /// Returns whether a flag of a command, or a global one, is known but not built yet.
 pub(crate) fn is_later_flag(command: Option<&str>, flag: &str) -> bool {
     let own: &[&str] = match command {
-        Some("backup") => &["retrieve"],
         Some("cat") => &["highlight"],
         Some("check") => &["no-verify"],
-        Some("restore") => &["retrieval-tier", "retrieval-days", "no-wait"],
         Some("store" | "source" | "destination" | "config") => &["rclone"],
         _ => &[],
     };

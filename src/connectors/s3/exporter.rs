@@ -429,7 +429,8 @@ impl Exporter for S3Exporter {
         }
         let Some(there) = self.standing(&key)? else { return Ok(false) };
         // Whoever wants to be told of what is there already is told.
-        let etag = item.entry.metadata(metadata::ETAG).filter(|_| self.options.existing == ExistingObject::Replace);
+        let etag =
+            item.entry.metadata(metadata::ETAG).filter(|_| self.options.existing == ExistingObject::Replace);
         let source = etag.and_then(|etag| std::str::from_utf8(etag).ok()).and_then(md5_of);
         let equal = receipt == Some(there.receipt) || source == Some(there.md5);
         let stands = equal && u64::try_from(item.entry.info.size).is_ok_and(|size| size == there.size);

@@ -31,8 +31,12 @@ const AT_ONCE: usize = 4;
 const MEMORY: u64 = 256 << 20;
 /// All parts together may take one part in this many of it.
 const SHARE: u64 = 8;
+/// How often a part in flight is looked after.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long the server may take to hear that an upload is given up when the whole run is.
+const LAST_WORD: Duration = Duration::from_millis(1000);
 /// How long threads may take to notice that they are to stop.
-const GRACE: Duration = Duration::from_millis(1500);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// How an archive is written to a bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -68,7 +72,7 @@ pub struct S3Sink {
 struct Uplink {
     client: Client,
     key: Vec<u8>,
-    /// Set when the upload is given up.
+    /// Set when the upload is given up, for whatever reason; the client's own says that the whole run is.
     stop: Cancel,
 }
 
@@ -82,7 +86,7 @@ impl S3Sink {
         let stop = Cancel::new();
         let class = options.storage_class.clone().filter(|class| class != "STANDARD");
         let headers = class.map(|class| ("x-amz-storage-class".into(), class.into())).into_iter().collect();
-        let client = Client::new(Options { cancel: stop.clone(), ..options })?;
+        let client = Client::new(options)?;
         let mut sizes = Growing::new(client.max_parts(), sink.size_hint);
         let first = sizes.next().unwrap_or_default();
         let share = sink.memory.unwrap_or(MEMORY) / SHARE / (AT_ONCE as u64 + 1);
@@ -168,6 +172,10 @@ impl S3Sink {
     }
 
     fn wait_for_one(&mut self) -> Result<()> {
+        while self.jobs.front().is_some_and(|job| !job.is_finished()) {
+            self.check_cancelled()?;
+            std::thread::sleep(LOOK);
+        }
         if let Some(job) = self.jobs.pop_front() {
             let lost = || Failure::new(ErrorKind::Io, "upload", &self.target(), "the thread that sends died");
             self.parts.push(job.join().unwrap_or_else(|_| Err(lost()))?);
@@ -175,8 +183,16 @@ impl S3Sink {
         Ok(())
     }
 
+    fn check_cancelled(&self) -> Result<()> {
+        if self.uplink.client.options().cancel.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "write", self.target()));
+        }
+        Ok(())
+    }
+
     /// Takes bytes into the part that is being filled; waits for parts in flight when the disk is full of them.
     fn fill(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.check_cancelled()?;
         if self.filling.room() == 0 {
             self.send_part()?;
         }
@@ -271,8 +287,13 @@ impl S3Sink {
         }
         self.jobs.clear();
         let upload = self.upload.take()?;
-        // The client of the upload refuses to send anything by now.
-        let options = Options { cancel: Cancel::new(), ..self.uplink.client.options().clone() };
+        // The client of the upload may refuse to send anything by now, and there is little time.
+        let mut options = Options { cancel: Cancel::new(), ..self.uplink.client.options().clone() };
+        if self.uplink.client.options().cancel.is_cancelled() {
+            options.tuning.stall_timeout = options.tuning.stall_timeout.min(LAST_WORD);
+            options.tuning.connect_timeout = options.tuning.connect_timeout.min(LAST_WORD);
+            options.tuning.attempts = 1;
+        }
         Client::new(options).ok()?.abort_upload(&self.uplink.key, &upload).err()
     }
 }

@@ -161,6 +161,11 @@ impl Catalogue {
         self.quick.is_some()
     }
 
+    /// Passes the type and id of every location to `each`: blobs with several come as often, deleted ones, too.
+    pub fn each_blob(&self, each: &mut dyn FnMut(BlobType, &Id)) -> Result<(), Error> {
+        self.tiers.iter().try_for_each(|tier| tier.each(&mut |row| each(row.kind, &row.id)))
+    }
+
     /// Returns the ids of the live snapshots, in byte order.
     pub fn snapshots(&self) -> Vec<Id> {
         self.aggregate.live_snapshots()

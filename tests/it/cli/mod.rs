@@ -1,9 +1,11 @@
 //! The program as a process: arguments in, exit code and two streams out.
 
+mod archive;
 mod bucket;
 mod configuration;
 mod diff;
 mod digest;
+mod dup;
 mod find;
 mod removal;
 mod restore;

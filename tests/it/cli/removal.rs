@@ -126,3 +126,26 @@ fn policies_are_kept_and_used() {
     assert_eq!(user.ok("policy list"), "");
     assert!(user.config("policies.yml").exists());
 }
+
+#[test]
+fn maintenance_makes_room() {
+    let user = store(&[("2024-01-01T10:00:00Z", "a"), ("2024-01-02T10:00:00Z", "b")]);
+    user.ok("at ./s rm -tag a -apply");
+    let told = user.ok("at ./s maintenance");
+    assert!(
+        told.contains("-apply does it: 1 snapshot need") && told.contains("nothing needs them"),
+        "{told}"
+    );
+    let done = lines(&user.ok("at ./s maintenance -apply -json"));
+    let (summary, packs) = done.split_last().unwrap();
+    assert_eq!((summary["applied"].as_bool(), summary["freed_bytes"].as_u64()), (Some(true), Some(0)));
+    assert!(packs.iter().any(|pack| pack["action"] == "coloured"), "{packs:?}");
+    let told = user.ok("at ./s maintenance -apply");
+    assert!(told.contains("kept until their grace period is over") && told.contains("freed 0 B"), "{told}");
+    let told = user.ok("at ./s maintenance -apply -grace 0");
+    assert!(told.contains("deleted: their grace period is over"), "{told}");
+    user.ok("at ./s check");
+    assert_eq!(user.run("at ./s maintenance -grace soon").code, 64);
+    user.ok("ptar -plaintext -o x.ptar ./a");
+    assert_eq!(user.run("at ./x.ptar maintenance").code, 64);
+}
