@@ -347,7 +347,6 @@ mod tests {
     fn what_comes_later_is_refused_by_name() {
         assert!(message(&["mount", "-to", "x"]).starts_with("the command 'mount' is not available yet [1]"));
         assert_eq!(message(&["backup", "-retrieve"]), "the flag -retrieve is not available yet [64] ");
-        assert_eq!(message(&["ls", "-per-day", "2"]), "the flag -per-day is not available yet [64] ");
         assert_eq!(message(&["-trace", "all", "ls"]), "the flag -trace is not available yet [64] ");
     }
 

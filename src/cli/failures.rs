@@ -32,7 +32,14 @@ impl From<Error> for CommandError {
             Error::Unvouched { .. } => Some(
                 "if it is yours, run plakar at STORE ls once without PLAKAR_PASSPHRASE: it is known from then on",
             ),
-            Error::OldStates => Some("a store that upstream 1.0.x still reads cannot take this"),
+            Error::OldStates => Some(
+                "a store that upstream 1.0.x still reads cannot take this; maintenance -upgrade writes newer states, \
+                 which upstream before 1.1 does not read",
+            ),
+            Error::Incomplete(_) => {
+                Some("plakar at STORE check tells more; repair restores states that were lost")
+            }
+            Error::Interfered => Some("run it again"),
             Error::Cancelled => Some("what was done so far is kept where the command can go on from it"),
             _ if damage => Some("plakar at STORE check names everything that is damaged, and what it hurts"),
             _ => None,

@@ -5,9 +5,12 @@ use jiff::Zoned;
 
 use super::dates;
 use super::error::CommandError;
+use super::retention::RetentionArgs;
 use crate::base::Timestamp;
+use crate::format::snapshot::Header;
+use crate::snapshot::retention::{GroupBy, Item, Reason, Retention};
 
-/// The query flags of `ls`, `restore`, `check` and `sync`.
+/// The query flags of `ls`, `restore`, `check`, `sync`, `rm` and `prune`.
 #[derive(Args, Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct QueryArgs {
     /// Only snapshots older than DATE: a date, RFC 3339, or an age such as 30d
@@ -40,6 +43,8 @@ pub(crate) struct QueryArgs {
     /// Only snapshots of this backed-up folder or anything below it
     #[arg(long, value_name = "PATH", help_heading = "Query flags")]
     pub(crate) root: Vec<String>,
+    #[command(flatten)]
+    pub(crate) retention: RetentionArgs,
 }
 
 impl QueryArgs {
@@ -50,6 +55,7 @@ impl QueryArgs {
 
     /// Understands the flags.
     pub(crate) fn filter(&self, now: &Zoned) -> Result<Filter, CommandError> {
+        self.retention.check()?;
         let point = |flag: &str, text: &Option<String>| {
             let read = |text: &String| {
                 dates::point(text, now).map_err(|why| CommandError::usage(format!("-{flag}: {why}")))
@@ -68,6 +74,9 @@ impl QueryArgs {
             with: Vec::new(),
             without: Vec::new(),
             roots: self.root.iter().map(|root| root.as_bytes().to_vec()).collect(),
+            retention: self.retention.retention(),
+            group_by: self.retention.group_by(),
+            now: Some(now.clone()),
         };
         for tag in split_tags(&self.tag) {
             match tag.strip_prefix('!') {
@@ -77,6 +86,24 @@ impl QueryArgs {
             }
         }
         Ok(filter)
+    }
+
+    /// Fills in from `base` what is not given here.
+    #[must_use]
+    pub(crate) fn over(self, base: Self) -> Self {
+        Self {
+            before: self.before.or(base.before),
+            since: self.since.or(base.since),
+            latest: self.latest || base.latest,
+            name: self.name.or(base.name),
+            category: self.category.or(base.category),
+            environment: self.environment.or(base.environment),
+            perimeter: self.perimeter.or(base.perimeter),
+            job: self.job.or(base.job),
+            tag: if self.tag.is_empty() { base.tag } else { self.tag },
+            root: if self.root.is_empty() { base.root } else { self.root },
+            retention: self.retention.over(base.retention),
+        }
     }
 }
 
@@ -104,6 +131,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) tags: Vec<&'a [u8]>,
     /// The backed-up root of each source.
     pub(crate) roots: Vec<&'a [u8]>,
+    /// The whole header, for groups; without it there is one group.
+    pub(crate) header: Option<&'a Header>,
 }
 
 /// An understood query.
@@ -120,9 +149,18 @@ pub(crate) struct Filter {
     with: Vec<String>,
     without: Vec<String>,
     roots: Vec<Vec<u8>>,
+    retention: Retention,
+    group_by: GroupBy,
+    /// When the windows end.
+    now: Option<Zoned>,
 }
 
 impl Filter {
+    /// Returns where `-since` begins.
+    pub(crate) fn since(&self) -> Option<Timestamp> {
+        self.since
+    }
+
     /// Returns whether a snapshot fits, `-latest` left aside.
     pub(crate) fn fits(&self, facts: &Facts<'_>) -> bool {
         let is = |wanted: &Option<String>, value: &[u8]| {
@@ -145,10 +183,26 @@ impl Filter {
     pub(crate) fn select<T>(&self, snapshots: Vec<T>, facts: impl Fn(&T) -> Facts<'_>) -> Vec<T> {
         let mut kept: Vec<T> = snapshots.into_iter().filter(|snapshot| self.fits(&facts(snapshot))).collect();
         kept.sort_by_key(|snapshot| facts(snapshot).timestamp);
+        kept = self.within_rules(kept, &facts);
         if self.latest {
             kept.drain(..kept.len().saturating_sub(1));
         }
         kept
+    }
+
+    /// Keeps the snapshots that a window or a cap keeps; all where there is none.
+    fn within_rules<T>(&self, snapshots: Vec<T>, facts: impl Fn(&T) -> Facts<'_>) -> Vec<T> {
+        let Some(now) = self.now.as_ref().filter(|_| !self.retention.is_empty()) else { return snapshots };
+        let group = |snapshot: &T| facts(snapshot).header.map(|header| self.group_by.key(header));
+        let groups: Vec<Vec<u8>> = snapshots.iter().map(|one| group(one).unwrap_or_default()).collect();
+        let items: Vec<Item<'_>> = snapshots
+            .iter()
+            .zip(&groups)
+            .map(|(snapshot, group)| Item { timestamp: facts(snapshot).timestamp, group })
+            .collect();
+        let decisions = self.retention.decide(&items, now);
+        let by_rule = decisions.iter().map(|one| one.reasons.iter().any(|reason| *reason != Reason::Newest));
+        snapshots.into_iter().zip(by_rule).filter(|(_, kept)| *kept).map(|(snapshot, _)| snapshot).collect()
     }
 }
 
@@ -174,6 +228,7 @@ mod tests {
             job: b"nightly",
             tags: snapshot.2.iter().map(|tag| tag.as_bytes()).collect(),
             roots: vec![snapshot.3.as_bytes()],
+            header: None,
         }
     }
 
@@ -220,6 +275,20 @@ mod tests {
         assert_eq!(chosen(&root("/srv")), [100, 300]);
         assert_eq!(chosen(&root("/srv/")), [100, 300]);
         assert_eq!(chosen(&root("/")), [100, 200, 300]);
+    }
+
+    #[test]
+    fn windows_and_caps_narrow_too() {
+        let retention = |words: &[&str]| {
+            use clap::{Args as _, FromArgMatches as _};
+            let command = QueryArgs::augment_args(clap::Command::new("x").no_binary_name(true));
+            QueryArgs::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
+        };
+        // 1000 s are now; snapshots were made at 100, 200 and 300 s.
+        assert_eq!(chosen(&retention(&["--minutes=12"])), [300]);
+        assert_eq!(chosen(&retention(&["--per-hour=2"])), [200, 300]);
+        assert_eq!(chosen(&retention(&["--per-hour=2", "--tag=x"])), [100, 300]);
+        assert_eq!(chosen(&retention(&["--minutes=1"])), [0; 0]);
     }
 
     #[test]

@@ -116,6 +116,7 @@ pub(crate) fn facts(info: &SnapshotInfo) -> Facts<'_> {
         job: &header.job,
         tags: header.tags().iter().map(RawString::as_bytes).collect(),
         roots: header.sources().iter().map(|source| source.importer.directory.as_bytes()).collect(),
+        header: Some(header),
     }
 }
 

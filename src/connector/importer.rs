@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::ops::ControlFlow;
 
-use super::{Error, Result};
+use super::{Error, Readiness, Result};
 use crate::base::{RawString, Timestamp};
 pub use crate::format::entry::CustomMetadata as Metadata;
 use crate::format::entry::{Entry, FileInfo};
@@ -114,6 +114,13 @@ pub trait Importer: fmt::Debug + Send + Sync {
 
     /// Opens the content of a regular file.
     fn open(&self, record: &Record) -> Result<Box<dyn Content>>;
+
+    /// Has a content brought back from cold storage, where `open` failed with `Archived`; asked again, tells how far
+    /// that is. `Archived` says that nothing was asked for.
+    fn retrieve(&self, record: &Record) -> Result<Readiness> {
+        let _ = record;
+        Ok(Readiness::Archived)
+    }
 
     /// Reads the extended attributes of a record, sorted by name; an error is reported beside the entry.
     fn xattrs(&self, record: &Record) -> Result<Vec<Xattr>, Error> {

@@ -68,6 +68,8 @@ pub struct ImportSettings {
     pub ignore_files: Vec<PathBuf>,
     /// Whether metadata that listings do not show is read again.
     pub recheck: bool,
+    /// Whether what lies in cold storage is retrieved, and waited for.
+    pub retrieve: bool,
 }
 
 /// How something is restored.
@@ -139,6 +141,7 @@ pub fn open_importer(
             excludes: settings.excludes.clone(),
             ignore_files: settings.ignore_files.clone(),
             recheck: settings.recheck,
+            retrieve: settings.retrieve,
         };
         return Ok(Box::new(s3::S3Importer::with(s3_options(url, options, limits)?, &import)?));
     }
@@ -177,26 +180,19 @@ pub fn open_exporter(
             Ok(Box::new(builder.build()?))
         }
         (Kind::S3, _, Some(url)) => {
-            for (asked, what) in [
-                (settings.existing == Existing::Skip, "-skip-existing"),
-                (settings.existing == Existing::Fail, "-no-overwrite"),
-                (settings.skip_permissions, "-skip-permissions"),
-            ] {
-                if asked {
-                    return Err(not_yet(location, what));
-                }
-            }
-            let export = s3::ExportOptions { folder_markers: settings.folder_markers };
+            let export = s3::ExportOptions {
+                folder_markers: settings.folder_markers,
+                existing: match settings.existing {
+                    Existing::Replace => s3::ExistingObject::Replace,
+                    Existing::Skip => s3::ExistingObject::Skip,
+                    Existing::Fail => s3::ExistingObject::Fail,
+                },
+                skip_permissions: settings.skip_permissions,
+            };
             Ok(Box::new(s3::S3Exporter::new(s3_options(url, options, limits)?, export)?))
         }
         _ => Err(missing(location, Role::Destination)),
     }
-}
-
-/// Refuses what was asked for and cannot be done, instead of doing something else.
-fn not_yet(location: &Location, what: &str) -> Error {
-    Error::new(ErrorKind::Invalid, "open", location.to_string())
-        .detail(format!("{what} is not available yet for {}", location.kind().scheme()))
 }
 
 /// Opens where a new archive goes.

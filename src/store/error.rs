@@ -74,6 +74,12 @@ pub enum Error {
     /// The state of the store moved under a writer that was suspended.
     #[error("maintenance removed data this run relied on while it was suspended; nothing was committed")]
     Overtaken,
+    /// The store may hold more than can be seen, so that nothing in it can be called garbage.
+    #[error("the store cannot be seen as a whole: {0}; nothing was changed")]
+    Incomplete(String),
+    /// The store changed under an exclusive lock.
+    #[error("another program wrote to the store meanwhile; nothing was deleted")]
+    Interfered,
     /// A snapshot id exists already with another header.
     #[error("snapshot {id} exists already with another header")]
     Collision {

@@ -40,6 +40,9 @@ const MAGIC: &[u8; 4] = b"PKJ1";
 /// A journal blob is closed when it exceeds this.
 const BLOB: usize = 1 << 20;
 
+/// Takes a journal blob; its writer may keep a copy.
+pub(super) type DrainSink<'a> = &'a mut dyn FnMut(&mut JournalWriter, &[u8]) -> Result<(), Error>;
+
 /// Collects the records of a run between two checkpoints.
 #[derive(Debug)]
 pub struct JournalWriter {
@@ -96,10 +99,7 @@ impl JournalWriter {
     }
 
     /// Passes every blob collected since the last call to `each`.
-    pub(super) fn drain(
-        &mut self,
-        each: &mut dyn FnMut(&mut Self, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    pub(super) fn drain(&mut self, each: DrainSink<'_>) -> Result<(), Error> {
         if self.open.len() > self.header.len() {
             self.full.push(&[&self.open])?;
             self.open.clone_from(&self.header);

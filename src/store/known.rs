@@ -276,6 +276,10 @@ mod tests {
                 assert_eq!(set.insert(BlobType::CHUNK, id(n)).unwrap(), round == 0, "{n}");
             }
         }
+        assert!(
+            !set.contains(BlobType::OBJECT, &id(7)).unwrap()
+                && set.contains(BlobType::CHUNK, &id(7)).unwrap()
+        );
         assert!(set.insert(BlobType::OBJECT, id(7)).unwrap(), "another type is another blob");
         assert!(set.0.tables.read().unwrap().len() < 6, "tables are merged");
     }

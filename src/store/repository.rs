@@ -100,6 +100,8 @@ pub struct Repository {
     lock_terms: Mutex<LockTerms>,
     /// Whether nothing may be written: it is not encrypted, though a passphrase is at hand.
     guarded: bool,
+    /// Whether states seen before are gone.
+    states_missing: std::sync::atomic::AtomicBool,
 }
 
 /// Something that is wrong with a store without keeping it from being opened.
@@ -194,6 +196,7 @@ impl Repository {
             damaged: Mutex::default(),
             lock_terms: Mutex::default(),
             guarded,
+            states_missing: std::sync::atomic::AtomicBool::new(false),
         };
         repository.note_damaged(damaged);
         if !guarded {
@@ -223,8 +226,14 @@ impl Repository {
         } else {
             let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
             warnings.push(Warning::MissingStates(missing));
+            self.states_missing.store(true, std::sync::atomic::Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Returns whether states that were seen before are gone, and nobody accepted that.
+    pub(super) fn misses_states(&self) -> bool {
+        self.states_missing.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Returns the listed states that could not be used when the catalogue was loaded last, each with the time when

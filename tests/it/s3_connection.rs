@@ -241,9 +241,26 @@ fn proxies_of_the_environment_are_used() {
     use_it(options(&bed.location(""), &plain, &[("http_proxy", &address)])).unwrap();
     assert_eq!(seen.lock().unwrap().len(), count);
     // A proxy that cannot be one is told without its password.
-    let odd = options(location, &plain, &[("http_proxy", "gopher://user:hush-hush@x")]);
-    let text = S3Store::new(odd).unwrap_err().to_string();
-    assert!(text.contains("proxy") && !text.contains("hush-hush"), "{text}");
+    for odd in ["gopher://user:hush-hush@x", "socks5://user:hush-hush@x:1"] {
+        let text = S3Store::new(options(location, &plain, &[("http_proxy", odd)])).unwrap_err().to_string();
+        assert!(text.contains("proxy") && !text.contains("hush-hush"), "{text}");
+    }
+}
+
+#[test]
+fn the_command_line_and_the_connector_know_the_same_options() {
+    use plakar::connectors::{Kind, Role, known, s3};
+    let mut typed: Vec<&str> = [Role::Store, Role::Source, Role::Destination]
+        .into_iter()
+        .flat_map(|role| known(Some(Kind::S3), role))
+        .map(|spec| spec.name)
+        .chain(["uri"])
+        .collect();
+    typed.sort_unstable();
+    typed.dedup();
+    let mut read = s3::options::KNOWN.to_vec();
+    read.sort_unstable();
+    assert_eq!(typed, read);
 }
 
 #[test]

@@ -347,6 +347,31 @@ fn a_role_is_assumed_with_the_keys_of_another_profile() {
 }
 
 #[test]
+fn a_role_is_assumed_at_a_real_token_service() {
+    let Some(bed) = Bed::real() else { return };
+    let read = |name: &str| std::env::var(name).ok();
+    let (Some(role), Some(access_key), Some(secret)) =
+        (read("S3_ROLE_ARN"), read("S3_SOURCE_ACCESS_KEY"), read("S3_SOURCE_SECRET_KEY"))
+    else {
+        println!("not run against a real server: it has no role to assume");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[profile base]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret}\n\
+         [profile role]\nrole_arn = {role}\nsource_profile = base\nduration_seconds = 900\n"
+    );
+    let config = write(&dir.path().join("config"), &config);
+    let sts = format!("http://{}/", bed.authority);
+    let environment = [("AWS_CONFIG_FILE", config.as_str()), ("AWS_ENDPOINT_URL_STS", &sts)];
+    let base = store(&bed, &[("profile", "base"), ("region", &bed.region)], &environment).unwrap();
+    assert_eq!(use_it(&base).unwrap_err().kind, ErrorKind::Denied, "the user itself may do nothing");
+    let store = store(&bed, &[("profile", "role"), ("region", &bed.region)], &environment).unwrap();
+    use_it(&store).unwrap();
+    store.delete(Kind::Lock, ID).unwrap();
+}
+
+#[test]
 fn profiles_are_read_and_read_again_when_their_token_expires() {
     let (bed, dir) = (bed(), tempfile::tempdir().unwrap());
     let keys = |name: &str| {

@@ -245,7 +245,8 @@ fn folder_markers_on_request_only_for_empty_folders() {
     let bed = Bed::own(s3server::Options::default());
     let run = |prefix: &str, folder_markers| {
         let options = bed.options(prefix, &[]);
-        let exporter = S3Exporter::new(options, ExportOptions { folder_markers }).unwrap();
+        let exporter =
+            S3Exporter::new(options, ExportOptions { folder_markers, ..ExportOptions::default() }).unwrap();
         let entry = Entry::new("/", FileInfo::new("d", Mode::dir(0o755)));
         let paths = ["", "full", "full/sub", "empty", "full/sub/hollow"].map(RawString::from);
         for path in &paths {

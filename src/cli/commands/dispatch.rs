@@ -5,7 +5,10 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::globals::Globals;
-use super::{backup, cat, check, configure, create, help, info, ls, ptar, restore, sync, version};
+use super::{
+    archive, backup, cat, check, configure, create, diff, digest, dup, find, help, info, locate, ls,
+    maintenance, policy, prune, ptar, restore, rm, sync, version,
+};
 use crate::connectors::Role;
 
 /// The whole command line.
@@ -36,6 +39,17 @@ enum Command {
     Ptar(ptar::Args),
     Sync(sync::Args),
     Info(info::Args),
+    Locate(locate::Args),
+    #[command(alias = "search")]
+    Find(find::Args),
+    Diff(diff::Args),
+    Digest(digest::Args),
+    Dup(dup::Args),
+    Archive(archive::Args),
+    Rm(rm::Args),
+    Prune(prune::Args),
+    Policy(policy::Args),
+    Maintenance(maintenance::Args),
     Store(configure::Args),
     Source(configure::Args),
     Destination(configure::Args),
@@ -61,6 +75,16 @@ pub(crate) fn dispatch(cli: Cli, context: &Context) -> Result<Exit, CommandError
         Command::Ptar(args) => ptar::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Info(args) => info::run(&args, context),
+        Command::Locate(args) => locate::run(&args, context),
+        Command::Find(args) => find::run(&args, context),
+        Command::Diff(args) => diff::run(&args, context),
+        Command::Digest(args) => digest::run(&args, context),
+        Command::Dup(args) => dup::run(&args, context),
+        Command::Archive(args) => archive::run(&args, context),
+        Command::Rm(args) => rm::run(&args, context),
+        Command::Prune(args) => prune::run(&args, context),
+        Command::Policy(args) => policy::run(&args, context),
+        Command::Maintenance(args) => maintenance::run(&args, context),
         Command::Store(args) => configure::run(Some(Role::Store), &args, context),
         Command::Source(args) => configure::run(Some(Role::Source), &args, context),
         Command::Destination(args) => configure::run(Some(Role::Destination), &args, context),

@@ -6,6 +6,7 @@ use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::places::Place;
 use super::super::query::QueryArgs;
+use super::super::retrieval::{self, RetrievalArgs};
 use super::super::snapshots::{self, Chosen};
 use super::super::{dates, report, stores};
 use super::backup::set_options;
@@ -50,6 +51,8 @@ pub(crate) struct Args {
     #[arg(short = 'o', value_name = "KEY=VALUE")]
     option: Vec<String>,
     #[command(flatten)]
+    retrieval: RetrievalArgs,
+    #[command(flatten)]
     query: QueryArgs,
     /// A snapshot, or a part of one; the latest when none is named
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -61,6 +64,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     let destination = destination(args, context)?;
     let versions = versions(args, context, &destination)?;
     let repository = stores::open_main(context)?.repository;
+    let cold = args.retrieval.open(context, &repository)?;
+    cold.metadata()?;
     let chosen = match &args.snapshot {
         Some(named) => {
             let mut chosen =
@@ -69,6 +74,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         }
         None => latest(args, context, &repository, &destination)?,
     };
+    cold.contents(&retrieval::targets([(&chosen.info, chosen.path.as_deref())], versions))?;
     let existing = match (args.skip_existing, args.no_overwrite) {
         (true, _) => Existing::Skip,
         (false, true) => Existing::Fail,
@@ -80,7 +86,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         folder_markers: args.folder_markers,
     };
     let exporter = open_exporter(&destination.location, &destination.options, &context.limits(), &settings)?;
-    let options = RestoreOptions { memory: context.globals.memory, versions, cancel: context.cancel.clone() };
+    let options = RestoreOptions {
+        memory: context.globals.memory,
+        versions,
+        cache_dir: context.cache_folder(),
+        cancel: context.cancel.clone(),
+    };
     let done = {
         let progress = Progress::start(&context.output, context.globals.progress());
         snapshot::restore(

@@ -165,6 +165,10 @@ impl Wrong {
         Self { why: why.into(), version: None }
     }
 
+    pub(super) fn version(version: &str) -> Self {
+        Self { version: Some(version.to_owned()), why: String::new() }
+    }
+
     pub(super) fn at(self, path: &Path) -> ConfigurationError {
         match self.version {
             Some(version) => ConfigurationError::Version { path: path.to_owned(), version },
@@ -205,7 +209,7 @@ pub(super) fn parse(text: &str, role: Role) -> Result<(Entries, Option<String>, 
         return Ok((entries, default, false));
     };
     if version != VERSION {
-        return Err(Wrong { version: Some(version.to_owned()), why: String::new() });
+        return Err(Wrong::version(version));
     }
     let default =
         map.get("default").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned);
@@ -271,13 +275,13 @@ fn render(entries: &Entries, default: Option<&str>, role: Role) -> Result<String
     Ok(serde_norway::to_string(&Document { version: VERSION, default, entries })?)
 }
 
-fn create_folder(folder: &Path) -> Result<(), ConfigurationError> {
+pub(super) fn create_folder(folder: &Path) -> Result<(), ConfigurationError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).at("create", folder)?;
     Ok(())
 }
 
 /// Replaces a file by one with mode 0600, following a symbolic link in its place.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), ConfigurationError> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), ConfigurationError> {
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().expect("a file in a folder");
     create_folder(folder)?;

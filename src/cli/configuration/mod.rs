@@ -5,9 +5,11 @@ mod edit;
 mod file;
 mod import;
 mod legacy;
+mod policies;
 mod show;
 
 pub(crate) use action::{parse_config, parse_role};
 pub(crate) use edit::{Surroundings, perform};
 pub(crate) use file::{Configuration, ConfigurationError};
 pub(crate) use import::Import;
+pub(crate) use policies::{Policies, Policy, known_option, query_of};

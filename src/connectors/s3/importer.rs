@@ -25,14 +25,15 @@ use std::sync::Arc;
 use ignore::gitignore::Gitignore;
 
 use super::ahead::{self, Ahead};
-use super::client::{Client, Download, Failure};
+use super::client::{Client, Download, Failure, readiness};
 use super::metadata;
 use super::names::{path_of, version_path};
 use super::options::Options;
 use crate::base::budget::Budget;
 use crate::base::{RawString, Timestamp};
 use crate::connector::{
-    Change, Content, ContentInfo, Error, ErrorKind, Importer, Metadata, Record, Result, SourceInfo, Work,
+    Change, Content, ContentInfo, Error, ErrorKind, Importer, Metadata, Order, Readiness, Record, Result,
+    RetrievalTier, SourceInfo, Work,
 };
 use crate::connectors::patterns;
 use crate::format::entry::Entry;
@@ -51,7 +52,12 @@ pub struct ImportOptions {
     pub ignore_files: Vec<PathBuf>,
     /// Whether metadata of unchanged objects is read again.
     pub recheck: bool,
+    /// Whether objects in cold storage are retrieved, for [`RETRIEVAL_DAYS`] days in the standard tier.
+    pub retrieve: bool,
 }
+
+/// How many days a retrieved copy stays readable.
+pub const RETRIEVAL_DAYS: u32 = 7;
 
 /// A source of objects.
 #[derive(Debug)]
@@ -59,6 +65,7 @@ pub struct S3Importer {
     client: Arc<Client>,
     excludes: Option<Gitignore>,
     recheck: bool,
+    retrieve: bool,
     /// Memory for what is read ahead.
     memory: Budget,
 }
@@ -73,7 +80,8 @@ impl S3Importer {
     pub fn with(options: Options, import: &ImportOptions) -> Result<Self> {
         let memory = Budget::new(options.tuning.read_ahead);
         let client = Arc::new(Client::new(options)?);
-        let mut importer = Self { client, excludes: None, recheck: import.recheck, memory };
+        let (recheck, retrieve) = (import.recheck, import.retrieve);
+        let mut importer = Self { client, excludes: None, recheck, retrieve, memory };
         let root = importer.root();
         let root = Path::new(OsStr::from_bytes(&root));
         importer.excludes = patterns::compile(root, &import.ignore_files, &import.excludes)?;
@@ -170,8 +178,8 @@ fn archived(failure: Box<Failure>, record: &Record) -> Error {
         return failure.into();
     }
     let class = text(record, metadata::STORAGE_CLASS).unwrap_or("a cold class");
-    Error::new(ErrorKind::Unsupported, "get", failure.target.clone())
-        .detail(format!("the object is archived in {class}: it has to be retrieved before it can be read"))
+    Error::new(ErrorKind::Archived, "get", failure.target.clone())
+        .detail(format!("the object is archived in {class}: -retrieve has it brought back, and waits for it"))
 }
 
 impl Importer for S3Importer {
@@ -258,7 +266,13 @@ impl Importer for S3Importer {
         let size: u64 = text(record, metadata::SIZE).and_then(|size| size.parse().ok()).unwrap_or(0);
         let is_one = listed.is_some_and(|etag| !etag.is_empty());
         let range = (is_one && size >= ahead::LARGE).then(|| (0, ahead::step(&self.memory)));
-        let (download, newer) = match self.get(record, range, listed) {
+        let asked = match (range, listed.filter(|etag| !etag.is_empty())) {
+            (None, Some(etag)) if !self.client.options().versions => {
+                self.client.get_listed(&record.locator, etag, size)
+            }
+            _ => self.get(record, range, listed),
+        };
+        let (download, newer) = match asked {
             // Replaced since it was listed: the version there now is as good, if it is read as one.
             Err(failure) if matches!(failure.status, 412 | 416) => (self.get(record, None, None), true),
             result => (result, false),
@@ -285,6 +299,21 @@ impl Importer for S3Importer {
             stalls: 0,
             ahead,
         }))
+    }
+
+    fn retrieve(&self, record: &Record) -> Result<Readiness> {
+        if !self.retrieve {
+            return Ok(Readiness::Archived);
+        }
+        let version = version_of(record).filter(|_| self.client.options().versions);
+        let headers = self.client.head_version(&record.locator, version)?;
+        let state = readiness(&headers);
+        if state != Readiness::Archived {
+            return Ok(state);
+        }
+        let with_days = !headers.contains_key("x-amz-archive-status");
+        let order = Order { tier: RetrievalTier::Standard, days: RETRIEVAL_DAYS };
+        Ok(self.client.restore_object(&record.locator, version, &order, with_days)?)
     }
 
     fn work(&self) -> Work {
@@ -357,6 +386,8 @@ impl ObjectContent {
     /// Goes on with the next range.
     fn next_range(&mut self) -> Result<()> {
         let Some(ahead) = &mut self.ahead else { return Err(self.changed()) };
+        // The memory of the range before may be what the next one waits for.
+        self.download.body = Box::new(io::empty());
         match ahead.next() {
             Ok(fetched) => {
                 self.end += fetched.length();

@@ -39,6 +39,8 @@ pub(super) const ACL: &str = "s3.acl";
 pub(super) const RETENTION_MODE: &str = "s3.retention-mode";
 pub(super) const RETAIN_UNTIL: &str = "s3.retain-until";
 pub(super) const LEGAL_HOLD: &str = "s3.legal-hold";
+/// What is missing where the source had a key of its customer's and the destination has none.
+pub(super) const CUSTOMER_KEY: &str = "encryption under a customer's key (sse_customer_key)";
 const SSE: &str = "s3.sse";
 const SSE_KEY: &str = "s3.sse-kms-key";
 const META: &str = "s3.meta.";
@@ -146,6 +148,8 @@ pub(super) struct Headers {
     pub(super) tags: Option<Vec<u8>>,
     /// The storage class, if it is neither the default nor a cold one.
     pub(super) class: Option<Vec<u8>>,
+    /// Server-side encryption under a key that the server keeps.
+    pub(super) encryption: Vec<(String, Vec<u8>)>,
     /// What could not be expressed.
     pub(super) lost: Vec<String>,
 }
@@ -168,7 +172,9 @@ impl Headers {
         let mut out = Self::default();
         for Metadata { key, value } in metadata {
             let Some(key) = key.as_str() else { continue };
-            if let Some((header, _)) = SYSTEM.iter().find(|(_, known)| *known == key) {
+            if key == SSE || key == SSE_KEY {
+                out.encrypt(key, value);
+            } else if let Some((header, _)) = SYSTEM.iter().find(|(_, known)| *known == key) {
                 out.add(header, value, key);
             } else if let Some(name) = key.strip_prefix(META) {
                 if is_name(name.as_bytes()) {
@@ -194,7 +200,7 @@ impl Headers {
     }
 
     /// Makes the headers of a file from a file system, `mtime` being spelt as rclone does.
-    pub(super) fn of_file(entry: &Entry) -> Self {
+    pub(super) fn of_file(entry: &Entry, permissions: bool) -> Self {
         let mut out = Self::default();
         if !entry.content_type.is_empty() {
             out.add("content-type", &entry.content_type, "content type");
@@ -208,10 +214,24 @@ impl Headers {
             (true, nanos) => format!("-{}.{:09}", (modified.secs + 1).unsigned_abs(), 1_000_000_000 - nanos),
         };
         out.add("x-amz-meta-mtime", mtime.as_bytes(), "modification time");
-        out.add("x-amz-meta-mode", format!("{:o}", info.mode.to_unix()).as_bytes(), "mode");
-        out.add("x-amz-meta-uid", info.uid.to_string().as_bytes(), "owner");
-        out.add("x-amz-meta-gid", info.gid.to_string().as_bytes(), "group");
+        if permissions {
+            out.add("x-amz-meta-mode", format!("{:o}", info.mode.to_unix()).as_bytes(), "mode");
+            out.add("x-amz-meta-uid", info.uid.to_string().as_bytes(), "owner");
+            out.add("x-amz-meta-gid", info.gid.to_string().as_bytes(), "group");
+        }
         out
+    }
+
+    /// Takes the mode or the key of an encryption. `AES256` is what servers do unasked, or cannot do: it is not asked
+    /// for.
+    fn encrypt(&mut self, key: &str, value: &[u8]) {
+        let header = if key == SSE { SSE_HEADER } else { SSE_KEY_HEADER };
+        match value {
+            b"AES256" => {}
+            b"SSE-C" => self.lost.push(CUSTOMER_KEY.into()),
+            value if is_value(value) => self.encryption.push((header.into(), value.to_vec())),
+            _ => self.lost.push(key.into()),
+        }
     }
 
     fn add(&mut self, header: &str, value: &[u8], what: &str) {

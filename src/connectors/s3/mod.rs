@@ -32,11 +32,12 @@ pub mod options;
 mod parts;
 pub mod sink;
 mod sse;
+mod standing;
 mod storage_class;
 pub mod store;
 
 pub use archive::S3Archive;
-pub use exporter::{ExportOptions, S3Exporter};
+pub use exporter::{ExistingObject, ExportOptions, S3Exporter};
 pub use importer::{ImportOptions, S3Importer};
 pub use object_lock::{LockMode, ObjectLock};
 pub use options::Options;

@@ -205,7 +205,8 @@ impl Options {
                 workers.ok_or_else(|| invalid(format!("concurrency is 1 to 1024, not {text}")))?;
             tuning.adaptive = false;
         }
-        let metadata_class = get("metadata_storage_class").map(str::to_ascii_uppercase);
+        let class = |name: &'static str| get(name).map(|text| storage_class::parse(name, text)).transpose();
+        let metadata_class = class("metadata_storage_class").map_err(invalid)?;
         if let Some(class) = metadata_class.as_deref().filter(|class| is_cold(class)) {
             return Err(invalid(format!(
                 "metadata_storage_class cannot be {class}: nothing could be listed without a retrieval"
@@ -219,7 +220,7 @@ impl Options {
             insecure: flag("tls_insecure_no_verify").map_err(invalid)?,
             ca_file: own_ca_file.or(env_ca_file),
             virtual_host: flag("virtual_host").map_err(invalid)?,
-            storage_class: get("storage_class").map(storage_class::parse).transpose().map_err(invalid)?,
+            storage_class: class("storage_class").map_err(invalid)?,
             versions: parse_versions(get("versions")).map_err(invalid)?,
             tags: flag("tags").map_err(invalid)?,
             acl: flag("acl").map_err(invalid)?,
@@ -250,8 +251,8 @@ impl Options {
                 self.location.endpoint.authority()
             ));
         }
-        let class = self.storage_class.as_deref();
-        out.extend(class.and_then(|class| storage_class::warning(class, &self.location.endpoint)));
+        let classes = [&self.storage_class, &self.metadata_class].into_iter().flatten();
+        out.extend(classes.filter_map(|class| storage_class::warning(class, &self.location.endpoint)));
         out
     }
 

@@ -1,4 +1,4 @@
-//! Names of storage classes.
+//! Names of storage classes (what follows from a class stands in [`class`](super::class)).
 
 use super::location::Endpoint;
 
@@ -24,7 +24,7 @@ const SLIP: usize = 2;
 
 /// Reads the name of a class, in any case. A name that is a slip of a known one is refused with that one; any other is
 /// taken, for providers have classes of their own ([`warning`] says so).
-pub(super) fn parse(text: &str) -> Result<String, String> {
+pub(super) fn parse(option: &str, text: &str) -> Result<String, String> {
     let class = text.to_ascii_uppercase();
     if KNOWN.contains(&class.as_str()) {
         return Ok(class);
@@ -34,9 +34,9 @@ pub(super) fn parse(text: &str) -> Result<String, String> {
     let nearest = KNOWN.iter().map(|known| (strsim::damerau_levenshtein(known, &class), known)).min();
     match nearest {
         Some((distance, known)) if distance <= SLIP => {
-            Err(format!("there is no storage class {class} (did you mean {known}?)"))
+            Err(format!("{option}: there is no class {class} (did you mean {known}?)"))
         }
-        _ if !is_name => Err(format!("storage_class is a name like {}, not {text}", KNOWN[..7].join(", "))),
+        _ if !is_name => Err(format!("{option} is a name like {}, not {text}", KNOWN[..7].join(", "))),
         _ => Ok(class),
     }
 }
@@ -44,11 +44,11 @@ pub(super) fn parse(text: &str) -> Result<String, String> {
 /// Returns what to say about a class that may not exist at a server.
 pub(super) fn warning(class: &str, endpoint: &Endpoint) -> Option<String> {
     if endpoint.is_scaleway() && !SCALEWAY.contains(&class) {
-        return Some(format!("storage_class {class}: Scaleway has {} only", SCALEWAY.join(", ")));
+        return Some(format!("storage class {class}: Scaleway has {} only", SCALEWAY.join(", ")));
     }
     (!KNOWN.contains(&class)).then(|| {
         format!(
-            "storage_class {class} is not one that is known here; the server will say if it has no such class"
+            "storage class {class} is not one that is known here; the server will say if it has no such class"
         )
     })
 }
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn known_classes_slips_and_strangers() {
         for class in KNOWN {
-            assert_eq!(parse(&class.to_lowercase()).as_deref(), Ok(class));
+            assert_eq!(parse("storage_class", &class.to_lowercase()).as_deref(), Ok(class));
         }
         for (slip, meant) in [
             ("GLACER", "GLACIER"),
@@ -68,11 +68,11 @@ mod tests {
             ("a b", "not a b"),
             ("standart_ia", "STANDARD_IA"),
         ] {
-            let told = parse(slip).unwrap_err();
+            let told = parse("storage_class", slip).unwrap_err();
             assert!(told.contains(meant), "{told}");
         }
-        assert_eq!(parse("HIGH_PERF").as_deref(), Ok("HIGH_PERF"));
-        assert!(parse("GLACIER\r\nx: y").is_err());
+        assert_eq!(parse("storage_class", "HIGH_PERF").as_deref(), Ok("HIGH_PERF"));
+        assert!(parse("storage_class", "GLACIER\r\nx: y").is_err());
     }
 
     #[test]

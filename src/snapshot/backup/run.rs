@@ -1,8 +1,8 @@
 //! A run from the scan to the commit.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -19,6 +19,7 @@ use super::super::monitor::{Counter, Event, Monitor, Severity, Tally};
 use super::super::tree::TreeShape;
 use super::super::vfs::build::{BuildOptions, Built, VfsBuilder};
 use super::content::Budgets;
+use super::deferred::Deferred;
 use super::header::{self, HeaderOptions};
 use super::previous::{Joined, Previous};
 use super::worker::{Shared, put_header, work};
@@ -36,6 +37,8 @@ pub struct BackupOptions {
     pub xattrs: bool,
     /// How often the run makes itself resumable.
     pub checkpoints: CheckpointPolicy,
+    /// How long lies between two looks at a content that is on its way from cold storage.
+    pub retrieval_pause: Duration,
     /// Ends the run early when set.
     pub cancel: Cancel,
 }
@@ -48,6 +51,7 @@ impl Default for BackupOptions {
             force: false,
             xattrs: true,
             checkpoints: CheckpointPolicy::default(),
+            retrieval_pause: Duration::from_mins(1),
             cancel: Cancel::new(),
         }
     }
@@ -233,6 +237,8 @@ impl Run<'_> {
             budgets: Budgets::new(self.options.memory, workers),
             entropy: self.entropy,
             xattrs: self.options.xattrs,
+            told_missing: Mutex::default(),
+            deferred: Deferred::new(self.options.retrieval_pause),
         };
         let (found, to_join) = bounded::<Vec<Record>>(QUEUE);
         let (joined, to_do) = bounded::<Vec<Joined>>(QUEUE);
@@ -299,13 +305,23 @@ impl Run<'_> {
     fn join_all(&self, found: Receiver<Vec<Record>>, joined: Sender<Vec<Joined>>) -> Result<(), Error> {
         let view = self.previous.and_then(Previous::view);
         let mut joiner = self.previous.map(|previous| previous.joiner(view.as_ref(), self.importer));
+        let alone = matches!(self.importer.work(), Work::Waiting(_));
         for batch in found {
             let batch = batch.into_iter().map(|record| match &mut joiner {
                 Some(joiner) => joiner.join(record),
                 None => Joined::Fresh(record),
             });
-            if joined.send(batch.collect()).is_err() {
-                return Err(Error::Aborted);
+            let mut together = Vec::with_capacity(BATCH);
+            for record in batch {
+                // What has to be waited for is waited for by a worker of its own.
+                if alone && matches!(record, Joined::Fresh(_)) {
+                    joined.send(vec![record]).map_err(|_| Error::Aborted)?;
+                } else {
+                    together.push(record);
+                }
+            }
+            if !together.is_empty() {
+                joined.send(together).map_err(|_| Error::Aborted)?;
             }
         }
         Ok(())

@@ -1,10 +1,13 @@
 //! One worker: takes records, stores their contents, hands entries to the view.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use crossbeam_channel::Receiver;
 
 use crate::base::{Cancel, Id, RawString};
 use crate::codec::content_type;
-use crate::connector::{self, Content, ContentInfo, ErrorKind, Importer, Record, Xattr};
+use crate::connector::{self, Content, ContentInfo, ErrorKind, Importer, Readiness, Record, Xattr};
 use crate::format::blob::BlobType;
 use crate::format::entry::{CustomMetadata, Entry, FileInfo, marked_device};
 use crate::format::object::Object;
@@ -16,6 +19,7 @@ use crate::store::{Error, Repository, Session};
 use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, message_of};
 use super::super::vfs::build::{Facts, VfsBuilder};
 use super::content::{Budgets, ContentError, ContentWriter, StoredContent, put_object, put_value};
+use super::deferred::Deferred;
 use super::previous::Joined;
 
 /// How often a content is read that is replaced while it is.
@@ -34,6 +38,10 @@ pub(super) struct Shared<'a> {
     pub(super) budgets: Budgets,
     pub(super) entropy: bool,
     pub(super) xattrs: bool,
+    /// What could not be read, by kind, once it was told.
+    pub(super) told_missing: Mutex<HashSet<Vec<u8>>>,
+    /// What waits for cold storage.
+    pub(super) deferred: Deferred,
 }
 
 impl Shared<'_> {
@@ -57,7 +65,7 @@ pub(super) fn work(shared: &Shared<'_>, records: &Receiver<Vec<Joined>>) -> Resu
             worker.record(joined)?;
         }
     }
-    Ok(())
+    worker.read_deferred()
 }
 
 struct Worker<'a> {
@@ -111,7 +119,10 @@ impl Worker<'_> {
     fn refresh(&self, record: &Record, previous: &Entry) -> Result<Refreshed, Error> {
         match self.shared.importer.refresh(record, previous) {
             Ok(None) => Ok(Refreshed::Nothing),
-            Ok(Some(told)) => Ok(Refreshed::Metadata(told)),
+            Ok(Some(told)) => {
+                self.tell_missing(record, &told);
+                Ok(Refreshed::Metadata(told))
+            }
             Err(error) if error.kind == ErrorKind::Changed => Ok(Refreshed::Changed),
             Err(error) => {
                 self.shared.problem(&record.path, Severity::Warning, message_of(&error))?;
@@ -161,6 +172,15 @@ impl Worker<'_> {
                 Ok(read) => break read,
                 // Replaced while it was read: the version there now is read from its start.
                 Err(error) if error.kind == ErrorKind::Changed && left > 0 => {}
+                Err(error) if error.kind == ErrorKind::Archived => match shared.importer.retrieve(record) {
+                    Ok(readiness) if readiness.is_readable() && left > 0 => {}
+                    Ok(Readiness::Ongoing) => return self.defer(record, info).map(|()| None),
+                    retrieved => {
+                        let error = retrieved.err().unwrap_or(error);
+                        shared.problem(&record.path, Severity::Error, message_of(&error))?;
+                        return Ok(None);
+                    }
+                },
                 Err(error) => {
                     shared.problem(&record.path, Severity::Error, message_of(&error))?;
                     return Ok(None);
@@ -180,6 +200,44 @@ impl Worker<'_> {
         entry.chunks = stored.chunks.len() as u64;
         merge(&mut entry.metadata, told.metadata);
         Ok(Some(entry))
+    }
+
+    /// Puts off what is on its way from cold storage.
+    fn defer(&self, record: &Record, info: FileInfo) -> Result<(), Error> {
+        let waiting = Record {
+            path: record.path.clone(),
+            info: Ok(info),
+            symlink_target: None,
+            metadata: record.metadata.clone(),
+            locator: record.locator.clone(),
+        };
+        match self.shared.deferred.push(waiting) {
+            Ok(()) => Ok(()),
+            Err(record) => {
+                let message =
+                    "its retrieval was asked for, with so many others that the next run has to read it";
+                self.shared.problem(&record.path, Severity::Error, message.into())
+            }
+        }
+    }
+
+    /// Reads what was put off, as it becomes readable.
+    fn read_deferred(&mut self) -> Result<(), Error> {
+        let shared = self.shared;
+        while let Some(record) = shared.deferred.next(shared.cancel) {
+            shared.monitor.phase("retrieval");
+            match shared.importer.retrieve(&record) {
+                Ok(readiness) if readiness.is_readable() => self.record(Joined::Fresh(record))?,
+                Ok(_) => {
+                    let info = record.info.as_ref().ok().cloned();
+                    if let Some(info) = info {
+                        self.defer(&record, info)?;
+                    }
+                }
+                Err(error) => shared.problem(&record.path, Severity::Error, message_of(&error))?,
+            }
+        }
+        if shared.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// Reads a content from its start to its end. The memory is set aside first: whoever waits for it must not hold
@@ -211,7 +269,10 @@ impl Worker<'_> {
     /// Ends the reading of a content. One that changed meanwhile is kept as it was read, and reported.
     fn told(&self, record: &Record, opened: Box<dyn Content>) -> Result<ContentInfo, Error> {
         match opened.finish() {
-            Ok(info) => Ok(info),
+            Ok(info) => {
+                self.tell_missing(record, &info);
+                Ok(info)
+            }
             Err(error) => {
                 let severity = match error.kind {
                     ErrorKind::Changed => Severity::Warning,
@@ -220,6 +281,18 @@ impl Worker<'_> {
                 self.shared.problem(&record.path, severity, message_of(&error))?;
                 Ok(ContentInfo::default())
             }
+        }
+    }
+
+    /// Reports what the source has and could not be read: recorded with each entry, and told once for each kind.
+    fn tell_missing(&self, record: &Record, info: &ContentInfo) {
+        let Some(missing) = info.metadata.iter().find(|item| item.key == "s3.not-captured") else { return };
+        let mut told = self.shared.told_missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(missing.value.clone()) {
+            let missing = String::from_utf8_lossy(&missing.value);
+            let message = format!("kept without {missing}, which could not be read; so perhaps are others");
+            let path = record.path.clone();
+            self.shared.monitor.problem(&Problem { severity: Severity::Warning, path, message });
         }
     }
 

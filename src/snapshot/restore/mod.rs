@@ -7,6 +7,7 @@
 
 mod content;
 mod job;
+mod journal;
 mod run;
 mod versions;
 pub(super) mod window;

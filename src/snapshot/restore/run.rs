@@ -1,5 +1,6 @@
 //! A restore from the walk to the last folder.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use super::super::catalogue::SnapshotInfo;
 use super::super::monitor::{Counter, Monitor, Severity, message_of};
 use super::super::vfs::read::{Vfs, Visit};
 use super::job::{Counts, Job, Shared};
+use super::journal::Journal;
 use super::versions::{self, AsOf, Reader, Versions};
 use super::window;
 
@@ -25,6 +27,8 @@ use super::window;
 pub struct RestoreOptions {
     /// Memory for contents and sorting, in bytes.
     pub memory: u64,
+    /// The cache folder, for a journal from which an interrupted restore goes on; `None` does without.
+    pub cache_dir: Option<PathBuf>,
     /// Which versions of objects are restored.
     pub versions: Versions,
     /// Ends the run early when set.
@@ -33,7 +37,7 @@ pub struct RestoreOptions {
 
 impl Default for RestoreOptions {
     fn default() -> Self {
-        Self { memory: 256 << 20, versions: Versions::Latest, cancel: Cancel::new() }
+        Self { memory: 256 << 20, versions: Versions::Latest, cache_dir: None, cancel: Cancel::new() }
     }
 }
 
@@ -87,6 +91,13 @@ pub fn restore(
         None => source.importer.directory.clone(),
     };
     monitor.phase("restore");
+    // Of several versions of an object only the last can be seen at the destination.
+    let resumable = options.versions != Versions::All;
+    if resumable {
+        exporter.survey(repository.spills(), source.summary.total_files())?;
+    }
+    let journal = options.cache_dir.as_deref().filter(|_| resumable);
+    let journal = journal.and_then(|cache| Journal::open(cache, repository, snapshot, &start, exporter));
     let shared = Shared {
         repository,
         vfs: &vfs,
@@ -94,6 +105,7 @@ pub fn restore(
         monitor,
         cancel: &options.cancel,
         counts: Counts::default(),
+        journal,
     };
     if options.versions != Versions::Latest {
         versions::check(source)?;
@@ -112,7 +124,11 @@ pub fn restore(
             message: format!("found elsewhere: {}", message_of(&fault.error)),
         });
     }
-    Ok(report(&shared.counts, begun.elapsed()))
+    let done = report(&shared.counts, begun.elapsed());
+    if let Some(journal) = &shared.journal {
+        journal.finish(done.error_count == 0);
+    }
+    Ok(done)
 }
 
 fn report(counts: &Counts, duration: Duration) -> RestoreReport {
@@ -292,7 +308,13 @@ impl Run<'_> {
         shared.monitor.count(Counter::Items, 1);
         if entry.info.mode.is_dir() {
             let item = Item { path: &path, entry: &entry, xattrs: &[] };
+            if path.is_empty() {
+                self.go_on(&item);
+            }
             let outcome = shared.exporter.folder(&item);
+            if path.is_empty() && outcome.is_ok() {
+                shared.journal(&item);
+            }
             if outcome.is_ok() {
                 found.folders.push(&[&window::encode(&path, &entry)])?;
             }
@@ -309,6 +331,9 @@ impl Run<'_> {
             return Ok(());
         }
         if let Some(sorted) = found.sorted.as_mut().filter(|_| entry.info.mode.is_regular()) {
+            if shared.stands(&path, &entry) {
+                return Ok(());
+            }
             let key = window::sort_key(shared.repository, &entry)?;
             sorted.push(&key, &window::encode(&path, &entry))?;
             return Ok(());
@@ -319,6 +344,14 @@ impl Run<'_> {
             found.direct.send(batch).map_err(|_| Error::Aborted)?;
         }
         Ok(())
+    }
+
+    /// Tells the exporter that an interrupted run had begun here.
+    fn go_on(&self, root: &Item<'_>) {
+        let receipt = self.shared.journal.as_ref().and_then(|journal| journal.receipt(root.path, root.entry));
+        if receipt.is_some() {
+            let _ = self.shared.exporter.stands(root, receipt);
+        }
     }
 
     /// Restores groups of hard links: the first of each as a file, the others as links to it.

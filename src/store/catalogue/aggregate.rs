@@ -33,6 +33,12 @@ pub(super) struct Aggregate {
     positions: Vec<u32>,
     snapshots: BTreeSet<Id>,
     journals: BTreeSet<Id>,
+    /// When each packfile was introduced, and by which state, by ordinal.
+    introduced: Vec<Option<(i64, u32)>>,
+    /// Whether a state brought a snapshot, by ordinal: those of checkpoints bring none.
+    with_snapshot: Vec<bool>,
+    /// Packfiles that some state deleted.
+    deleted_packs: HashSet<Id>,
 }
 
 impl Aggregate {
@@ -51,6 +57,8 @@ impl Aggregate {
             known: vec![false; ordinals.len()],
             coloured: vec![false; ordinals.len()],
             positions,
+            introduced: vec![None; ordinals.len()],
+            with_snapshot: vec![false; states.len()],
             ..Self::default()
         };
         let mut gone = HashSet::new();
@@ -77,6 +85,7 @@ impl Aggregate {
     ) {
         match entry {
             StateEntry::Location(location) => {
+                self.with_snapshot[state as usize] |= location.kind == BlobType::SNAPSHOT;
                 if let Some(&pack) = ordinals.get(&location.packfile) {
                     let row = Row::new(location, pack, state);
                     special.push((location.kind, location.id, row));
@@ -88,6 +97,7 @@ impl Aggregate {
             StateEntry::Packfile(pack) => {
                 if let Some(&ordinal) = ordinals.get(&pack.packfile) {
                     self.known[ordinal as usize] = true;
+                    self.introduced[ordinal as usize].get_or_insert((pack.when, state));
                 }
             }
             StateEntry::Delete(delete) => self.delete(state, delete, ordinals, gone),
@@ -105,8 +115,9 @@ impl Aggregate {
             (3, _) => {
                 self.colours.remove(&(delete.resource, delete.id));
             }
-            (4, Some(pack)) => {
-                gone.insert(pack);
+            (4, pack) => {
+                gone.extend(pack);
+                self.deleted_packs.insert(delete.packfile);
             }
             _ => {}
         }
@@ -153,6 +164,25 @@ impl Aggregate {
 
     pub(super) fn colouring_state(&self, kind: u8, id: &Id) -> Option<u32> {
         self.colours.get(&(kind, *id)).map(|(_, state)| *state)
+    }
+
+    /// Returns the coloured packfiles, known or not, with the time of the colour.
+    pub(super) fn coloured_packs(&self) -> impl Iterator<Item = (Id, i64)> + '_ {
+        const PACKFILE: u8 = 4;
+        self.colours
+            .iter()
+            .filter(|((kind, _), _)| *kind == PACKFILE)
+            .map(|((_, id), (when, _))| (*id, *when))
+    }
+
+    pub(super) fn was_deleted(&self, pack: &Id) -> bool {
+        self.deleted_packs.contains(pack)
+    }
+
+    /// Returns when a packfile was introduced by a state that brought no snapshot.
+    pub(super) fn checkpointed(&self, pack: u32) -> Option<i64> {
+        let (when, state) = self.introduced.get(pack as usize).copied().flatten()?;
+        (!self.with_snapshot[state as usize]).then_some(when)
     }
 
     pub(super) fn live_snapshots(&self) -> Vec<Id> {

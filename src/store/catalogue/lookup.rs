@@ -7,7 +7,7 @@ use super::super::error::Error;
 use super::super::quick::Quick;
 use super::super::state::StateFacts;
 use super::aggregate::{Aggregate, Kept};
-use super::tables::{Row, Tier};
+use super::tables::{Row, Tier, scan};
 use crate::base::Id;
 use crate::connector::Listed;
 use crate::format::blob::BlobType;
@@ -161,6 +161,11 @@ impl Catalogue {
         self.quick.is_some()
     }
 
+    /// Passes the type and id of every location to `each`: blobs with several come as often, deleted ones, too.
+    pub fn each_blob(&self, each: &mut dyn FnMut(BlobType, &Id)) -> Result<(), Error> {
+        self.tiers.iter().try_for_each(|tier| tier.each(&mut |row| each(row.kind, &row.id)))
+    }
+
     /// Returns the ids of the live snapshots, in byte order.
     pub fn snapshots(&self) -> Vec<Id> {
         self.aggregate.live_snapshots()
@@ -262,6 +267,52 @@ impl Catalogue {
             self.aggregate.is_known(ordinal).then_some(*id)
         };
         self.packs.iter().enumerate().filter_map(known)
+    }
+
+    /// Returns whether the packfile with an ordinal is known, and whether it is coloured.
+    pub(crate) fn pack_status(&self, ordinal: usize) -> (bool, bool) {
+        let known = u32::try_from(ordinal).is_ok_and(|ordinal| self.aggregate.is_known(ordinal));
+        let live = u32::try_from(ordinal).is_ok_and(|ordinal| self.aggregate.is_live(ordinal));
+        (known, known && !live)
+    }
+
+    /// Returns the coloured packfiles, known or not, with the time of the colour in Unix nanoseconds.
+    pub(crate) fn coloured_packs(&self) -> impl Iterator<Item = (Id, i64)> + '_ {
+        self.aggregate.coloured_packs()
+    }
+
+    /// Returns whether some state deleted a packfile: it never comes back.
+    pub(crate) fn was_deleted(&self, pack: &Id) -> bool {
+        self.aggregate.was_deleted(pack)
+    }
+
+    /// Returns when a packfile was introduced, in Unix nanoseconds, if that was by a state without a snapshot: by a
+    /// checkpoint, above all.
+    pub(crate) fn checkpointed(&self, ordinal: usize) -> Option<i64> {
+        self.aggregate.checkpointed(u32::try_from(ordinal).ok()?)
+    }
+
+    /// Returns the time of the newest state, in Unix nanoseconds.
+    pub(in super::super) fn newest_time(&self) -> i64 {
+        self.states.iter().map(|state| state.facts.timestamp).max().unwrap_or(i64::MIN)
+    }
+
+    /// Passes every location in a known packfile to `each`, in the order of the blobs' ids; of a blob's locations in
+    /// one packfile the first only.
+    pub(crate) fn scan(
+        &self,
+        each: &mut dyn FnMut(BlobType, &Id, &Place) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut last = None;
+        scan(&self.tiers, &mut |row| {
+            let key = (row.id, row.kind, row.pack);
+            let inside = (row.pack as usize) < self.packs.len() && self.aggregate.is_known(row.pack);
+            if inside && last != Some(key) && !self.aggregate.is_deleted(row) {
+                last = Some(key);
+                each(row.kind, &row.id, &self.place(row))?;
+            }
+            Ok(())
+        })
     }
 
     /// Returns the number of location rows, for progress and tests.

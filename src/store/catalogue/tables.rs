@@ -195,10 +195,40 @@ impl Tier {
             .map_err(table_error)
     }
 
+    /// Passes all rows to `each`, in order.
+    pub(super) fn each(&self, each: &mut dyn FnMut(&Row)) -> Result<(), Error> {
+        let mut rows = self.table.scan(0);
+        while let Some(bytes) = rows.next().map_err(table_error)? {
+            if let Some(row) = Row::decode(bytes) {
+                each(&row);
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the number of rows.
     pub(super) fn rows(&self) -> u64 {
         self.table.rows()
     }
+}
+
+/// Passes the rows of some tables to `each`, merged in their order.
+pub(super) fn scan(tiers: &[Tier], each: &mut dyn FnMut(&Row) -> Result<(), Error>) -> Result<(), Error> {
+    let mut scans: Vec<_> = tiers.iter().map(|tier| tier.table.scan(0)).collect();
+    let mut heads: Vec<Option<[u8; ROW]>> = Vec::with_capacity(scans.len());
+    for scan in &mut scans {
+        heads.push(scan.next().map_err(table_error)?.and_then(|row| row.try_into().ok()));
+    }
+    // Tables are merged when they are of like size, so that there are few.
+    while let Some((at, row)) =
+        heads.iter().enumerate().filter_map(|(at, row)| Some((at, (*row)?))).min_by(|a, b| a.1.cmp(&b.1))
+    {
+        if let Some(row) = Row::decode(&row) {
+            each(&row)?;
+        }
+        heads[at] = scans[at].next().map_err(table_error)?.and_then(|row| row.try_into().ok());
+    }
+    Ok(())
 }
 
 pub(in super::super) fn table_error(error: table::Error) -> Error {

@@ -1,7 +1,13 @@
 //! The program as a process: arguments in, exit code and two streams out.
 
+mod archive;
 mod bucket;
 mod configuration;
+mod diff;
+mod digest;
+mod dup;
+mod find;
+mod removal;
 mod restore;
 mod stores;
 mod usage;
@@ -87,6 +93,25 @@ impl From<Output> for Ran {
             stderr: text(output.stderr),
         }
     }
+}
+
+/// Reads JSON lines.
+pub(crate) fn json(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Returns the packfiles of a store in a folder.
+pub(crate) fn packfiles(store: PathBuf) -> Vec<PathBuf> {
+    let shards = std::fs::read_dir(store.join("packfiles")).unwrap();
+    shards
+        .flat_map(|shard| std::fs::read_dir(shard.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path())
+        .collect()
+}
+
+/// Spells bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A temporary folder in memory, where the system has that.

@@ -51,6 +51,11 @@ impl Object {
         }
     }
 
+    /// An object whose content has this MD5.
+    pub(super) fn hashed(body: Arc<Vec<u8>>, md5: [u8; 16]) -> Self {
+        Self { etag: hex(&md5), body, modified: now_millis(), class: "STANDARD".into(), ..Self::default() }
+    }
+
     /// Adds a header.
     pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.into(), value.as_ref().to_vec()));
@@ -82,7 +87,8 @@ pub(super) struct Upload {
     pub(super) bucket: String,
     pub(super) key: Vec<u8>,
     pub(super) template: Object,
-    pub(super) parts: BTreeMap<u32, Arc<Vec<u8>>>,
+    /// Contents and their MD5s.
+    pub(super) parts: BTreeMap<u32, (Arc<Vec<u8>>, [u8; 16])>,
 }
 
 /// All buckets and uploads.

@@ -2,8 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
+
+use md5::{Digest, Md5};
 
 use super::fault::{Action, Fault, Seen};
 use super::wire::{Body, Request, Response};
@@ -74,13 +77,16 @@ fn read_body(
         }
         None => 0,
     };
+    buffer.reserve(length.saturating_sub(buffer.len()));
     while buffer.len() < length {
         match stream.read(chunk)? {
             0 => return Err(invalid("the body is cut off")),
             n => buffer.extend_from_slice(&chunk[..n]),
         }
     }
-    request.body = buffer.drain(..length).collect();
+    let rest = buffer.split_off(length);
+    request.body = Arc::new(std::mem::replace(buffer, rest));
+    request.md5 = Md5::digest(request.body.as_slice()).into();
     Ok(())
 }
 
@@ -99,7 +105,7 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<(Request, usize)>> {
         path: path.to_owned(),
         query: query.to_owned(),
         headers: parsed.headers.iter().map(|h| (h.name.to_ascii_lowercase(), h.value.to_vec())).collect(),
-        body: Vec::new(),
+        ..Request::default()
     };
     Ok(Some((request, head)))
 }
@@ -115,8 +121,18 @@ fn answer(stream: &TcpStream, request: &Request, shared: &Shared) -> io::Result<
         *count += 1;
         *count
     };
-    let seen = Seen { op: target.op, bucket: target.bucket.clone(), key: target.key.clone(), number };
-    let action = Fault::strike(&mut Shared::lock(&shared.faults), &seen);
+    let seen = Seen {
+        op: target.op,
+        bucket: target.bucket.clone(),
+        key: target.key.clone(),
+        number,
+        at_once: shared.at_once.load(Ordering::SeqCst),
+    };
+    let mut action = Fault::strike(&mut Shared::lock(&shared.faults), &seen);
+    if action.is_none() {
+        action = Shared::lock(&shared.storm).as_mut().and_then(|storm| storm.strike(&seen));
+        Shared::lock(&shared.counters).struck += u64::from(action.is_some());
+    }
     let normal = || match access::check(shared, request) {
         Ok(key) => ops::handle(shared, request, &target, &key),
         Err(refusal) => refusal,
@@ -143,6 +159,15 @@ fn answer(stream: &TcpStream, request: &Request, shared: &Shared) -> io::Result<
             }
             return Err(invalid("hung up"));
         }
+        Some(Action::StalePage) => match access::check(shared, request) {
+            Ok(key) => {
+                let mut first = request.clone();
+                let kept = request.query.split('&').filter(|part| !part.starts_with("continuation-token="));
+                first.query = kept.collect::<Vec<_>>().join("&");
+                ops::handle(shared, &first, &target, &key)
+            }
+            Err(refusal) => refusal,
+        },
         Some(Action::Stall(pause)) => {
             std::thread::sleep(*pause);
             normal()

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 pub(crate) use access::Key;
 use backend::Backend;
 pub(crate) use backend::Object;
-pub(crate) use fault::{Action, Counters, Fault, Seen};
+pub(crate) use fault::{Action, Counters, Fault, Seen, Storm};
 pub(crate) use ops::cold::Retrieval;
 pub(crate) use wire::{elements, percent_decode, percent_encode, unescape};
 
@@ -46,7 +46,7 @@ pub(crate) fn authorize(
         path: path.into(),
         query: query.into(),
         headers,
-        body: Vec::new(),
+        ..wire::Request::default()
     };
     sigv4::authorize(&request, access_key, secret, region)
 }
@@ -97,6 +97,7 @@ struct Shared {
     backend: Mutex<Backend>,
     keys: Mutex<HashMap<String, Key>>,
     faults: Mutex<Vec<Fault>>,
+    storm: Mutex<Option<Storm>>,
     counters: Mutex<Counters>,
     connections: Mutex<HashMap<u64, TcpStream>>,
     /// Requests in the server now.
@@ -128,6 +129,7 @@ impl S3Server {
             backend: Mutex::default(),
             keys: Mutex::new(HashMap::from([(ACCESS_KEY.to_owned(), Key::all(SECRET_KEY))])),
             faults: Mutex::default(),
+            storm: Mutex::default(),
             counters: Mutex::default(),
             connections: Mutex::default(),
             at_once: AtomicU64::new(0),
@@ -227,6 +229,11 @@ impl S3Server {
     /// Adds a fault; the first that matches a request wins.
     pub(crate) fn inject(&self, fault: Fault) {
         Shared::lock(&self.shared.faults).push(fault);
+    }
+
+    /// Begins a storm, or ends it.
+    pub(crate) fn storm(&self, storm: Option<Storm>) {
+        *Shared::lock(&self.shared.storm) = storm;
     }
 
     /// Removes all faults.

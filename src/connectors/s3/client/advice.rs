@@ -1,5 +1,7 @@
 //! What a person can do about a failure: the permission to grant, the setting to look at.
 
+use std::fmt::Write as _;
+
 use super::super::credentials::Credentials;
 use super::super::location::{Endpoint, Reading};
 use super::failure::Failure;
@@ -95,7 +97,7 @@ impl Advice<'_> {
         if matches!(failure.op, "get" | "head") && told_action(&failure.message).is_none() {
             hint.push_str(", and s3:ListBucket, without which a missing key looks forbidden");
         }
-        hint.push_str(&format!(" to the access key (from {})", self.who.origin));
+        let _ = write!(hint, " to the access key (from {})", self.who.origin);
         if self.endpoint.is_scaleway() {
             hint.push_str(if self.who.access_key.contains('@') {
                 "; check that the project after the @ is the bucket's"
@@ -123,6 +125,11 @@ fn needed(failure: &Failure) -> Option<(&'static str, bool)> {
         "get" => ("s3:GetObject", true),
         "head" if is_object => ("s3:GetObject", true),
         "head" | "list" => ("s3:ListBucket", false),
+        "list the buckets of" => ("s3:ListAllMyBuckets", false),
+        "list the versions of" => ("s3:ListBucketVersions", false),
+        "locate" => ("s3:GetBucketLocation", false),
+        "read the versioning of" => ("s3:GetBucketVersioning", false),
+        "read the lock of" => ("s3:GetBucketObjectLockConfiguration", false),
         "put" | "upload" => ("s3:PutObject", true),
         "delete" => ("s3:DeleteObject", true),
         "create" => ("s3:CreateBucket", false),
@@ -135,9 +142,6 @@ fn needed(failure: &Failure) -> Option<(&'static str, bool)> {
         "retain" => ("s3:PutObjectRetention", true),
         "read the legal hold of" => ("s3:GetObjectLegalHold", true),
         "hold" => ("s3:PutObjectLegalHold", true),
-        "list the versions of" => ("s3:ListBucketVersions", false),
-        "locate" => ("s3:GetBucketLocation", false),
-        "read the versioning of" => ("s3:GetBucketVersioning", false),
         "abort" => ("s3:AbortMultipartUpload", true),
         _ => return None,
     })
@@ -225,6 +229,18 @@ mod tests {
             ("read the tags of", "s3:GetObjectTagging on bucket/*"),
             ("tag", "s3:PutObjectTagging on bucket/*"),
             ("abort", "s3:AbortMultipartUpload on bucket/*"),
+            ("retrieve", "s3:RestoreObject on bucket/*"),
+            ("list the buckets of", "s3:ListAllMyBuckets"),
+            ("list the versions of", "s3:ListBucketVersions on bucket"),
+            ("locate", "s3:GetBucketLocation on bucket"),
+            ("read the versioning of", "s3:GetBucketVersioning on bucket"),
+            ("read the lock of", "s3:GetBucketObjectLockConfiguration on bucket"),
+            ("read the ACL of", "s3:GetObjectAcl on bucket/*"),
+            ("set the ACL of", "s3:PutObjectAcl on bucket/*"),
+            ("read the retention of", "s3:GetObjectRetention on bucket/*"),
+            ("retain", "s3:PutObjectRetention on bucket/*"),
+            ("read the legal hold of", "s3:GetObjectLegalHold on bucket/*"),
+            ("hold", "s3:PutObjectLegalHold on bucket/*"),
         ];
         let codes = [
             (403, "AccessDenied", ""),

@@ -10,7 +10,7 @@ use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Proxy};
+use ureq::{Agent, Proxy, ProxyProtocol};
 
 use super::super::location::is_localhost;
 use super::super::options::{Options, ProxySettings};
@@ -81,11 +81,15 @@ pub(in super::super) fn names_agent(config: Config) -> Agent {
 impl ProxySettings {
     /// Makes the proxy. Its URL may hold a password: it is not part of the error.
     pub(in super::super) fn build(&self) -> Result<Proxy> {
-        let invalid = |_| {
+        let refused = || {
             Error::new(ErrorKind::Invalid, "use", "the proxy of the environment")
                 .detail("its URL is not one of an http or https proxy")
         };
+        let invalid = |_| refused();
         let plain = Proxy::new(&self.url).map_err(invalid)?;
+        if !matches!(plain.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
+            return Err(refused());
+        }
         let mut builder = Proxy::builder(plain.protocol()).host(plain.host()).port(plain.port());
         if let Some(user) = plain.username() {
             builder = builder.username(user);

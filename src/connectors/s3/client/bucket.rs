@@ -22,7 +22,7 @@ impl Client {
         let bucket = &self.options().location.bucket;
         let mut token: Option<String> = None;
         loop {
-            let mut request = Request::new("list", Method::Get, None);
+            let mut request = Request::new("list the buckets of", Method::Get, None);
             request.of_service = true;
             if let Some(token) = &token {
                 request = request.query("continuation-token", token.as_str());

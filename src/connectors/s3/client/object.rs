@@ -170,6 +170,8 @@ impl Client {
         if let Some(etag) = if_match.filter(|etag| !etag.is_empty()) {
             request = request.header("if-match", format!("\"{etag}\""));
         }
+        // Servers that keep checksums tell them only to those who ask.
+        request = request.header("x-amz-checksum-mode", "ENABLED");
         self.customer_key(&mut request.headers);
         request
     }
@@ -188,12 +190,33 @@ impl Client {
         })
     }
 
-    /// Reads a whole object of at most `limit` bytes.
+    /// Starts a GET of a whole object in the version listed, which has so many bytes.
+    pub(in super::super) fn get_listed(&self, key: &[u8], etag: &str, size: u64) -> Result<Download> {
+        let target = self.target(Some(key));
+        self.run(&self.get_request(key, None, Some(etag)), Payload::None, &mut |response| {
+            let download = download(response, None, &target)?;
+            if download.etag() == etag && download.length != size {
+                let told = format!("{} bytes were answered where {size} are listed", download.length);
+                return Err(may_pass(Failure::protocol("get", &target, told)));
+            }
+            Ok(download)
+        })
+    }
+
+    /// Reads a whole object of at most `limit` bytes. What does not have the MD5 that its ETag may be is read again;
+    /// read twice with the same result, it is the ETag that is something else.
     pub(in super::super) fn get_bytes(&self, key: &[u8], limit: u64) -> Result<(Vec<u8>, String)> {
         let target = self.target(Some(key));
+        let mut before = None;
         self.run(&self.get_request(key, None, None), Payload::None, &mut |response| {
             let etag = etag(&response.headers);
-            Ok((response.bytes("get", &target, limit)?, etag))
+            let comparable = is_md5(&etag) && self.etags_are_md5(&response.headers);
+            let bytes = response.bytes("get", &target, limit)?;
+            if comparable && hex(&Md5::digest(&bytes)) != etag && before.as_ref() != Some(&bytes) {
+                before = Some(bytes);
+                return Err(Failure::transport("get", &target, "the answer is not what its ETag says"));
+            }
+            Ok((bytes, etag))
         })
     }
 
@@ -411,7 +434,7 @@ impl Client {
 /// Parses an answer and demands its root element: some errors come with `200 OK`.
 pub(super) fn root(response: Response, op: &'static str, target: &str, name: &str) -> Result<Element> {
     let body = response.bytes(op, target, MAX_XML)?;
-    let root = Element::parse(&body).map_err(|what| Failure::protocol(op, target, what))?;
+    let root = Element::parse(&body).map_err(|what| may_pass(Failure::protocol(op, target, what)))?;
     if root.name == name {
         return Ok(root);
     }
@@ -442,12 +465,18 @@ pub(super) fn download(response: Response, range: Option<(u64, u64)>, target: &s
         let expected = format!("bytes {start}-{}/", end.saturating_sub(1));
         let told = response.header("content-range").unwrap_or_default();
         if length != end - start || !told.starts_with(&expected) {
-            return Err(wrong("the object is shorter than the range"));
+            return Err(may_pass(wrong("the object is shorter than the range")));
         }
     } else if response.status != 200 {
         return Err(wrong("a part was answered where the whole was asked for"));
     }
     Ok(Download { headers: response.headers, length, body: Box::new(response.body) })
+}
+
+/// A failure that is more likely an accident on the way than what the server has to say.
+fn may_pass(mut failure: Box<Failure>) -> Box<Failure> {
+    failure.again = super::failure::Again::Briefly;
+    failure
 }
 
 /// The failure of a condition that the server did not look at.

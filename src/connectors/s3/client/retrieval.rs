@@ -14,15 +14,20 @@ use super::send::{Client, Payload, Request};
 use crate::connector::{Order, Readiness, RetrievalTier};
 
 impl Client {
-    /// Asks for the retrieval of an object. `days` is left out for objects of a tiering class, which return for good.
+    /// Asks for the retrieval of an object, of one version where it is named. `days` is left out for objects of a tiering class, which return for good.
     pub(in super::super) fn restore_object(
         &self,
         key: &[u8],
+        version: Option<&str>,
         order: &Order,
         with_days: bool,
     ) -> Result<Readiness> {
         let body = request_body(order, with_days);
-        let request = Request::new("retrieve", Method::Post, Some(key))
+        let mut request = Request::new("retrieve", Method::Post, Some(key));
+        if let Some(version) = version {
+            request = request.query("versionId", version);
+        }
+        let request = request
             .query("restore", "")
             .header("content-md5", BASE64.encode(Md5::digest(&body)))
             .header("content-type", "application/xml");

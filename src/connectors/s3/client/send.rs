@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusty_s3::Method;
@@ -30,6 +29,9 @@ use crate::connector;
 const MAX_ERROR_BODY: u64 = 64 << 10;
 /// Clocks that differ by more than this many seconds make signatures invalid, five minutes being their life.
 const MAX_SKEW: i64 = 240;
+/// How often one request may learn from a refusal what the time is, or the region. Once would do, if another thread
+/// did not learn something else meanwhile from a server among many whose clock is wrong.
+const LESSONS: u32 = 2;
 /// Bodies of at least this many bytes wait for `100 Continue`, so that a refusal costs no upload.
 const EXPECT_FROM: u64 = 1 << 20;
 
@@ -52,6 +54,13 @@ pub struct Client {
 struct Aim {
     region: String,
     endpoint: Endpoint,
+}
+
+/// What one attempt was signed with: other threads may learn better meanwhile.
+struct Signing {
+    who: Arc<Credentials>,
+    aim: Aim,
+    skew: i64,
 }
 
 impl fmt::Debug for Client {
@@ -204,6 +213,12 @@ impl Client {
         self.aim().region
     }
 
+    fn signing(&self, op: &'static str, target: &str) -> Result<Signing> {
+        let who = self.options.credentials.current(&self.options.cancel);
+        let who = who.map_err(|error| Failure::new(error.kind(), op, target, error.to_string()))?;
+        Ok(Signing { who, aim: self.aim(), skew: self.skew.load(Ordering::Relaxed) })
+    }
+
     fn aim(&self) -> Aim {
         self.aim.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -233,7 +248,7 @@ impl Client {
             return Err(Failure::new(connector::ErrorKind::Invalid, request.op, &target, message));
         }
         let mut retry = Retry::new(&self.options.tuning);
-        let (mut moved, mut wound, mut renewed) = (false, false, false);
+        let (mut moved, mut wound, mut renewed) = (0, 0, false);
         loop {
             if self.options.cancel.is_cancelled() {
                 if request.cleans_up {
@@ -241,23 +256,27 @@ impl Client {
                 }
                 return Err(cancelled(request.op, &target));
             }
-            let who = self.who(request, &target)?;
-            let mut failure = match self.attempt(request, payload, &target, &who).and_then(&mut *consume) {
+            let signing = self.signing(request.op, &target)?;
+            let attempt = self.attempt(request, payload, &target, &signing);
+            let mut failure = match attempt.and_then(&mut *consume) {
                 Ok(value) => return Ok(value),
                 // What is broken off is no failure of the server's.
                 Err(_) if self.options.cancel.is_cancelled() => continue,
                 Err(failure) => failure,
             };
-            if !renewed && failure.may_be_expiry() && self.options.credentials.renew(&who) {
+            if !renewed
+                && failure.may_be_expiry()
+                && self.options.credentials.renew(&signing.who, &self.options.cancel)
+            {
                 renewed = true;
                 continue;
             }
-            if !wound && self.learn_clock(&failure) {
-                wound = true;
+            if wound < LESSONS && self.learn_clock(&failure, &signing) {
+                wound += 1;
                 continue;
             }
-            if !moved && self.learn_region(&failure) {
-                moved = true;
+            if moved < LESSONS && self.learn_region(&failure, &signing) {
+                moved += 1;
                 continue;
             }
             if failure.again == Again::Throttled {
@@ -265,7 +284,7 @@ impl Client {
             }
             let Some(pause) = retry.next(&failure) else {
                 failure.attempts = retry.failures();
-                self.advise(&mut failure, &who);
+                self.advise(&mut failure, &signing.who);
                 return Err(failure);
             };
             self.pause(pause);
@@ -283,12 +302,6 @@ impl Client {
         }
     }
 
-    /// Returns the credentials to sign with; they are found when they are first needed.
-    fn who(&self, request: &Request<'_>, target: &str) -> Result<Arc<Credentials>> {
-        let who = self.options.credentials.current();
-        who.map_err(|error| Failure::new(error.kind(), request.op, target, error.to_string()))
-    }
-
     /// Sends a request that takes something back, once more, after everything else was broken off.
     fn last_word<T>(
         &self,
@@ -298,14 +311,15 @@ impl Client {
         consume: &mut dyn FnMut(Response) -> Result<T>,
     ) -> Result<T> {
         let words = self.last_words.get_or_init(|| LastWords::begin(&self.options));
-        let who = self.who(request, target)?;
+        let signing = self.signing(request.op, target)?;
         let mut result = Err(cancelled(request.op, target));
         // A server that answers at all answers the second time, should it be busy the first.
         for _ in 0..2 {
             let Some(agent) = words.agent() else { break };
-            let sent = self.send(agent, request, payload, target, &who);
-            let judged = sent.and_then(|answer| self.judge(request, target, &who, answer, None));
-            result = judged.and_then(&mut *consume);
+            let sent = self.send(agent, request, payload, target, &signing);
+            result = sent
+                .and_then(|answer| self.judge(request, target, answer, None, &signing))
+                .and_then(&mut *consume);
             if result.as_ref().is_ok() || result.as_ref().is_err_and(|failure| failure.again == Again::Never)
             {
                 break;
@@ -320,15 +334,15 @@ impl Client {
         request: &Request<'_>,
         payload: Payload<'_>,
         target: &str,
-        who: &Credentials,
+        signing: &Signing,
     ) -> Result<Response> {
         let permit = self.gate.enter(&self.options.cancel);
         let mut permit = permit.ok_or_else(|| cancelled(request.op, target))?;
-        let answer = self.send(&self.agent, request, payload, target, who)?;
+        let answer = self.send(&self.agent, request, payload, target, signing)?;
         if answer.status().is_success() {
             permit.moved(payload.length());
         }
-        self.judge(request, target, who, answer, Some(permit))
+        self.judge(request, target, answer, Some(permit), signing)
     }
 
     /// Tells a success from a refusal.
@@ -336,9 +350,9 @@ impl Client {
         &self,
         request: &Request<'_>,
         target: &str,
-        who: &Credentials,
         answer: http::Response<ureq::Body>,
         permit: Option<Permit>,
+        signing: &Signing,
     ) -> Result<Response> {
         let (parts, body) = answer.into_parts();
         let status = parts.status.as_u16();
@@ -356,7 +370,7 @@ impl Client {
         // What of it arrived is enough: the status alone is an answer.
         let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
         let answer = Answer { status, body: &body, request_id, region, date, retry_after };
-        Err(classify(request.op, target, answer, &|text| redact(text, who)))
+        Err(classify(request.op, target, answer, &|text| redact(text, &signing.who)))
     }
 
     fn send(
@@ -365,9 +379,9 @@ impl Client {
         request: &Request<'_>,
         payload: Payload<'_>,
         target: &str,
-        who: &Credentials,
+        signing: &Signing,
     ) -> Result<http::Response<ureq::Body>> {
-        let url = self.sign(request, who);
+        let url = self.sign(request, signing);
         let mut builder = http::Request::builder().method(method(request.method)).uri(url);
         let invalid = |what: String| Failure::new(connector::ErrorKind::Invalid, request.op, target, what);
         if let Some(headers) = builder.headers_mut() {
@@ -405,13 +419,13 @@ impl Client {
     }
 
     /// Returns the signed URL of a request: a secret that goes to the agent and nowhere else.
-    fn sign(&self, request: &Request<'_>, who: &Credentials) -> String {
-        let aim = self.aim();
+    fn sign(&self, request: &Request<'_>, signing: &Signing) -> String {
+        let aim = &signing.aim;
         let bucket = &self.options.location.bucket;
         let tls = self.options.use_tls;
         let default_port = if tls { 443 } else { 80 };
         let endpoint =
-            Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint };
+            Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint.clone() };
         let key = request.key.map(encode).unwrap_or_default();
         let (authority, path) = if request.of_service {
             (endpoint.authority(), "/".to_owned())
@@ -436,9 +450,9 @@ impl Client {
             query: &query,
             headers: &headers,
         };
-        let now = jiff::Timestamp::now().as_second() + self.skew.load(Ordering::Relaxed);
+        let now = jiff::Timestamp::now().as_second() + signing.skew;
         let time = jiff::Timestamp::from_second(now).unwrap_or_else(|_| jiff::Timestamp::now());
-        presign(&unsigned, who, &aim.region, time)
+        presign(&unsigned, &signing.who, &aim.region, time)
     }
 
     /// Returns whether the bucket goes into the host name: asked for, and possible. A dot in the name would
@@ -450,34 +464,35 @@ impl Client {
         self.options.virtual_host && bucket_is_label && place.endpoint.address().is_none()
     }
 
-    /// Learns the server's clock from a refusal; returns whether it differs enough to sign again.
-    fn learn_clock(&self, failure: &Failure) -> bool {
+    /// Learns the server's clock from a refusal; returns whether it differs enough from what was signed with to sign
+    /// again.
+    fn learn_clock(&self, failure: &Failure, signing: &Signing) -> bool {
         let Some(date) = failure.date.filter(|_| matches!(failure.status, 400 | 403)) else { return false };
-        let theirs = seconds(date);
-        let ours = seconds(SystemTime::now());
-        let used = ours + self.skew.load(Ordering::Relaxed);
-        if (theirs - used).abs() <= MAX_SKEW {
+        let skew = seconds(date) - seconds(SystemTime::now());
+        if (skew - signing.skew).abs() <= MAX_SKEW {
             return false;
         }
-        self.skew.store(theirs - ours, Ordering::Relaxed);
+        self.skew.store(skew, Ordering::Relaxed);
         true
     }
 
-    /// Learns the bucket's region from a refusal; returns whether it is another one.
-    fn learn_region(&self, failure: &Failure) -> bool {
+    /// Learns the bucket's region from a refusal; returns whether it is another one than was signed for.
+    fn learn_region(&self, failure: &Failure, signing: &Signing) -> bool {
         let Some(region) =
             failure.region.as_ref().filter(|_| matches!(failure.status, 301 | 307 | 400 | 403))
         else {
             return false;
         };
-        let mut aim = self.aim.write().unwrap_or_else(PoisonError::into_inner);
-        if aim.region == *region {
+        if signing.aim.region == *region {
             return false;
         }
-        if let Some(endpoint) = aim.endpoint.in_region(region) {
-            aim.endpoint = endpoint;
+        let mut aim = self.aim.write().unwrap_or_else(PoisonError::into_inner);
+        if aim.region != *region {
+            if let Some(endpoint) = aim.endpoint.in_region(region) {
+                aim.endpoint = endpoint;
+            }
+            aim.region.clone_from(region);
         }
-        aim.region.clone_from(region);
         true
     }
 

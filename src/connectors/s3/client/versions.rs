@@ -102,7 +102,8 @@ impl Client {
 
     /// Asks for the headers of one version, or of the latest.
     pub(in super::super) fn head_version(&self, key: &[u8], version: Option<&str>) -> Result<HeaderMap> {
-        let mut request = Request::new("head", Method::Head, Some(key));
+        let request = Request::new("head", Method::Head, Some(key));
+        let mut request = request.header("x-amz-checksum-mode", "ENABLED");
         if let Some(version) = version {
             request = request.query("versionId", version);
         }

@@ -72,24 +72,24 @@ impl Surroundings<'_> {
     }
 
     fn choose(self) -> Result<Named, CredentialsError> {
-        if let Some(found) = self.from_options()? {
+        if let Some(found) = self.in_options()? {
             return Ok(found);
         }
         if self.given.profile {
             let profile = self.profile.as_ref().map_err(Clone::clone)?;
-            let found = profile.as_ref().map_or(Ok(None), |profile| self.from_profile(profile, 0))?;
+            let found = profile.as_ref().map_or(Ok(None), |profile| self.in_profile(profile, 0))?;
             let name = profile.as_ref().map_or("", |profile| &profile.name);
             return found
                 .ok_or_else(|| CredentialsError::invalid(format!("profile {name} holds no credentials")));
         }
-        if let Some(found) = self.from_environment()? {
+        if let Some(found) = self.in_environment()? {
             return Ok(found);
         }
-        if let Some(found) = self.from_web_identity()? {
+        if let Some(found) = self.in_web_identity()? {
             return Ok(found);
         }
         if let Some(profile) = self.profile.as_ref().map_err(Clone::clone)?
-            && let Some(found) = self.from_profile(profile, 0)?
+            && let Some(found) = self.in_profile(profile, 0)?
         {
             return Ok(found);
         }
@@ -107,7 +107,7 @@ impl Surroundings<'_> {
         }
     }
 
-    fn from_options(&self) -> Result<Option<Named>, CredentialsError> {
+    fn in_options(&self) -> Result<Option<Named>, CredentialsError> {
         let set = |value: Option<&str>| value.filter(|v| !v.is_empty()).map(str::to_owned);
         let found = pair(
             (set(self.given.access_key), "access_key"),
@@ -118,7 +118,7 @@ impl Surroundings<'_> {
         Ok(found.map(|found| Named::new(Source::Fixed(found), "options")))
     }
 
-    fn from_environment(&self) -> Result<Option<Named>, CredentialsError> {
+    fn in_environment(&self) -> Result<Option<Named>, CredentialsError> {
         let mut found = None;
         if self.endpoint.is_scaleway() {
             found = pair(
@@ -139,7 +139,7 @@ impl Surroundings<'_> {
         Ok(found.map(|found| Named::new(Source::Fixed(found), "environment")))
     }
 
-    fn from_web_identity(&self) -> Result<Option<Named>, CredentialsError> {
+    fn in_web_identity(&self) -> Result<Option<Named>, CredentialsError> {
         let (Some(token_file), Some(arn)) =
             (self.read("AWS_WEB_IDENTITY_TOKEN_FILE"), self.read("AWS_ROLE_ARN"))
         else {
@@ -159,7 +159,7 @@ impl Surroundings<'_> {
 
     /// Returns what a profile gives, if it says anything about credentials. A role comes before keys, as it may be
     /// assumed with the very keys beside it.
-    fn from_profile(&self, profile: &Profile, depth: usize) -> Result<Option<Named>, CredentialsError> {
+    fn in_profile(&self, profile: &Profile, depth: usize) -> Result<Option<Named>, CredentialsError> {
         let name = &profile.name;
         if let Some(arn) = profile.get("role_arn") {
             return self.role(profile, arn, depth).map(Some);
@@ -218,11 +218,11 @@ impl Surroundings<'_> {
                 return Err(invalid("its source_profile leads nowhere".into()));
             }
             (Some(other), None) => {
-                let found = self.from_profile(&profile.other(other)?, depth + 1)?;
+                let found = self.in_profile(&profile.other(other)?, depth + 1)?;
                 found.ok_or_else(|| invalid(format!("source_profile {other} holds no credentials")))?
             }
             (None, Some("Environment")) => self
-                .from_environment()?
+                .in_environment()?
                 .ok_or_else(|| invalid("credential_source is Environment, where no keys are set".into()))?,
             (None, Some("EcsContainer")) => Container::find(&read)?
                 .map(|container| Named::new(Source::Container(container), "container metadata"))
@@ -364,7 +364,7 @@ mod tests {
                 own_ca_file: None,
                 environment: &environment,
             };
-            choose(around).unwrap().current().unwrap().access_key.clone()
+            choose(around).unwrap().current(&crate::base::Cancel::new()).unwrap().access_key.clone()
         };
         assert_eq!((found("s3.fr-par.scw.cloud"), found("s3.example.net")), ("scw".into(), "aws".into()));
     }

@@ -103,10 +103,9 @@ fn check(text: &str) -> Result<(), &'static str> {
     let url = Url::parse(text).map_err(|_| "is not a URL")?;
     let near = |address: IpAddr| address.is_loopback() || address == ECS || EKS.contains(&address);
     match (url.scheme(), url.host()) {
-        ("https", Some(_)) => Ok(()),
+        ("https", Some(_)) | ("http", Some(Host::Domain("localhost"))) => Ok(()),
         ("http", Some(Host::Ipv4(address))) if near(address.into()) => Ok(()),
         ("http", Some(Host::Ipv6(address))) if near(address.into()) => Ok(()),
-        ("http", Some(Host::Domain("localhost"))) => Ok(()),
         ("http", Some(_)) => {
             Err("may be plain http for this machine, 169.254.170.2, 169.254.170.23 and fd00:ec2::23 only")
         }

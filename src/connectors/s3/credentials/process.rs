@@ -56,13 +56,10 @@ impl Process {
             .map_err(|error| denied(format!("cannot be started: {error}")))?;
         let (output, complaint) = (child.stdout.take().map(drain), child.stderr.take().map(drain));
         let end = Instant::now() + limit;
-        let status = match wait(&mut child, end) {
-            Some(status) => status,
-            None => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(denied(format!("ran longer than {} seconds", limit.as_secs())));
-            }
+        let Some(status) = wait(&mut child, end) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(denied(format!("ran longer than {} seconds", limit.as_secs())));
         };
         // A process of its own may hold the pipes open: it is not waited for any longer than the program itself.
         let receive = |from: Option<Receiver<Vec<u8>>>| {

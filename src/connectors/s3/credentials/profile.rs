@@ -152,14 +152,11 @@ impl Sections {
                 Some((is_profile, name)) => self.map(*is_profile).entry(name.clone()).or_default(),
                 None => &mut aside,
             };
-            match (&parent, indented) {
-                (Some(parent), true) => {
-                    section.insert(format!("{parent}.{key}"), value.to_owned());
-                }
-                _ => {
-                    parent = value.is_empty().then(|| key.clone());
-                    section.insert(key, value.to_owned());
-                }
+            if let (Some(parent), true) = (&parent, indented) {
+                section.insert(format!("{parent}.{key}"), value.to_owned());
+            } else {
+                parent = value.is_empty().then(|| key.clone());
+                section.insert(key, value.to_owned());
             }
         }
         Ok(())

@@ -1,12 +1,15 @@
 //! Credentials shared by threads, renewed in time.
 
 use std::fmt;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::{Credentials, CredentialsError};
+use crate::base::Cancel;
+use crate::connector::ErrorKind;
 
 /// So long before their end credentials are renewed.
 const EARLY: Duration = Duration::from_mins(5);
@@ -15,6 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// A failure is told again for so long before the source is asked once more: threads that wait for one lock shall
 /// not wait for one time limit each.
 const FAILURE_LIFE: Duration = Duration::from_secs(2);
+/// How often it is looked whether everything is to end.
+const TICK: Duration = Duration::from_millis(50);
 
 /// A source of credentials. What it returns may expire.
 pub(super) trait Resolve: Send + Sync {
@@ -34,7 +39,7 @@ pub(super) trait Resolve: Send + Sync {
 pub struct Provider(Arc<Shared>);
 
 struct Shared {
-    source: Box<dyn Resolve>,
+    source: Arc<dyn Resolve>,
     state: RwLock<State>,
     /// Held while the source is asked.
     asking: Mutex<()>,
@@ -57,7 +62,7 @@ impl fmt::Debug for Provider {
 impl Provider {
     pub(super) fn new(source: impl Resolve + 'static) -> Self {
         Self(Arc::new(Shared {
-            source: Box::new(source),
+            source: Arc::new(source),
             state: RwLock::default(),
             asking: Mutex::default(),
         }))
@@ -68,12 +73,13 @@ impl Provider {
         self.0.source.origin()
     }
 
-    /// Returns credentials that hold now. May ask the source, within its time limits.
-    pub fn current(&self) -> Result<Arc<Credentials>, CredentialsError> {
-        self.current_at(Timestamp::now())
+    /// Returns credentials that hold now. May ask the source, within its time limits; does not wait for it any longer
+    /// when everything is to end.
+    pub fn current(&self, cancel: &Cancel) -> Result<Arc<Credentials>, CredentialsError> {
+        self.current_at(Timestamp::now(), cancel)
     }
 
-    fn current_at(&self, now: Timestamp) -> Result<Arc<Credentials>, CredentialsError> {
+    fn current_at(&self, now: Timestamp, cancel: &Cancel) -> Result<Arc<Credentials>, CredentialsError> {
         if let Some(fresh) = self.usable(now, true) {
             return Ok(fresh);
         }
@@ -93,7 +99,7 @@ impl Provider {
         {
             return Err(error.clone());
         }
-        let result = self.ask(now);
+        let result = self.ask(now, cancel);
         drop(asking);
         match (result, old) {
             (Ok(new), _) => Ok(new),
@@ -103,7 +109,7 @@ impl Provider {
     }
 
     /// Asks the source once more because a server refused `used` as expired; returns whether there are others now.
-    pub(in super::super) fn renew(&self, used: &Credentials) -> bool {
+    pub(in super::super) fn renew(&self, used: &Credentials, cancel: &Cancel) -> bool {
         if !self.0.source.can_renew() {
             return false;
         }
@@ -112,14 +118,14 @@ impl Provider {
             // Another thread was faster.
             return true;
         }
-        let renewed = self.ask(Timestamp::now()).is_ok_and(|new| !new.same(used));
+        let renewed = self.ask(Timestamp::now(), cancel).is_ok_and(|new| !new.same(used));
         drop(asking);
         renewed
     }
 
     /// Asks the source and notes the outcome. Called with the lock held.
-    fn ask(&self, now: Timestamp) -> Result<Arc<Credentials>, CredentialsError> {
-        let result = self.0.source.resolve().map(Arc::new);
+    fn ask(&self, now: Timestamp, cancel: &Cancel) -> Result<Arc<Credentials>, CredentialsError> {
+        let result = resolve(&self.0.source, cancel).map(Arc::new);
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
         match &result {
             Ok(new) => {
@@ -153,6 +159,35 @@ impl Provider {
     }
 }
 
+/// Asks a source, on a thread of its own where that may take a while: a token service that is slow shall not hold up
+/// who wants to stop. The thread then ends by itself, at the source's own time limit.
+fn resolve(source: &Arc<dyn Resolve>, cancel: &Cancel) -> Result<Credentials, CredentialsError> {
+    if !source.can_renew() {
+        return source.resolve();
+    }
+    let (send, receive) = channel();
+    let asked = Arc::clone(source);
+    std::thread::spawn(move || {
+        // Nobody waits any more where this fails.
+        let _ = send.send(asked.resolve());
+    });
+    loop {
+        match receive.recv_timeout(TICK) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Timeout) if !cancel.is_cancelled() => {}
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(CredentialsError::new(ErrorKind::Cancelled, "cancelled"));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(CredentialsError::new(
+                    ErrorKind::Io,
+                    format!("{} could not be asked", source.origin()),
+                ));
+            }
+        }
+    }
+}
+
 /// Returns how long credentials hold; `None` when they have expired, or never do.
 fn left(credentials: &Credentials, now: Timestamp) -> Option<Duration> {
     let left = credentials.expires?.duration_since(now);
@@ -166,7 +201,6 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::connector::ErrorKind;
 
     /// Hands out numbered keys that live so long; fails from a number on.
     struct Numbered {
@@ -211,7 +245,7 @@ mod tests {
     fn key(provider: &Provider, now: i64) -> String {
         // The pause is by the monotonic clock; tests move the other one.
         provider.0.state.write().unwrap().pause_until = None;
-        provider.current_at(at(now)).unwrap().access_key.clone()
+        provider.current_at(at(now), &Cancel::new()).unwrap().access_key.clone()
     }
 
     #[test]
@@ -227,7 +261,7 @@ mod tests {
     fn credentials_that_are_about_to_expire_are_asked_for_only_now_and_then() {
         let (provider, asked) = provider(200, 9);
         for _ in 0..10 {
-            provider.current_at(at(0)).unwrap();
+            provider.current_at(at(0), &Cancel::new()).unwrap();
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
@@ -241,19 +275,19 @@ mod tests {
         );
         assert_eq!(asked.load(Ordering::SeqCst), 3);
         provider.0.state.write().unwrap().failure = None;
-        assert_eq!(provider.current_at(at(3600)).unwrap_err().to_string(), "away");
+        assert_eq!(provider.current_at(at(3600), &Cancel::new()).unwrap_err().to_string(), "away");
         // The failure is not asked for again at once.
-        assert!(provider.current_at(at(3600)).is_err());
+        assert!(provider.current_at(at(3600), &Cancel::new()).is_err());
         assert_eq!(asked.load(Ordering::SeqCst), 4);
     }
 
     #[test]
     fn a_refusal_renews_once_for_all_threads() {
         let (provider, asked) = provider(3600, 9);
-        let used = provider.current_at(at(0)).unwrap();
+        let used = provider.current_at(at(0), &Cancel::new()).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| assert!(provider.renew(&used)));
+                scope.spawn(|| assert!(provider.renew(&used, &Cancel::new())));
             }
         });
         assert_eq!(asked.load(Ordering::SeqCst), 2);
@@ -265,9 +299,40 @@ mod tests {
         let (provider, asked) = provider(1_000_000_000, 9);
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| provider.current().unwrap());
+                scope.spawn(|| provider.current(&Cancel::new()).unwrap());
             }
         });
         assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+
+    /// Never answers.
+    struct Silent;
+
+    impl Resolve for Silent {
+        fn resolve(&self) -> Result<Credentials, CredentialsError> {
+            loop {
+                std::thread::park();
+            }
+        }
+
+        fn can_renew(&self) -> bool {
+            true
+        }
+
+        fn origin(&self) -> &'static str {
+            "silence"
+        }
+    }
+
+    #[test]
+    fn who_wants_to_stop_does_not_wait() {
+        let (provider, cancel) = (Provider::new(Silent), Cancel::new());
+        std::thread::scope(|scope| {
+            let waiting = [0; 3].map(|_| scope.spawn(|| provider.current(&cancel).unwrap_err().kind()));
+            cancel.cancel();
+            for thread in waiting {
+                assert_eq!(thread.join().unwrap(), ErrorKind::Cancelled);
+            }
+        });
     }
 }

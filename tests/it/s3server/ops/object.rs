@@ -39,9 +39,9 @@ pub(super) fn check_integrity(request: &Request, required: bool) -> Result<(), R
         ));
     }
     #[expect(clippy::big_endian_bytes, reason = "the header's byte order is fixed by the protocol")]
-    let real_crc = crc32c::crc32c(&request.body).to_be_bytes();
-    if md5.is_some_and(|given| given != BASE64.encode(Md5::digest(&request.body)))
-        || crc.is_some_and(|given| given != BASE64.encode(real_crc))
+    let crc_of = |body: &[u8]| crc32c::crc32c(body).to_be_bytes();
+    if md5.is_some_and(|given| given != BASE64.encode(request.md5))
+        || crc.is_some_and(|given| given != BASE64.encode(crc_of(&request.body)))
     {
         return Err(Response::error(
             400,
@@ -162,10 +162,10 @@ pub(super) fn put(
         Ok(template) => template,
         Err(refusal) => return refusal,
     };
-    let fresh = Object::new(request.body.clone());
+    let fresh = Object::hashed(request.body.clone(), request.md5);
     // Of what is encrypted the ETag is no MD5 of the content.
     let etag = match &template.sse {
-        Some(digest) => hex(&Md5::digest([digest.as_bytes(), &request.body].concat())),
+        Some(digest) => hex(&Md5::digest([digest.as_bytes(), request.body.as_slice()].concat())),
         None => fresh.etag.clone(),
     };
     let object = Object { etag: etag.clone(), body: fresh.body, modified: fresh.modified, ..template };

@@ -1,0 +1,105 @@
+//! Which packfiles there are, and what each is needed for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::base::Id;
+use crate::connector::Kind;
+use crate::format::blob::BlobType;
+use crate::format::wrapper::HEADER_LEN;
+use crate::store::{Catalogue, Error, Place, Repository};
+
+/// One packfile that the states named, by the catalogue's ordinal.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct PackUse {
+    /// Length of its file; nothing when there is no file.
+    pub(super) size: Option<u64>,
+    /// It has an entry in a state.
+    pub(super) known: bool,
+    /// It is known, and coloured.
+    pub(super) coloured: bool,
+    /// Bytes of its blobs, padding left aside.
+    pub(super) all_bytes: u64,
+    /// Bytes of its blobs that snapshots need.
+    pub(super) used_bytes: u64,
+    /// Snapshots need something in it, be it empty.
+    pub(super) used: bool,
+    /// It holds more than contents.
+    pub(super) metadata: bool,
+    /// It is coloured, but holds the only copy of something needed.
+    pub(super) revive: bool,
+}
+
+/// The packfiles of a store, listed and known.
+#[derive(Debug)]
+pub(super) struct Census {
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) packs: Vec<PackUse>,
+    /// Files that no state knows, with their lengths.
+    pub(super) strangers: Vec<(Id, u64)>,
+}
+
+impl Census {
+    /// Lists the packfiles and holds them against the catalogue.
+    pub(super) fn take(repository: &Repository, catalogue: Arc<Catalogue>) -> Result<Self, Error> {
+        let mut packs = vec![PackUse::default(); catalogue.pack_count()];
+        for (ordinal, pack) in packs.iter_mut().enumerate() {
+            (pack.known, pack.coloured) = catalogue.pack_status(ordinal);
+        }
+        let mut strangers = HashMap::new();
+        repository.storage().list(Kind::Packfile, &mut |listed| {
+            let known = catalogue.pack_ordinal(&listed.id).map(|ordinal| &mut packs[ordinal]);
+            match known.filter(|pack| pack.known) {
+                Some(pack) => pack.size = Some(listed.size),
+                None => drop(strangers.insert(listed.id, listed.size)),
+            }
+        })?;
+        let mut strangers: Vec<(Id, u64)> = strangers.into_iter().collect();
+        strangers.sort_unstable();
+        Ok(Self { catalogue, packs, strangers })
+    }
+
+    /// Returns whether a place lies in a file that is there and long enough.
+    pub(super) fn is_there(&self, place: &Place) -> bool {
+        let end = place.offset.saturating_add(u64::from(place.length)).saturating_add(HEADER_LEN as u64);
+        self.packs[place.pack as usize].size.is_some_and(|size| end <= size)
+    }
+
+    /// Notes that a blob is needed: every live copy counts. Where only coloured ones are left, one packfile is
+    /// brought back.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when there is no copy.
+    pub(super) fn need(&mut self, kind: BlobType, id: &Id) -> Result<(), Error> {
+        let mut places = self.catalogue.find_any(kind, id)?;
+        places.retain(|place| self.is_there(place));
+        let is_live = |place: &&Place| !self.packs[place.pack as usize].coloured;
+        let live: Vec<Place> = places.iter().filter(is_live).copied().collect();
+        if live.is_empty() {
+            let back = |place: &&Place| self.packs[place.pack as usize].revive;
+            let chosen = places.iter().find(back).or(places.first()).copied();
+            let chosen = chosen.ok_or(Error::Missing { kind, id: *id })?;
+            let pack = &mut self.packs[chosen.pack as usize];
+            pack.revive = true;
+            pack.used_bytes += u64::from(chosen.length);
+        }
+        for place in live {
+            let pack = &mut self.packs[place.pack as usize];
+            pack.used = true;
+            pack.used_bytes += u64::from(place.length);
+        }
+        Ok(())
+    }
+
+    /// Adds up what each packfile holds.
+    pub(super) fn count_blobs(&mut self) -> Result<(), Error> {
+        let packs = &mut self.packs;
+        let contents = [BlobType::CHUNK, BlobType::OBJECT];
+        self.catalogue.scan(&mut |kind, _, place| {
+            let pack = &mut packs[place.pack as usize];
+            pack.all_bytes += u64::from(place.length);
+            pack.metadata |= !contents.contains(&kind);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,17 @@
+//! Maintenance: making room for what no snapshot needs any more, without ever losing what one does.
+//!
+//! 1. Every live snapshot is followed to its last blob ([`mark`]); one that is missing ends the run.
+//! 2. A packfile that nothing needs is coloured: from then on nobody deduplicates against it. One that holds mostly
+//!    garbage is copied: what is needed goes to a new packfile, and the old one is coloured ([`plan`]).
+//! 3. A colour older than the grace period is acted on: one state says that the packfile is gone, and only then its
+//!    file is deleted ([`run`]). A coloured packfile that is needed again loses its colour.
+//!
+//! What a checkpoint younger than the grace period brought is spared: the run that comes back for it finds it.
+//! Memory does not grow with the number of blobs: sets spill to sorted tables, and packfiles are counted by ordinal.
+
+mod census;
+mod mark;
+mod plan;
+mod run;
+
+pub use run::{Fate, MaintenanceOptions, MaintenanceReport, PackFate, maintain};

@@ -1,0 +1,341 @@
+//! A maintenance run.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::sort::{ByteOrder, Sorter};
+use crate::base::{Cancel, Id, RawString, Timestamp};
+use crate::format::blob::BlobType;
+use crate::format::state::Delete;
+use crate::store::blob::Lane;
+use crate::store::{Changes, Error, Exclusive, KnownSet, PackCopy, Place, Repository, Window, look};
+
+use super::super::monitor::{Counter, Monitor, Problem, Severity, message_of};
+use super::census::Census;
+use super::mark::Marker;
+use super::plan::{Plan, Terms};
+
+/// How maintenance is done.
+#[derive(Clone, Debug)]
+pub struct MaintenanceOptions {
+    /// Whether anything is changed; otherwise the report says what would be.
+    pub apply: bool,
+    /// How long a packfile stays coloured, or unknown, before it is deleted.
+    pub grace: Duration,
+    /// The most bytes that are copied out of packfiles that hold mostly garbage; 0 copies nothing.
+    pub max_repack: u64,
+    /// Writes states of version 1.1.0 into a store that holds only older ones.
+    pub upgrade: bool,
+    /// When the run takes place; `None` asks the clock.
+    pub now: Option<Timestamp>,
+    /// Memory for sorting, in bytes.
+    pub memory: u64,
+    /// Ends the run early when set.
+    pub cancel: Cancel,
+}
+
+impl Default for MaintenanceOptions {
+    fn default() -> Self {
+        Self {
+            apply: false,
+            grace: Duration::from_hours(7 * 24),
+            max_repack: 1 << 30,
+            upgrade: false,
+            now: None,
+            memory: 256 << 20,
+            cancel: Cancel::new(),
+        }
+    }
+}
+
+/// What becomes of a packfile.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fate {
+    /// Nothing needs it: it is coloured, and deleted after the grace period.
+    Coloured,
+    /// It is mostly garbage: what is needed is copied, then it is coloured.
+    Repacked,
+    /// It was coloured a grace period ago: it is deleted.
+    Swept,
+    /// An earlier run forgot it, but its file was not deleted: it is now.
+    Leftover,
+    /// It was coloured, and is needed again.
+    Revived,
+    /// It is coloured, and its grace period is not over.
+    Waiting,
+    /// No snapshot needs it, but a recent checkpoint brought it.
+    Spared,
+    /// No state knows it, but it is not older than the grace period: somebody may be about to name it.
+    Young,
+    /// No state knows it, and it cannot be read: it is left alone.
+    Unreadable,
+    /// It was to be deleted, but the storage holds on to it.
+    Held,
+    /// It was to be copied, but something in it is damaged: it is left alone.
+    Damaged,
+}
+
+/// A packfile that does not simply stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PackFate {
+    /// Its id.
+    pub id: Id,
+    /// The length of its file in bytes; 0 when there is none.
+    pub size: u64,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What maintenance did, or would do.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MaintenanceReport {
+    /// Live snapshots, all of them followed.
+    pub snapshot_count: u64,
+    /// Packfiles that states know.
+    pub packfile_count: u64,
+    /// Bytes of all packfiles.
+    pub packfile_bytes: u64,
+    /// Bytes of blobs that snapshots need.
+    pub needed_bytes: u64,
+    /// Packfiles that do not simply stay.
+    pub fates: Vec<PackFate>,
+    /// Bytes of packfiles deleted, or to be deleted.
+    pub freed_bytes: u64,
+    /// Bytes copied into new packfiles, or to be copied.
+    pub copied_bytes: u64,
+    /// New packfiles.
+    pub new_packfile_count: u64,
+    /// Whether the store holds only states of version 1.0.0, so that applying needs an upgrade.
+    pub needs_upgrade: bool,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl MaintenanceReport {
+    /// Returns how many packfiles have a fate, and their bytes.
+    pub fn of(&self, fate: Fate) -> (u64, u64) {
+        let with = self.fates.iter().filter(|pack| pack.fate == fate);
+        with.fold((0, 0), |(count, bytes), pack| (count + 1, bytes + pack.size))
+    }
+}
+
+/// Finds what no snapshot needs, and with `apply` makes room.
+///
+/// # Errors
+/// Nothing is changed when a snapshot lacks a blob, when states are damaged or gone ([`Error::Incomplete`]), when a
+/// snapshot has an index of an unknown name, or when somebody else holds a lock.
+pub fn maintain(
+    repository: &Arc<Repository>,
+    options: &MaintenanceOptions,
+    monitor: &dyn Monitor,
+) -> Result<MaintenanceReport, Error> {
+    let begun = Instant::now();
+    let mut exclusive = match options.apply {
+        true => Some(Exclusive::acquire(repository, true, options.upgrade)?),
+        false => None,
+    };
+    let catalogue = match &exclusive {
+        Some(exclusive) => exclusive.catalogue(),
+        None => look(repository)?,
+    };
+    let now = options.now.unwrap_or_else(Timestamp::now).unix_nanos();
+    let grace = i64::try_from(options.grace.as_nanos()).unwrap_or(i64::MAX);
+    let terms = Terms { cutoff: now.saturating_sub(grace), max_repack: options.max_repack };
+    let mut report =
+        MaintenanceReport { needs_upgrade: catalogue.only_old_states(), ..MaintenanceReport::default() };
+    monitor.phase("packfiles");
+    let mut census = Census::take(repository, catalogue)?;
+    let needed = KnownSet::new(repository.spills());
+    monitor.phase("snapshots");
+    report.snapshot_count = Marker::new(repository, &mut census, &needed, monitor, &options.cancel).all()?;
+    monitor.phase("plan");
+    census.count_blobs()?;
+    let plan = Plan::make(repository, &census, terms)?;
+    describe(&mut report, &census, plan.fates);
+    if let Some(exclusive) = exclusive.as_mut() {
+        let run = Applying { repository, census: &census, needed: &needed, options, monitor, now };
+        run.apply(exclusive, &plan.repack, &mut report)?;
+    } else {
+        report.copied_bytes = plan.repack.iter().map(|pack| census.packs[*pack].used_bytes).sum();
+    }
+    report.freed_bytes = report.of(Fate::Swept).1 + report.of(Fate::Leftover).1;
+    report.duration = begun.elapsed();
+    Ok(report)
+}
+
+fn describe(report: &mut MaintenanceReport, census: &Census, fates: Vec<PackFate>) {
+    let known = || census.packs.iter().filter(|pack| pack.known);
+    report.packfile_count = known().count() as u64;
+    let listed = known().filter_map(|pack| pack.size);
+    report.packfile_bytes = listed.chain(census.strangers.iter().map(|(_, size)| *size)).sum();
+    report.needed_bytes = known().map(|pack| pack.used_bytes).sum();
+    report.fates = fates;
+}
+
+/// What applying a plan needs.
+struct Applying<'a> {
+    repository: &'a Repository,
+    census: &'a Census,
+    needed: &'a KnownSet,
+    options: &'a MaintenanceOptions,
+    monitor: &'a dyn Monitor,
+    now: i64,
+}
+
+/// Blobs fetched together for copying, in bytes.
+const TOGETHER: u64 = 8 << 20;
+
+impl Applying<'_> {
+    fn apply(
+        &self,
+        exclusive: &mut Exclusive,
+        repack: &[usize],
+        report: &mut MaintenanceReport,
+    ) -> Result<(), Error> {
+        let mut changes = Changes::new(self.repository.spills())?;
+        if !repack.is_empty() {
+            self.monitor.phase("copy");
+            let damaged = self.copy(repack, &mut changes, report)?;
+            for pack in report.fates.iter_mut().filter(|pack| damaged.contains(&pack.id)) {
+                pack.fate = Fate::Damaged;
+            }
+        }
+        for pack in &report.fates {
+            match pack.fate {
+                Fate::Revived => changes.delete(Delete::packfile_colour(pack.id)),
+                Fate::Coloured | Fate::Repacked => changes.colour_packfile(pack.id, self.now),
+                Fate::Swept => {
+                    changes.delete(Delete::packfile(pack.id));
+                    changes.delete(Delete::packfile_colour(pack.id));
+                }
+                _ => {}
+            }
+        }
+        if self.options.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        self.monitor.phase("commit");
+        exclusive.commit(changes)?;
+        // Only now, that no state promises them any more.
+        self.monitor.phase("delete");
+        for pack in &mut report.fates {
+            if !matches!(pack.fate, Fate::Swept | Fate::Leftover) {
+                continue;
+            }
+            if self.options.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            if !exclusive.delete_packfile(pack.id)? {
+                pack.fate = Fate::Held;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what is needed out of some packfiles; returns those in which something is damaged.
+    fn copy(
+        &self,
+        repack: &[usize],
+        changes: &mut Changes,
+        report: &mut MaintenanceReport,
+    ) -> Result<HashSet<Id>, Error> {
+        let memory = usize::try_from(self.options.memory / 8).unwrap_or(usize::MAX);
+        let mut sorter = Sorter::new(ByteOrder, self.repository.spills(), memory);
+        let chosen: HashSet<usize> = repack.iter().copied().collect();
+        let catalogue = &self.census.catalogue;
+        catalogue.scan(&mut |kind, id, place| {
+            if !chosen.contains(&(place.pack as usize)) || !self.needed.contains(kind, id)? {
+                return Ok(());
+            }
+            let elsewhere =
+                |other: &Place| !chosen.contains(&(other.pack as usize)) && self.census.is_there(other);
+            if catalogue.find(kind, id)?.iter().any(elsewhere) {
+                return Ok(());
+            }
+            let mut key = [0; 12];
+            key[..4].copy_from_slice(&place.pack.swap_bytes().to_le_bytes());
+            key[4..].copy_from_slice(&place.offset.swap_bytes().to_le_bytes());
+            sorter.push_parts(&key, &[&[kind.0], id.as_bytes(), &place.length.to_le_bytes()])?;
+            Ok(())
+        })?;
+        let mut copy = PackCopy::new(self.repository);
+        let copied = KnownSet::new(self.repository.spills());
+        let mut damaged = HashSet::new();
+        let mut sorted = sorter.finish()?;
+        let mut batch: Vec<(BlobType, Id, Place)> = Vec::new();
+        loop {
+            let blob = sorted.next()?.and_then(|(key, value)| self.parse(key, value));
+            let bytes: u64 = batch.iter().map(|(.., place)| u64::from(place.length)).sum();
+            if blob.is_none() || bytes >= TOGETHER {
+                self.copy_batch(&batch, &copied, &mut copy, changes, report, &mut damaged)?;
+                batch.clear();
+            }
+            match blob {
+                Some(blob) => batch.push(blob),
+                None => break,
+            }
+        }
+        let (packs, bytes) = copy.finish(changes)?;
+        self.monitor.count(Counter::StoredBytes, bytes);
+        report.new_packfile_count = packs;
+        Ok(damaged)
+    }
+
+    fn parse(&self, key: &[u8], value: &[u8]) -> Option<(BlobType, Id, Place)> {
+        let pack = u32::from_le_bytes(*key.first_chunk()?).swap_bytes();
+        let offset = u64::from_le_bytes(*key.last_chunk()?).swap_bytes();
+        let (kind, rest) = value.split_first()?;
+        let length = u32::from_le_bytes(*rest.last_chunk()?);
+        let packfile = self.census.catalogue.pack_id(pack as usize);
+        Some((BlobType(*kind), Id(*rest.first_chunk()?), Place { pack, packfile, offset, length }))
+    }
+
+    fn copy_batch(
+        &self,
+        batch: &[(BlobType, Id, Place)],
+        copied: &KnownSet,
+        copy: &mut PackCopy<'_>,
+        changes: &mut Changes,
+        report: &mut MaintenanceReport,
+        damaged: &mut HashSet<Id>,
+    ) -> Result<(), Error> {
+        let window = if self.repository.storage().is_remote() {
+            Window::fetch(self.repository, batch.iter().map(|(.., place)| *place).collect())
+        } else {
+            Window::default()
+        };
+        for (kind, id, place) in batch {
+            if self.options.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            // Of two copies the second need not be there, unless the first was damaged.
+            if copied.contains(*kind, id)? {
+                continue;
+            }
+            let metadata = *kind != BlobType::CHUNK || self.census.packs[place.pack as usize].metadata;
+            let lane = if metadata { Lane::Metadata } else { Lane::Data };
+            match copy.copy(*kind, *id, place, window.get(place), lane, changes) {
+                Ok(()) => {
+                    copied.insert(*kind, *id)?;
+                    report.copied_bytes += u64::from(place.length);
+                    self.monitor.count(Counter::Bytes, u64::from(place.length));
+                }
+                Err(error) if error.is_damage() => {
+                    self.monitor.problem(&Problem {
+                        severity: Severity::Warning,
+                        path: RawString::default(),
+                        message: format!(
+                            "packfile {} stays as it is: {}",
+                            place.packfile.short(),
+                            message_of(&error)
+                        ),
+                    });
+                    damaged.insert(place.packfile);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! Groups of snapshots that retention decides apart.
+
+use std::str::FromStr;
+
+use crate::format::snapshot::Header;
+
+/// One thing that snapshots of a group have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Field {
+    Source,
+    Kind,
+    Host,
+    Root,
+    Name,
+    Category,
+    Environment,
+    Perimeter,
+    Job,
+    Tags,
+}
+
+const FIELDS: [(&str, Field); 12] = [
+    ("source", Field::Source),
+    ("type", Field::Kind),
+    ("host", Field::Host),
+    ("origin", Field::Host),
+    ("root", Field::Root),
+    ("name", Field::Name),
+    ("category", Field::Category),
+    ("environment", Field::Environment),
+    ("perimeter", Field::Perimeter),
+    ("job", Field::Job),
+    ("tags", Field::Tags),
+    ("tag", Field::Tags),
+];
+
+/// What the snapshots of a group have in common.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct GroupBy(Vec<Field>);
+
+/// A text that names no way of grouping.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "snapshots cannot be grouped by '{0}': known are source, type, host, root, name, category, environment, perimeter, job, tags, and none"
+)]
+pub struct GroupByError(String);
+
+impl GroupBy {
+    /// All snapshots are one group.
+    pub const NONE: Self = Self(Vec::new());
+
+    /// Returns the group of a snapshot: equal for snapshots of one group.
+    pub fn key(&self, header: &Header) -> Vec<u8> {
+        let mut key = Vec::new();
+        for field in &self.0 {
+            field.push(header, &mut key);
+        }
+        key
+    }
+}
+
+impl Default for GroupBy {
+    /// One group per source: type, host and backed-up root.
+    fn default() -> Self {
+        Self(vec![Field::Source])
+    }
+}
+
+impl FromStr for GroupBy {
+    type Err = GroupByError;
+
+    fn from_str(text: &str) -> Result<Self, GroupByError> {
+        let names: Vec<&str> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+        if names == ["none"] {
+            return Ok(Self::NONE);
+        }
+        if names.is_empty() {
+            return Err(GroupByError(text.to_owned()));
+        }
+        let field = |name: &&str| {
+            let found = FIELDS.iter().find(|(known, _)| known == name).map(|(_, field)| *field);
+            found.ok_or_else(|| GroupByError((*name).to_owned()))
+        };
+        names.iter().map(field).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Field {
+    fn push(self, header: &Header, key: &mut Vec<u8>) {
+        match self {
+            Self::Source => {
+                for field in [Self::Kind, Self::Host, Self::Root] {
+                    field.push(header, key);
+                }
+            }
+            Self::Kind => sources(header, key, |importer| &importer.kind),
+            Self::Host => sources(header, key, |importer| &importer.origin),
+            Self::Root => sources(header, key, |importer| &importer.directory),
+            Self::Name => one(key, &header.name),
+            Self::Category => one(key, &header.category),
+            Self::Environment => one(key, &header.environment),
+            Self::Perimeter => one(key, &header.perimeter),
+            Self::Job => one(key, &header.job),
+            Self::Tags => {
+                let mut tags: Vec<&[u8]> = header.tags().iter().map(|tag| tag.as_bytes()).collect();
+                tags.sort_unstable();
+                tags.dedup();
+                one(key, &tags.len().to_le_bytes());
+                tags.into_iter().for_each(|tag| one(key, tag));
+            }
+        }
+    }
+}
+
+fn sources(
+    header: &Header,
+    key: &mut Vec<u8>,
+    part: impl Fn(&crate::format::snapshot::Importer) -> &crate::base::RawString,
+) {
+    one(key, &header.sources().len().to_le_bytes());
+    header.sources().iter().for_each(|source| one(key, part(&source.importer).as_bytes()));
+}
+
+/// Appends a part with its length, so that parts cannot run into one another.
+fn one(key: &mut Vec<u8>, part: &[u8]) {
+    key.extend_from_slice(&part.len().to_le_bytes());
+    key.extend_from_slice(part);
+}

@@ -1,0 +1,137 @@
+//! Work under the exclusive lock.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::base::{Id, Timestamp};
+use crate::connector::{ErrorKind, Kind};
+use crate::crypto::random;
+use crate::format::version::Version;
+
+use super::super::catalogue::Catalogue;
+use super::super::error::Error;
+use super::super::locks::LockGuard;
+use super::super::repository::{OpenError, Repository};
+use super::super::state::{StateHead, put_state};
+use super::changes::Changes;
+
+/// An exclusive hold on a store: no snapshot is written while it lasts.
+#[derive(Debug)]
+pub struct Exclusive {
+    repository: Arc<Repository>,
+    lock: LockGuard,
+    /// The states that were there when the lock was had, and our own.
+    states: BTreeSet<Id>,
+    upgrade: bool,
+}
+
+impl Exclusive {
+    /// Takes the exclusive lock and loads the catalogue anew. Locks of writers that died are swept on the way.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] while somebody else holds a lock. [`Error::Incomplete`] when `whole` is wanted and states
+    /// are damaged or gone: what only they name would look like garbage; [`Error::OldStates`] where deletes need newer
+    /// states than the store holds, unless `upgrade`.
+    pub fn acquire(repository: &Arc<Repository>, whole: bool, upgrade: bool) -> Result<Self, Error> {
+        repository.check_writable()?;
+        let lock = repository.lock(random::id(), true)?;
+        let damaged = reload(repository)?;
+        if whole {
+            must_be_whole(repository, &damaged)?;
+        }
+        let catalogue = repository.catalogue();
+        if whole && catalogue.only_old_states() && !upgrade {
+            return Err(Error::OldStates);
+        }
+        let states = catalogue.states().chain(damaged).collect();
+        Ok(Self { repository: Arc::clone(repository), lock, states, upgrade })
+    }
+
+    /// Returns the catalogue as it is.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.repository.catalogue()
+    }
+
+    /// Fails when the lock may have been taken for stale, or when a state came that this hold does not know.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.lock.lapsed() {
+            return Err(Error::Interfered);
+        }
+        let mut strange = false;
+        self.repository.storage().list(Kind::State, &mut |state| {
+            strange |= !self.states.contains(&state.id);
+        })?;
+        if strange { Err(Error::Interfered) } else { Ok(()) }
+    }
+
+    /// Puts a state of changes behind all others, and loads it. Nothing is put for no changes.
+    pub fn commit(&mut self, changes: Changes) -> Result<(), Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.check()?;
+        let repository = &self.repository;
+        let catalogue = repository.catalogue();
+        let old = repository.state_version() == Version::V1_0_0 && !self.upgrade;
+        if old && !changes.deletes.is_empty() {
+            return Err(Error::OldStates);
+        }
+        let id = random::id();
+        let head = StateHead {
+            id,
+            version: if old { Version::V1_0_0 } else { Version::V1_1_0 },
+            parent: catalogue.newest(),
+            // Behind every state there is, so that what it takes back is taken back.
+            timestamp: Timestamp::now().unix_nanos().max(catalogue.newest_time().saturating_add(1)),
+            serial: if old { repository.config().repository_id } else { [0; 16] },
+        };
+        let mut entries = changes.entries(id)?;
+        let (keys, encoding) = (repository.keys(), repository.encoding());
+        put_state(repository.storage().as_ref(), keys, encoding, &head, &mut entries)?;
+        self.states.insert(id);
+        repository.refresh_after_commit().map_err(|error| match error {
+            OpenError::Store(error) => error,
+            other => Error::malformed("the store after the change", &other.to_string()),
+        })
+    }
+
+    /// Deletes the file of a packfile; `false` when the storage holds on to it.
+    pub fn delete_packfile(&self, id: Id) -> Result<bool, Error> {
+        if self.lock.lapsed() {
+            return Err(Error::Interfered);
+        }
+        match self.repository.storage().delete(Kind::Packfile, id) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind, ErrorKind::NotFound) => Ok(true),
+            Err(error) if matches!(error.kind, ErrorKind::Denied | ErrorKind::ReadOnly) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Loads the catalogue anew without any lock, for a plan. Fails as [`Exclusive::acquire`] does where states are damaged
+/// or gone.
+pub fn look(repository: &Repository) -> Result<Arc<Catalogue>, Error> {
+    let damaged = reload(repository)?;
+    must_be_whole(repository, &damaged)?;
+    Ok(repository.catalogue())
+}
+
+/// Lists the states again, loads what is new, and returns the states that cannot be used.
+fn reload(repository: &Repository) -> Result<Vec<Id>, Error> {
+    repository.reload()?;
+    Ok(repository.damaged_states().into_iter().map(|(id, _)| id).collect())
+}
+
+/// Fails unless every state ever seen is there and readable.
+fn must_be_whole(repository: &Repository, damaged: &[Id]) -> Result<(), Error> {
+    if let Some(id) = damaged.first() {
+        let more = damaged.len() - 1;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        return Err(Error::Incomplete(format!("state {}{more} cannot be used", id.short())));
+    }
+    if repository.misses_states() {
+        return Err(Error::Incomplete("states seen before are gone".into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! What maintenance and repair do to a store, under the exclusive lock: read packfiles by their own indexes, copy
+//! blobs into new packfiles, put one state of changes, delete packfile files (FORMAT.md, "Locks, writers,
+//! maintenance"). What is garbage is for the floor above to say, which follows snapshots.
+
+mod changes;
+mod copy;
+mod exclusive;
+mod packs;
+
+pub use changes::Changes;
+pub use copy::PackCopy;
+pub use exclusive::{Exclusive, look};
+pub use packs::{Index, PackReader};
