@@ -90,6 +90,7 @@ pub struct Repository {
     encoding: Arc<Encoding>,
     chunker: Result<Chunker, ChunkerError>,
     master: Option<Key>,
+    slot: Option<[u8; 16]>,
     catalogue: RwLock<Arc<Catalogue>>,
     spills: SpillDir,
     cache: Option<CacheDir>,
@@ -144,7 +145,7 @@ impl Repository {
             Some(data) if !storage.is_archive() => Some(Pin::load(data, &location)?),
             _ => None,
         };
-        let Unlocked { config, keys, encoding, chunker, master } = unlock(&bytes, unlocker)
+        let Unlocked { config, keys, encoding, chunker, master, slot } = unlock(&bytes, unlocker)
             .map_err(|source| OpenError::Unlock { location: location.clone(), source })?;
         if config.encryption.is_none() && unlocker.is_explicit() {
             return Err(OpenError::PlaintextRefused { location });
@@ -180,6 +181,7 @@ impl Repository {
             encoding: Arc::new(encoding),
             chunker,
             master,
+            slot,
             catalogue: RwLock::new(Arc::new(catalogue)),
             spills,
             cache,
@@ -223,10 +225,26 @@ impl Repository {
         self.states_missing.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Lists the states again, loads what is new, and returns the states that cannot be used.
-    pub(super) fn reload_telling(&self) -> Result<Vec<Id>, Error> {
+    /// Lists the states again, loads what is new, and returns the states that cannot be used, each with whether it is
+    /// damaged (it may just be newer than this program).
+    pub(super) fn reload_telling(&self) -> Result<Vec<(Id, bool)>, Error> {
+        let is_missing = |warning: &Warning| matches!(warning, Warning::MissingStates(_));
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).retain(is_missing);
         self.reload()?;
-        Ok(self.damaged_states())
+        let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let damaged = |warning: &Warning| match warning {
+            Warning::DamagedState { id, error } => Some((*id, error.is_damage())),
+            Warning::MissingStates(_) => None,
+        };
+        Ok(warnings.iter().filter_map(damaged).collect())
+    }
+
+    /// Takes the states that are there as given, whatever was there before.
+    pub(super) fn accept_states(&self) -> Result<(), OpenError> {
+        self.reload_telling()?;
+        self.update_pin(true)?;
+        self.states_missing.store(false, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
     }
 
     fn damaged_states(&self) -> Vec<Id> {
@@ -282,6 +300,19 @@ impl Repository {
     /// Returns the master key of an encrypted store.
     pub(crate) fn master(&self) -> Option<&Key> {
         self.master.as_ref()
+    }
+
+    /// Returns the id of the key slot that opened the store.
+    pub(super) fn opened_by(&self) -> Option<[u8; 16]> {
+        self.slot
+    }
+
+    /// Remembers a CONFIG that took the place of the one this was opened with.
+    pub(super) fn pin_config(&self, config: &Config, bytes: &[u8]) -> Result<(), PinError> {
+        let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(pin) = pin.as_mut() else { return Ok(()) };
+        let states: Vec<Id> = self.catalogue().states().chain(self.damaged_states()).collect();
+        pin.update(config, bytes, self.keys.key_check(), states.into_iter())
     }
 
     /// Returns whether blobs are encrypted.

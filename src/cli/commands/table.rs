@@ -32,6 +32,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("ptar", "pack folders, sources or whole stores into one archive"),
             listed("sync", "copy snapshots to, from or with another store"),
             listed("info", "describe the store or a snapshot"),
+            listed("key", "show and change what opens the store"),
         ],
     ),
     (
@@ -41,6 +42,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("prune", "remove snapshots that no retention rule keeps"),
             listed("policy", "name sets of retention rules"),
             listed("maintenance", "make room for what no snapshot needs"),
+            listed("repair", "bring back what lost states named"),
         ],
     ),
     (
@@ -62,18 +64,16 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
 ];
 
 /// Commands that exist upstream and come here later.
-pub(crate) const LATER: [&str; 14] = [
+pub(crate) const LATER: [&str; 12] = [
     "archive",
     "completions",
     "diff",
     "digest",
     "dup",
     "find",
-    "key",
     "locate",
     "mount",
     "pkg",
-    "repair",
     "search",
     "server",
     "ui",
