@@ -14,7 +14,7 @@ const fn listed(name: &'static str, about: &'static str) -> Listed {
 }
 
 /// The commands by group.
-pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
+pub(crate) const GROUPS: [(&str, &[Listed]); 4] = [
     (
         "Back up and restore",
         &[
@@ -33,11 +33,6 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("sync", "copy snapshots to, from or with another store"),
             listed("info", "describe the store or a snapshot"),
             listed("key", "show and change what opens the store"),
-        ],
-    ),
-    (
-        "Make room",
-        &[
             listed("rm", "remove snapshots"),
             listed("prune", "remove snapshots that no retention rule keeps"),
             listed("policy", "name sets of retention rules"),

@@ -22,6 +22,7 @@ fn store(times: &[(&str, &str)]) -> User {
 fn times(user: &User) -> Vec<String> {
     lines(&user.ok("at ./s ls -json"))
         .iter()
+        .filter(|line| line["type"] == "snapshot")
         .map(|line| line["timestamp"].as_str().unwrap()[..16].to_owned())
         .collect()
 }
