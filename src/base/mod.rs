@@ -5,6 +5,7 @@ pub mod budget;
 mod cancel;
 mod context;
 mod id;
+pub mod lookup;
 mod mmap;
 mod printable;
 mod raw;

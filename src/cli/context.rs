@@ -13,7 +13,7 @@ use super::globals::Globals;
 use super::passphrase::Chain;
 use super::places::{self, Place};
 use crate::base::Cancel;
-use crate::connectors::{Limits, Role};
+use crate::connectors::{Limits, Notices, Role};
 use crate::ui::Output;
 
 /// Flags, environment, configuration and output of this run.
@@ -32,6 +32,7 @@ pub(crate) struct Context {
     /// When the run began, in the user's time zone.
     pub(crate) now: Zoned,
     configuration: OnceLock<Configuration>,
+    notices: Notices,
 }
 
 impl Context {
@@ -43,6 +44,7 @@ impl Context {
         output: Output,
         cancel: Cancel,
     ) -> Self {
+        let warned = output.clone();
         Self {
             globals,
             environment,
@@ -51,6 +53,7 @@ impl Context {
             cancel,
             now: Zoned::now(),
             configuration: OnceLock::new(),
+            notices: Notices::new(move |text| warned.warn(text)),
         }
     }
 
@@ -129,6 +132,12 @@ impl Context {
 
     /// Returns what connectors need to know of the flags.
     pub(crate) fn limits(&self) -> Limits {
-        Limits { concurrency: self.globals.concurrency, no_mmap: self.globals.no_mmap }
+        Limits {
+            concurrency: self.globals.concurrency,
+            no_mmap: self.globals.no_mmap,
+            notices: self.notices.clone(),
+            memory: Some(self.globals.memory),
+            cancel: self.cancel.clone(),
+        }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     Damage,
     /// There is no such store.
     NoStore,
+    /// What is needed is on its way; the same command goes on later.
+    Later,
     /// The passphrase is wrong, or access was denied.
     Denied,
     /// A format version that this program does not speak.
@@ -36,6 +38,7 @@ impl Exit {
             Self::Usage => 64,
             Self::Damage => 65,
             Self::NoStore => 66,
+            Self::Later => 75,
             Self::Denied => 77,
             Self::Version => 78,
         }

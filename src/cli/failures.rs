@@ -25,6 +25,9 @@ impl From<Error> for CommandError {
                 Some("wait for it to end; a lock that a dead program left expires by itself")
             }
             Error::NoSnapshot(_) => Some("plakar at STORE ls lists the snapshots"),
+            Error::LatestUnreadable { .. } => Some(
+                "name a snapshot by its id if an older one will do: plakar at STORE ls lists those that can be read",
+            ),
             Error::Ambiguous(_) => Some("give more digits of the id"),
             Error::Unvouched { .. } => Some(
                 "if it is yours, run plakar at STORE ls once without PLAKAR_PASSPHRASE: it is known from then on",

@@ -37,7 +37,8 @@ impl Place {
     }
 }
 
-/// Finds a place: `@name`, `@name:sub/dir`, or a location.
+/// Finds a place: `@name`, `@name:sub/dir` (or `@name/sub/dir`), or a location. What is below a name is also below the
+/// `root` of its options.
 pub(crate) fn find(
     text: &OsStr,
     role: Role,
@@ -48,7 +49,8 @@ pub(crate) fn find(
     let Some(alias) = text.as_bytes().strip_prefix(b"@") else {
         return Ok(Place::bare(Location::parse(text, role)?));
     };
-    let (name, below) = match alias.iter().position(|&b| b == b':') {
+    // Names hold neither.
+    let (name, below) = match alias.iter().position(|&b| b == b':' || b == b'/') {
         Some(at) => (&alias[..at], Some(OsStr::from_bytes(&alias[at + 1..]))),
         None => (alias, None),
     };
@@ -67,10 +69,16 @@ pub(crate) fn find(
             Printable::new(name.as_ref())
         ))
     })?;
+    let mut options = options.clone();
     if let Some(below) = below.filter(|below| !below.is_empty()) {
+        let root = options.get("root").map(|root| root.trim_matches('/').to_owned());
+        if let Some(root) = root.filter(|root| !root.is_empty()) {
+            location = location.join(OsStr::new(&root))?;
+        }
+        options.unset("root");
         location = location.join(below)?;
     }
-    Ok(Place { location, options: options.clone(), name: Some(name.into_owned()) })
+    Ok(Place { location, options, name: Some(name.into_owned()) })
 }
 
 /// Finds the store of a command: `at STORE`, else `PLAKAR_REPOSITORY`, else the configured default, else `~/.plakar`.
@@ -163,6 +171,7 @@ mod tests {
         stores.insert("s".into(), entry(&[("location", "s3://h/b"), ("access_key", "A")]));
         stores.insert("typed".into(), entry(&[("location", "h/b"), ("type", "s3")]));
         stores.insert("torn".into(), entry(&[("location", "sftp://h/b"), ("type", "s3")]));
+        stores.insert("rooted".into(), entry(&[("location", "s3://h/b"), ("root", "/q/r/")]));
         stores.insert("bare".into(), entry(&[]));
         stores.insert("home".into(), entry(&[("location", "~/x.ptar")]));
         stores.insert("odd".into(), entry(&[("location", "/x"), ("colour", "red")]));
@@ -186,6 +195,10 @@ mod tests {
         assert_eq!(place.to_string(), "@s (s3://h/b)");
         assert_eq!(place.options.get("access_key"), Some("A"));
         assert_eq!(store("@s:sub/x.ptar").unwrap().location.url(), Some("s3://h/b/sub/x.ptar"));
+        assert_eq!(store("@s/sub/x.ptar").unwrap().location.url(), Some("s3://h/b/sub/x.ptar"));
+        let rooted = store("@rooted:x.ptar").unwrap();
+        assert_eq!((rooted.location.url(), rooted.options.get("root")), (Some("s3://h/b/q/r/x.ptar"), None));
+        assert_eq!(store("@rooted").unwrap().options.get("root"), Some("/q/r/"));
         assert_eq!(store("@typed").unwrap().location.url(), Some("s3://h/b"));
         assert_eq!(store("@home").unwrap().location.path(), Some(Path::new("/home/me/x.ptar")));
         assert_eq!(store("./x").unwrap(), Place::bare(Location::fs("./x")));

@@ -1,4 +1,6 @@
-//! Sizes as people type them.
+//! Sizes and lengths of time as people type them.
+
+use std::time::Duration;
 
 /// Reads a number of bytes: `4096`, `256MiB`, `1.5 GB`, `64K`. `KiB`, `K` and `k` are 1024 bytes, `KB` is 1000; the
 /// same for M, G and T.
@@ -39,6 +41,14 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let part = u128::from(fraction.parse::<u64>().ok()?) * u128::from(factor) / scale;
     whole.checked_add(u64::try_from(part).ok()?)
+}
+
+/// Reads a length of time: `90s`, `10m`, `1h30m`, `2 days`. Months and years have no fixed length and are refused.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    let read =
+        text.trim().parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    read.filter(|time| !time.is_zero())
+        .ok_or_else(|| format!("'{text}' is not a length of time: write 90s, 10m or 1h30m"))
 }
 
 fn wrong(text: &str) -> String {

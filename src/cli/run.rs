@@ -16,6 +16,7 @@ use super::error::{CommandError, Exit};
 use super::globals::Globals;
 use super::help;
 use crate::base::Cancel;
+use crate::store;
 use crate::ui::{Output, units};
 
 /// Runs the program with the arguments of the process.
@@ -55,7 +56,11 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
             set_threads(globals.cpu);
             let context =
                 Context::new(globals, environment, invocation.store, output.clone(), cancel.clone());
-            dispatch(cli, &context)
+            // Whatever failed because everything was to end, that is why.
+            dispatch(cli, &context).map_err(|error| match cancel.is_cancelled() {
+                true => store::Error::Cancelled.into(),
+                false => error,
+            })
         }
         None => explain(&invocation, &output),
     };

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use super::context::Context;
 use super::error::CommandError;
 use super::query::{Facts, QueryArgs};
-use crate::base::RawString;
+use crate::base::{Id, RawString};
 use crate::format::snapshot::Header;
 use crate::snapshot::{self, SnapshotInfo, message_of};
 use crate::store::Repository;
@@ -75,19 +75,33 @@ pub(crate) fn choose(
         }
         return named.iter().map(|text| find(repository, text)).collect();
     }
-    let filter = query.filter(&context.now)?;
-    let (snapshots, _) = list(context, repository);
-    let chosen = filter.select(snapshots, facts);
+    let (chosen, _) = query_all(context, repository, query)?;
     Ok(chosen.into_iter().map(|info| Chosen { info, path: None }).collect())
 }
 
-/// Lists the snapshots, oldest first, and warns of those whose header cannot be read. Returns how many those are.
-pub(crate) fn list(context: &Context, repository: &Repository) -> (Vec<SnapshotInfo>, usize) {
+/// Finds the snapshots that the query flags leave, oldest first, and the ids of those whose header cannot be read:
+/// they may fit or not.
+pub(crate) fn query_all(
+    context: &Context,
+    repository: &Repository,
+    query: &QueryArgs,
+) -> Result<(Vec<SnapshotInfo>, Vec<Id>), CommandError> {
+    let filter = query.filter(&context.now)?;
+    let (snapshots, failed) = list(context, repository);
+    let chosen = filter.select(snapshots, facts);
+    if let Some(latest) = chosen.last().filter(|_| query.latest) {
+        snapshot::assert_latest(repository, latest, failed.iter().copied())?;
+    }
+    Ok((chosen, failed))
+}
+
+/// Lists the snapshots, oldest first, and warns of those whose header cannot be read, and returns the ids of those.
+pub(crate) fn list(context: &Context, repository: &Repository) -> (Vec<SnapshotInfo>, Vec<Id>) {
     let (snapshots, failed) = snapshot::list(repository);
     for (id, error) in &failed {
         context.output.warn(format!("snapshot {} cannot be read: {}", id.short(), message_of(error)));
     }
-    (snapshots, failed.len())
+    (snapshots, failed.into_iter().map(|(id, _)| id).collect())
 }
 
 /// Returns what a query looks at.
@@ -109,7 +123,7 @@ pub(crate) fn facts(info: &SnapshotInfo) -> Facts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Id, Timestamp};
+    use crate::base::Timestamp;
     use crate::format::snapshot::{Importer, Roots, Source};
     use crate::format::summary::Summary;
 

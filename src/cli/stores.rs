@@ -84,6 +84,13 @@ pub(crate) fn tell_warnings(context: &Context, repository: &Repository) {
     }
 }
 
+/// Tells what the storage had to do without.
+pub(crate) fn tell_notes(context: &Context, repository: &Repository) {
+    for note in repository.storage().take_notes() {
+        context.output.warn(note);
+    }
+}
+
 struct Door<'a> {
     unlocker: Unlocker<'a>,
     slot: Option<&'a str>,

@@ -22,6 +22,8 @@ pub enum ErrorKind {
     ReadOnly,
     /// The backend has no such operation.
     Unsupported,
+    /// It lies in cold storage, and has to be retrieved before it can be read.
+    Archived,
     /// No space, or a size limit was hit.
     Full,
     /// The far side could not be reached, or the connection failed; trying again may help.

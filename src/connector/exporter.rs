@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{Result, Work, Xattr};
 use crate::base::RawString;
+use crate::base::spill::SpillDir;
 use crate::format::entry::Entry;
 
 /// One thing to restore.
@@ -32,6 +33,10 @@ pub enum Outcome {
     /// The destination cannot hold such a thing; the string says why.
     Unsupported(String),
 }
+
+/// What a restore notes of an item that it put in place, for the one that goes on after an interruption. What it
+/// means is its exporter's business.
+pub type Receipt = u64;
 
 /// The verified content of one file, at random access: what a retry reads again is regenerated, not kept.
 pub trait ContentSource: fmt::Debug + Sync {
@@ -74,8 +79,35 @@ pub trait Exporter: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// Looks at what stands at the destination, once, before anything is restored, where that helps to spare work.
+    /// About `expected` files will be restored.
+    fn survey(&self, spills: &SpillDir, expected: u64) -> Result<()> {
+        let _ = (spills, expected);
+        Ok(())
+    }
+
+    /// Returns whether a regular file stands there already, as far as that can be told without its content; its
+    /// extended attributes are not at hand. `receipt` is that of an interrupted restore which put it there. The root
+    /// is asked for, too, if it has a receipt.
+    fn stands(&self, item: &Item<'_>, receipt: Option<Receipt>) -> Result<bool> {
+        let _ = (item, receipt);
+        Ok(false)
+    }
+
+    /// Returns the receipt of a file, or of the root, that was just restored.
+    fn receipt(&self, item: &Item<'_>) -> Receipt {
+        let _ = item;
+        0
+    }
+
     /// Returns whether hard links can be made here.
     fn links(&self) -> bool {
+        false
+    }
+
+    /// Returns whether versions of one file can be restored one over the other, deletions (special files with the
+    /// metadata `s3.delete-marker`) between them, and all of them are kept.
+    fn keeps_versions(&self) -> bool {
         false
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::ops::ControlFlow;
 
-use super::{Error, Result};
+use super::{Error, Readiness, Result};
 use crate::base::{RawString, Timestamp};
 pub use crate::format::entry::CustomMetadata as Metadata;
 use crate::format::entry::{Entry, FileInfo};
@@ -97,8 +97,30 @@ pub trait Importer: fmt::Debug + Send + Sync {
     /// all there is to go by, what was modified about then or later may have changed unseen.
     fn compare(&self, record: &Record, previous: &Entry, begun: Timestamp) -> Change;
 
+    /// Returns another path under which the previous snapshot may hold a record's content, where it does not stand
+    /// at the record's own path: content that did not change may have moved.
+    fn elsewhere(&self, record: &Record) -> Option<RawString> {
+        let _ = record;
+        None
+    }
+
+    /// Reads metadata again that came with the content, of a file whose content did not change; it takes the place
+    /// of all that the previous run knew besides the listing. `None` keeps that. Fails with `Changed` where the
+    /// content has to be read after all.
+    fn refresh(&self, record: &Record, previous: &Entry) -> Result<Option<ContentInfo>> {
+        let _ = (record, previous);
+        Ok(None)
+    }
+
     /// Opens the content of a regular file.
     fn open(&self, record: &Record) -> Result<Box<dyn Content>>;
+
+    /// Has a content brought back from cold storage, where `open` failed with `Archived`; asked again, tells how far
+    /// that is. `Archived` says that nothing was asked for.
+    fn retrieve(&self, record: &Record) -> Result<Readiness> {
+        let _ = record;
+        Ok(Readiness::Archived)
+    }
 
     /// Reads the extended attributes of a record, sorted by name; an error is reported beside the entry.
     fn xattrs(&self, record: &Record) -> Result<Vec<Xattr>, Error> {

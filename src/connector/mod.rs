@@ -5,10 +5,12 @@ mod archive;
 mod error;
 mod exporter;
 mod importer;
+mod retrieval;
 mod storage;
 
 pub use archive::ArchiveSink;
 pub use error::{Error, ErrorKind, Result};
-pub use exporter::{ContentSource, Exporter, Item, Outcome};
+pub use exporter::{ContentSource, Exporter, Item, Outcome, Receipt};
 pub use importer::{Change, Content, ContentInfo, Importer, Metadata, Record, SourceInfo, Work, Xattr};
-pub use storage::{Body, Kind, Listed, Storage};
+pub use retrieval::{Order, Readiness, Retrieval, RetrievalTier};
+pub use storage::{Body, Kind, Listed, Purpose, Storage};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::time::SystemTime;
 
-use super::Result;
+use super::{Result, Retrieval};
 use crate::base::Id;
 
 /// The kinds of resource of a store, besides its CONFIG.
@@ -29,6 +29,15 @@ impl Kind {
     }
 }
 
+/// What a packfile is for: a backend may keep the two kinds in different ways.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Purpose {
+    /// Contents of files: read by a restore only.
+    Content,
+    /// Everything else: read by whoever looks at a snapshot.
+    Metadata,
+}
+
 /// One resource in a listing.
 #[derive(Clone, Copy, Debug)]
 pub struct Listed {
@@ -38,6 +47,8 @@ pub struct Listed {
     pub size: u64,
     /// When it was last written, by the backend's clock, where the backend knows.
     pub modified: Option<SystemTime>,
+    /// Something that differs when the content does, where the listing tells (a hash of an object's ETag).
+    pub tag: Option<u64>,
 }
 
 /// What is put: bytes at hand, or a spooled file.
@@ -102,12 +113,35 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// as it is (its name says what it holds); a lock is replaced.
     fn put(&self, kind: Kind, id: Id, body: Body<'_>) -> Result<()>;
 
-    /// Deletes a resource; one that is already gone is not an error.
+    /// Stores a packfile as [`put`](Self::put) does, in the way its purpose asks for. What `put` stores counts as
+    /// content.
+    fn put_packfile(&self, id: Id, purpose: Purpose, body: Body<'_>) -> Result<()> {
+        let _ = purpose;
+        self.put(Kind::Packfile, id, body)
+    }
+
+    /// Deletes a resource; one that is already gone is not an error. Fails with `Denied` when the resource must be
+    /// kept for some time yet.
     fn delete(&self, kind: Kind, id: Id) -> Result<()>;
 
     /// Returns whether reads cross a network, so that they are worth merging and prefetching.
     fn is_remote(&self) -> bool {
         false
+    }
+
+    /// Returns how many requests may wait for answers at once with profit.
+    fn parallelism(&self) -> usize {
+        if self.is_remote() { 4 } else { 2 }
+    }
+
+    /// Returns how packfiles are retrieved from cold storage, if this storage has such a thing.
+    fn retrieval(&self) -> Option<&dyn Retrieval> {
+        None
+    }
+
+    /// Returns and clears what somebody should know though nothing failed: a feature that had to be done without.
+    fn take_notes(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Returns whether nothing can be written here (an archive, a plain web server).

@@ -274,6 +274,11 @@ impl Location {
         Ok(Self { kind: self.kind, target })
     }
 
+    /// Returns whether the name is one of an archive: whether it ends in `.ptar`.
+    pub fn names_archive(&self) -> bool {
+        ends_in_ptar(self.target.as_encoded_bytes())
+    }
+
     /// Returns the location as one of an archive: where a new `.ptar` is written to, whatever its name ends in.
     #[must_use]
     pub fn as_archive(self) -> Self {

@@ -5,17 +5,19 @@
 //! | [`fs`] | a folder | a tree | a folder | |
 //! | [`ptar`] | a single-file archive, read only | | | a file |
 //! | [`http`] | a single-file archive on a web server, read only | | | |
-//! | [`s3`] | a bucket | a bucket | a bucket | |
+//! | [`s3`] | a bucket, a single-file archive in one | a bucket | a bucket | an object |
 //! | [`memory`] | tests | | | |
 //!
 //! No backend reaches into another: what two of them need lies beside them, in the private modules here
-//! (`container`, the layout of an archive; `place`, files that appear whole or not at all).
+//! (`container`, the layout of an archive; `remote`, an archive read by ranges; `place`, files that appear whole or not at all).
 
 mod container;
 mod location;
 mod options;
+mod patterns;
 mod place;
 mod registry;
+mod remote;
 
 pub mod fs;
 pub mod http;
@@ -26,6 +28,7 @@ pub mod s3;
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};
 pub use registry::{
-    Answer, ExportSettings, ImportSettings, Limits, available, open_exporter, open_importer, open_sink,
-    open_storage, ping,
+    Answer, ExportSettings, ImportSettings, Limits, Notices, available, open_exporter, open_importer,
+    open_sink, open_storage, ping,
 };
+pub use remote::{Ranges, RemoteArchive};

@@ -137,21 +137,36 @@ const S3: &[Spec] = &[
     text("access_key", "the access key's id"),
     text("secret_access_key", "the access key's secret"),
     text("session_token", "the token of temporary credentials"),
-    text("profile", "a profile of ~/.aws/credentials"),
+    text("profile", "a profile of ~/.aws/credentials and ~/.aws/config"),
     text("region", "the region, where the host name does not say"),
     flag("use_tls", "use https (default true)"),
     flag("tls_insecure_no_verify", "accept any certificate (default false)"),
-    flag("virtual_host", "put the bucket in the host name (default: by provider)"),
+    flag("virtual_host", "put the bucket in the host name (default false)"),
     text("endpoint", "the server; the location then names only bucket and prefix"),
     Spec { name: "port", form: Form::Port, about: "the server's port" },
     text("root", "a prefix below the location"),
-    text("storage_class", "the class of written objects (STANDARD, ONEZONE_IA, GLACIER…)"),
-    text("sse_customer_key", "a 32-byte key for server-side encryption, in base64"),
-    text("tls_ca_file", "a file of certificates to trust instead of the system's"),
+    text("storage_class", "the class of written objects (STANDARD, STANDARD_IA, ONEZONE_IA, GLACIER…)"),
+    text(
+        "metadata_storage_class",
+        "the class of a store's metadata (default: as storage_class unless that is cold)",
+    ),
+    text("object_lock", "make a store's packfiles and states immutable: governance or compliance"),
+    text("retain", "for how long they are immutable: 30d, 12w, 1y"),
+    text(
+        "sse_customer_key",
+        "a 32-byte key for server-side encryption: as it is, in base64, or in hexadecimal",
+    ),
+    text("tls_ca_file", "a file of PEM certificates to trust instead of the system's"),
     text("concurrency", "the most requests at a time"),
 ];
 
-const S3_SOURCES: &[Spec] = &[text("versions", "back up old versions of objects, too")];
+/// Of sources and destinations in buckets.
+const S3_OBJECTS: &[Spec] = &[
+    text("versions", "old versions and delete markers, too: all, or latest (default)"),
+    flag("tags", "ask for the tags of every object, where the server does not count them (default false)"),
+    flag("acl", "access control lists, too (default false)"),
+    flag("retention", "retention and legal holds, too (default false)"),
+];
 
 const SFTP: &[Spec] = &[
     text("username", "the user to log in as"),
@@ -198,9 +213,9 @@ pub fn known(kind: Option<Kind>, role: Role) -> Vec<Spec> {
     }
     if role == Role::Source {
         specs.extend_from_slice(SOURCES);
-        if kind.is_none_or(|kind| kind == Kind::S3) {
-            specs.extend_from_slice(S3_SOURCES);
-        }
+    }
+    if role != Role::Store && kind.is_none_or(|kind| kind == Kind::S3) {
+        specs.extend_from_slice(S3_OBJECTS);
     }
     specs
 }

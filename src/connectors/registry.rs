@@ -1,14 +1,48 @@
 //! Which connectors are built in, and how a location becomes one.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fs::Existing;
 use super::location::{Kind, Location, Role};
 use super::options::{Options, for_connector};
 use super::{fs, http, ptar, s3};
+use crate::base::Cancel;
 use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
+
+type Tell = dyn Fn(&str) + Send + Sync;
+
+/// Takes what people should be told while places are opened, such as settings that may cost them dear. Each text
+/// arrives once. The default forgets everything.
+#[derive(Clone, Default)]
+pub struct Notices {
+    tell: Option<Arc<Tell>>,
+    told: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Notices {
+    /// Passes texts on.
+    pub fn new(tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { tell: Some(Arc::new(tell)), told: Arc::default() }
+    }
+
+    fn tell(&self, text: String) {
+        let Some(tell) = &self.tell else { return };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.contains(&text) {
+            tell(&text);
+            told.insert(text);
+        }
+    }
+}
+
+impl fmt::Debug for Notices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notices")
+    }
+}
 
 /// What opening needs to know besides the location and its options.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +51,12 @@ pub struct Limits {
     pub concurrency: Option<usize>,
     /// Whether local files may not be read through memory maps.
     pub no_mmap: bool,
+    /// Where warnings go.
+    pub notices: Notices,
+    /// The memory of the run, in bytes; connectors take an eighth at most. `None` lets the connector choose.
+    pub memory: Option<u64>,
+    /// Ends what waits for a server.
+    pub cancel: Cancel,
 }
 
 /// What is read of a source.
@@ -28,6 +68,8 @@ pub struct ImportSettings {
     pub ignore_files: Vec<PathBuf>,
     /// Whether metadata that listings do not show is read again.
     pub recheck: bool,
+    /// Whether what lies in cold storage is retrieved, and waited for.
+    pub retrieve: bool,
 }
 
 /// How something is restored.
@@ -74,6 +116,9 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
             Ok(Arc::new(fs::FsStore::new(absolute(path)?).with_mmap(!limits.no_mmap)))
         }
         (Kind::Ptar, Some(path), _) => Ok(Arc::new(ptar::PtarStore::open(absolute(path)?, !limits.no_mmap)?)),
+        (Kind::S3, _, Some(url)) if location.names_archive() => {
+            Ok(Arc::new(s3::S3Archive::open(s3_options(url, options, limits)?)?))
+        }
         (Kind::S3, _, Some(url)) => Ok(Arc::new(s3::S3Store::new(s3_options(url, options, limits)?)?)),
         (Kind::PtarHttp | Kind::PtarHttps, _, Some(url)) => {
             Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default())?))
@@ -92,13 +137,13 @@ pub fn open_importer(
     if let [location] = locations
         && let (Kind::S3, Some(url)) = (location.kind(), location.url())
     {
-        let patterns = !settings.excludes.is_empty() || !settings.ignore_files.is_empty();
-        for (asked, what) in [(patterns, "leaving out objects by patterns"), (settings.recheck, "-recheck")] {
-            if asked {
-                return Err(not_yet(location, what));
-            }
-        }
-        return Ok(Box::new(s3::S3Importer::new(s3_options(url, options, limits)?)?));
+        let import = s3::ImportOptions {
+            excludes: settings.excludes.clone(),
+            ignore_files: settings.ignore_files.clone(),
+            recheck: settings.recheck,
+            retrieve: settings.retrieve,
+        };
+        return Ok(Box::new(s3::S3Importer::with(s3_options(url, options, limits)?, &import)?));
     }
     if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
         return Err(missing(odd, Role::Source));
@@ -135,40 +180,37 @@ pub fn open_exporter(
             Ok(Box::new(builder.build()?))
         }
         (Kind::S3, _, Some(url)) => {
-            for (asked, what) in [
-                (settings.existing == Existing::Skip, "-skip-existing"),
-                (settings.existing == Existing::Fail, "-no-overwrite"),
-                (settings.skip_permissions, "-skip-permissions"),
-            ] {
-                if asked {
-                    return Err(not_yet(location, what));
-                }
-            }
-            let export = s3::ExportOptions { folder_markers: settings.folder_markers };
+            let export = s3::ExportOptions {
+                folder_markers: settings.folder_markers,
+                existing: match settings.existing {
+                    Existing::Replace => s3::ExistingObject::Replace,
+                    Existing::Skip => s3::ExistingObject::Skip,
+                    Existing::Fail => s3::ExistingObject::Fail,
+                },
+                skip_permissions: settings.skip_permissions,
+            };
             Ok(Box::new(s3::S3Exporter::new(s3_options(url, options, limits)?, export)?))
         }
         _ => Err(missing(location, Role::Destination)),
     }
 }
 
-/// Refuses what was asked for and cannot be done, instead of doing something else.
-fn not_yet(location: &Location, what: &str) -> Error {
-    Error::new(ErrorKind::Invalid, "open", location.to_string())
-        .detail(format!("{what} is not available yet for {}", location.kind().scheme()))
-}
-
 /// Opens where a new archive goes.
 pub fn open_sink(
     location: &Location,
-    _options: &Options,
-    _limits: &Limits,
+    options: &Options,
+    limits: &Limits,
     overwrite: bool,
-    _size_hint: Option<u64>,
+    size_hint: Option<u64>,
 ) -> Result<Box<dyn ArchiveSink>> {
-    match location.path() {
-        Some(path) => Ok(Box::new(ptar::ArchiveFile::create(path, overwrite)?)),
-        None => Err(Error::new(ErrorKind::Unsupported, "create", location.to_string())
-            .detail(format!("archives cannot be written to {} yet", location.kind().scheme()))),
+    match (location.kind(), location.path(), location.url()) {
+        (_, Some(path), _) => Ok(Box::new(ptar::ArchiveFile::create(path, overwrite)?)),
+        (Kind::S3, _, Some(url)) => {
+            let sink = s3::SinkOptions { overwrite, size_hint, memory: limits.memory };
+            Ok(Box::new(s3::S3Sink::create(s3_options(url, options, limits)?, sink)?))
+        }
+        _ => Err(Error::new(ErrorKind::Unsupported, "create", location.to_string())
+            .detail(format!("archives cannot be written to {}", location.kind().scheme()))),
     }
 }
 
@@ -178,7 +220,13 @@ fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Optio
         map.entry("concurrency".into()).or_insert_with(|| concurrency.to_string());
     }
     let map = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    s3::Options::parse(url, map, &|name| std::env::var(name).ok())
+    let mut parsed = s3::Options::parse(url, map, &|name| std::env::var(name).ok())?;
+    parsed.warnings().into_iter().for_each(|warning| limits.notices.tell(warning));
+    parsed.cancel = limits.cancel.clone();
+    if let Some(memory) = limits.memory {
+        parsed.tuning.read_ahead = parsed.tuning.read_ahead.min(memory / 8);
+    }
+    Ok(parsed)
 }
 
 /// Makes a path independent of the current folder: what is remembered of a store is remembered under its path.
@@ -210,16 +258,15 @@ impl fmt::Display for Answer {
 }
 
 /// Tries to reach a place.
-pub fn ping(location: &Location, options: &Options, role: Role) -> Result<Answer> {
-    let limits = Limits::default();
+pub fn ping(location: &Location, options: &Options, role: Role, limits: &Limits) -> Result<Answer> {
     match role {
-        Role::Store => match open_storage(location, options, &limits)?.config() {
+        Role::Store => match open_storage(location, options, limits)?.config() {
             Ok(_) => Ok(Answer::Store),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(Answer::NoStore),
             Err(error) => Err(error),
         },
         Role::Source => {
-            let importer = open_importer(&[location], options, &limits, &ImportSettings::default())?;
+            let importer = open_importer(&[location], options, limits, &ImportSettings::default())?;
             let mut failed = None;
             importer.scan(&mut |record| {
                 failed = record.info.err();
@@ -228,7 +275,7 @@ pub fn ping(location: &Location, options: &Options, role: Role) -> Result<Answer
             failed.map_or(Ok(Answer::Opened), Err)
         }
         Role::Destination => {
-            open_exporter(location, options, &limits, &ExportSettings::default()).map(|_| Answer::Opened)
+            open_exporter(location, options, limits, &ExportSettings::default()).map(|_| Answer::Opened)
         }
     }
 }
@@ -271,7 +318,7 @@ mod tests {
     fn a_place_is_pinged() {
         let folder = tempfile::tempdir().unwrap();
         let text = folder.path().to_str().unwrap().to_owned();
-        let ping = |role| ping(&location(&text, role), &Options::new(), role);
+        let ping = |role| ping(&location(&text, role), &Options::new(), role, &Limits::default());
         assert_eq!(ping(Role::Store).unwrap(), Answer::NoStore);
         assert_eq!(ping(Role::Source).unwrap(), Answer::Opened);
         folder.close().unwrap();

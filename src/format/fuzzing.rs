@@ -12,6 +12,7 @@ use super::object::Object;
 use super::packfile::{self, Footer, IndexRecord};
 use super::path;
 use super::ptar;
+use super::quick;
 use super::snapshot::Header;
 use super::state::{StateReader, encode_header, encode_metadata};
 use super::summary::Summary;
@@ -24,7 +25,7 @@ use super::xattr::XattrItem;
 pub type Target = fn(&[u8]);
 
 /// All targets by name: those of `fuzz/fuzz_targets`, and the folders of `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("config", config),
     ("dirpack", dirpack),
     ("entry", entry),
@@ -38,6 +39,7 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("packfile_index", packfile_index),
     ("path", paths),
     ("ptar", archive),
+    ("quick", quick_index),
     ("root", root),
     ("state", state),
     ("summary", summary),
@@ -254,4 +256,33 @@ pub fn resource(data: &[u8]) {
 /// Decodes an extended attribute.
 pub fn xattr(data: &[u8]) {
     stable(data, XattrItem::decode, XattrItem::encode);
+}
+
+/// Decodes a record of a quick index, each of which has one form only; the first byte says which.
+pub fn quick_index(data: &[u8]) {
+    let Some((which, data)) = data.split_first() else { return };
+    match which {
+        0 => {
+            let Some(bytes) = data.first_chunk() else { return };
+            let Some(footer) = quick::Footer::decode(bytes) else { return };
+            assert_eq!(footer.encode(), *bytes);
+        }
+        1 => {
+            let Ok(root) = quick::Root::decode(data) else { return };
+            assert_eq!(root.encode(), data);
+        }
+        2 => {
+            let Ok(copies) = quick::Copy::decode_all(data) else { return };
+            let mut again = Vec::new();
+            copies.iter().for_each(|copy| copy.encode(&mut again));
+            assert_eq!(again, data);
+        }
+        _ => {
+            let Some((count, data)) = data.split_first() else { return };
+            let Ok(places) = quick::decode_places(data, u64::from(*count), u64::MAX) else { return };
+            let mut again = Vec::new();
+            places.iter().for_each(|place| quick::push_place(place.fingerprint, place.length, &mut again));
+            assert_eq!(again, data);
+        }
+    }
 }

@@ -15,6 +15,7 @@ pub mod object;
 pub mod packfile;
 pub mod path;
 pub mod ptar;
+pub mod quick;
 pub mod snapshot;
 pub mod state;
 pub mod summary;

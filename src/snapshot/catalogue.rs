@@ -55,12 +55,48 @@ pub fn list(repository: &Repository) -> (Vec<SnapshotInfo>, Vec<(Id, Error)>) {
     (found, failed)
 }
 
+/// Fails if what cannot be read may be a later snapshot than the latest of those that can: the snapshots of
+/// `unreadable` headers, and those that a damaged state may name. An older one is never taken for the latest in
+/// silence.
+///
+/// A header's time is that of the run's beginning. A snapshot that was committed before `latest` was begun is older
+/// than that, and so is whatever a state names that was written before.
+///
+/// # Errors
+/// [`Error::LatestUnreadable`] names what may be later.
+pub fn assert_latest(
+    repository: &Repository,
+    latest: &SnapshotInfo,
+    unreadable: impl IntoIterator<Item = Id>,
+) -> Result<(), Error> {
+    let begun = latest.header.timestamp.unix_nanos();
+    let fail = |what: String| Err(Error::LatestUnreadable { what, readable: latest.id });
+    let catalogue = repository.catalogue();
+    for id in unreadable {
+        if catalogue.committed_at(&id)?.is_none_or(|committed| committed >= begun) {
+            return fail(format!("snapshot {}", id.short()));
+        }
+    }
+    match repository
+        .damaged_states()
+        .iter()
+        .find(|(_, written)| written.is_none_or(|written| written >= begun))
+    {
+        Some((id, _)) => fail(format!("state {}", id.short())),
+        None => Ok(()),
+    }
+}
+
 /// Finds a snapshot by a unique hexadecimal prefix of its id, or the latest by `latest`.
 pub fn find(repository: &Repository, name: &str) -> Result<SnapshotInfo, Error> {
     if name == "latest" {
         let (mut found, mut failed) = list(repository);
         return match (found.pop(), failed.pop()) {
-            (Some(latest), _) => Ok(latest),
+            (Some(latest), last) => {
+                failed.extend(last);
+                assert_latest(repository, &latest, failed.iter().map(|(id, _)| *id))?;
+                Ok(latest)
+            }
             (None, Some((_, error))) => Err(error),
             (None, None) => Err(Error::NoSnapshot("latest: the store holds none".into())),
         };

@@ -30,6 +30,7 @@ use super::encoding::Encoding;
 use super::error::Error;
 use super::known::KnownSet;
 use super::packer::{Hashing, padme};
+use super::quick::{self, Collected, Run, Spooled};
 use super::repository::Repository;
 use super::session::{Encode, Session, WriterStats};
 use super::unlock::{Unlocked, unlock_with_master};
@@ -57,6 +58,7 @@ pub struct ArchiveWriter {
     content: Mutex<Content>,
     later: [Mutex<Later>; 2],
     index: Mutex<Sorter<ByteOrder>>,
+    snapshots: Mutex<Vec<Id>>,
     config_length: u64,
     blobs: AtomicU64,
     plain: AtomicU64,
@@ -75,6 +77,7 @@ struct Content {
     buffer: Vec<u8>,
     /// Length of the blob area so far.
     area: u64,
+    run: Run,
 }
 
 /// Blobs that wait for their place behind the content.
@@ -82,6 +85,7 @@ struct Later {
     file: File,
     buffer: Vec<u8>,
     length: u64,
+    run: Run,
 }
 
 /// The regions of the blob area, in order. A blob that encodes to nothing (ZSTD has no frame for empty content)
@@ -135,12 +139,18 @@ impl ArchiveWriter {
         sink.write_all(&wrapper::header(Resource::Packfile, Version::V1_0_0)).map_err(Error::sink)?;
         let later = || -> Result<_, Error> {
             let file = tempfile::tempfile_in(spill_dir).map_err(|source| Error::spool("create", source))?;
-            Ok(Mutex::new(Later { file, buffer: Vec::new(), length: 0 }))
+            Ok(Mutex::new(Later { file, buffer: Vec::new(), length: 0, run: Run::default() }))
         };
         Ok(Self {
             profile,
             known: KnownSet::new(&spills),
-            content: Mutex::new(Content { sink, buffer: Vec::with_capacity(BUFFER), area: 0 }),
+            content: Mutex::new(Content {
+                sink,
+                buffer: Vec::with_capacity(BUFFER),
+                area: 0,
+                run: Run::default(),
+            }),
+            snapshots: Mutex::default(),
             later: [later()?, later()?],
             index: Mutex::new(Sorter::new(ByteOrder, &spills, SORT_MEMORY)),
             spills,
@@ -158,12 +168,22 @@ impl ArchiveWriter {
     }
 
     /// Appends an encoded blob to its region; returns its offset there.
-    fn append(&self, region: Region, encoded: &[u8]) -> Result<u64, Error> {
+    fn append(&self, region: Region, kind: BlobType, id: &Id, encoded: &[u8]) -> Result<u64, Error> {
+        let length = u32::try_from(encoded.len()).map_err(|_| Error::too_large(kind, *id))?;
+        let append = |later: &Mutex<Later>| {
+            let mut later = lock(later);
+            later.run.push(kind, id, length);
+            later.append(encoded)
+        };
         match region {
-            Region::Content => lock(&self.content).append(encoded),
-            Region::Metadata => lock(&self.later[0]).append(encoded),
-            Region::Tree => lock(&self.later[1]).append(encoded),
-            Region::End => Ok(0),
+            Region::Metadata => append(&self.later[0]),
+            Region::Tree => append(&self.later[1]),
+            Region::Content | Region::End => {
+                let mut content = lock(&self.content);
+                content.run.push(kind, id, length);
+                let offset = content.append(encoded)?;
+                Ok(if region == Region::End { 0 } else { offset })
+            }
         }
     }
 
@@ -171,10 +191,16 @@ impl ArchiveWriter {
     pub fn commit(self) -> Result<WriterStats, Error> {
         let stats = self.stats();
         let mut content = self.content.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut later = self.later.map(|later| later.into_inner().unwrap_or_else(PoisonError::into_inner));
+        later.iter_mut().try_for_each(Later::flush)?;
+        let snapshots = self.snapshots.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let wanted = self.profile == Profile::Native && quick::is_possible(&self.unlocked.encoding);
+        let collected = wanted.then(|| collect(&self.unlocked, content.area, &later, &snapshots));
+        let mut runs = vec![std::mem::take(&mut content.run)];
         let mut bases: Bases = [0; 4];
-        for (later, region) in self.later.into_iter().zip([Region::Metadata, Region::Tree]) {
-            let later = later.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (mut later, region) in later.into_iter().zip([Region::Metadata, Region::Tree]) {
             bases[region as usize] = content.area;
+            runs.push(std::mem::take(&mut later.run));
             content.take(later)?;
         }
         let mut index = self.index.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -185,16 +211,32 @@ impl ArchiveWriter {
         bases[Region::End as usize] = content.area;
         let mut sorted = index.finish()?;
         let Content { mut sink, area, .. } = content;
+        let tail = match collected.filter(|collected| !collected.is_empty()) {
+            Some(collected) => quick::encode(&self.unlocked, collected, &runs, area)?,
+            None => Vec::new(),
+        };
         write_index(&mut sink, &mut sorted, &bases, area, &self.unlocked)?;
         let (mut sink, trailer, length) = sink.finish();
         sink.write_all(trailer.as_bytes()).map_err(Error::sink)?;
         let packfile_length = length + wrapper::TRAILER_LEN as u64;
-        let (mut sink, state_length) = write_state(sink, &mut sorted, &bases, &self.unlocked, self.profile)?;
+        let (mut sink, state_length) =
+            write_state(sink, &mut sorted, &bases, &self.unlocked, self.profile, &tail)?;
         let layout = Layout::new(self.config_length, packfile_length, state_length);
         sink.write_all(&layout.encode_trailer()).map_err(Error::sink)?;
         sink.commit()?;
         Ok(WriterStats { packfile_count: 1, packfile_bytes: packfile_length, ..stats })
     }
+}
+
+/// Collects what the quick index copies from what waits behind `content` bytes of content.
+fn collect(unlocked: &Unlocked, content: u64, later: &[Later; 2], snapshots: &[Id]) -> Collected {
+    let mut spooled = Spooled::new(unlocked);
+    let mut base = content;
+    for later in later {
+        spooled.add(&later.file, &later.run, base);
+        base += later.length;
+    }
+    spooled.collect(snapshots)
 }
 
 impl Content {
@@ -331,6 +373,7 @@ fn write_state(
     bases: &Bases,
     unlocked: &Unlocked,
     profile: Profile,
+    tail: &[u8],
 ) -> Result<(Box<dyn ArchiveSink>, u64), Error> {
     let version = match profile {
         Profile::Native => Version::V1_1_0,
@@ -346,7 +389,7 @@ fn write_state(
         serial: unlocked.config.repository_id,
     };
     let mut bytes = Vec::new();
-    head.write_resource(sink, &unlocked.keys, &unlocked.encoding, &mut |out| {
+    head.write_resource(sink, &unlocked.keys, &unlocked.encoding, tail, &mut |out| {
         each_record(sorted, bases, &mut |record| {
             bytes.clear();
             StateEntry::Location(Location {
@@ -400,7 +443,10 @@ impl Session for ArchiveWriter {
         let plain = encode(&mut encoded)?;
         let length = u32::try_from(encoded.len()).map_err(|_| Error::too_large(kind, id))?;
         let region = if encoded.is_empty() { Region::End } else { Region::from(lane) };
-        let offset = self.append(region, &encoded)?;
+        let offset = self.append(region, kind, &id, &encoded)?;
+        if kind == BlobType::SNAPSHOT {
+            lock(&self.snapshots).push(id);
+        }
         let record = IndexRecord { kind, version: Version::V1_0_0, id, offset, length, flags: 0 };
         push_record(&mut lock(&self.index), region, &record)?;
         self.blobs.fetch_add(1, Ordering::Relaxed);

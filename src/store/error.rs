@@ -98,6 +98,14 @@ pub enum Error {
     /// Several snapshots have this prefix.
     #[error("several snapshots match {0}")]
     Ambiguous(String),
+    /// The latest snapshot was asked for, but what may be a later one cannot be read.
+    #[error("the latest snapshot cannot be told: {what} cannot be read, and may be later than snapshot {}", readable.short())]
+    LatestUnreadable {
+        /// What cannot be read: a snapshot, or a state, which may name one.
+        what: String,
+        /// The latest that can be.
+        readable: Id,
+    },
     /// A path is not in the snapshot.
     #[error("no such path in the snapshot: {}", path.escape_ascii())]
     NoPath {
@@ -167,7 +175,10 @@ impl Error {
     /// Returns whether this is damage of what is stored, rather than a failure to reach or to write it.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Missing { .. } | Self::Corrupt { .. } | Self::Malformed { .. } => true,
+            Self::Missing { .. }
+            | Self::Corrupt { .. }
+            | Self::Malformed { .. }
+            | Self::LatestUnreadable { .. } => true,
             Self::Format(error) => !matches!(error, format::Error::Io { .. }),
             // A packfile that is gone, or shorter than the states say.
             Self::Connector(error) => {

@@ -13,8 +13,13 @@
 //! | … | records: u32 length, path; u32 length, entry serialization (blob type 12) |
 //!
 //! An entry carries everything an importer compares: size, times, and for objects the listed ETag and date.
+//!
+//! The local cache keeps a second copy ([`super::journal_cache`]). The next run takes the records of both; a blob
+//! that is in both is read from the cache. What a journal says is not believed blindly: one that a state names went to
+//! the store together with everything it covers, and counts; of one that only the cache has (the store's was lost)
+//! every entry is looked into, whether all that it refers to is known in the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,11 +33,15 @@ use crate::format::blob::BlobType;
 
 use super::blob::BlobSource as _;
 use super::error::Error;
+use super::journal_cache::{JournalFile, JournalFiles};
 use super::repository::Repository;
 
 const MAGIC: &[u8; 4] = b"PKJ1";
 /// A journal blob is closed when it exceeds this.
 const BLOB: usize = 1 << 20;
+
+/// Takes a journal blob; its writer may keep a copy.
+pub(super) type DrainSink<'a> = &'a mut dyn FnMut(&mut JournalWriter, &[u8]) -> Result<(), Error>;
 
 /// Collects the records of a run between two checkpoints.
 #[derive(Debug)]
@@ -41,6 +50,8 @@ pub struct JournalWriter {
     open: Vec<u8>,
     full: SpillWriter,
     repository: Arc<Repository>,
+    /// The copy in the local cache.
+    copy: Option<JournalFile>,
 }
 
 impl JournalWriter {
@@ -58,7 +69,22 @@ impl JournalWriter {
         push16(&mut header, source.origin.as_bytes());
         push32(&mut header, &source.root);
         let full = repository.spills().create()?;
-        Ok(Self { open: header.clone(), header, full, repository: Arc::clone(repository) })
+        let copy = repository.journal_folder().map(|folder| JournalFile::new(folder.to_owned(), snapshot));
+        Ok(Self { open: header.clone(), header, full, repository: Arc::clone(repository), copy })
+    }
+
+    /// Keeps a copy of a blob that goes to the store.
+    pub(super) fn keep(&mut self, id: &Id, encoded: &[u8]) {
+        if let Some(copy) = &mut self.copy {
+            copy.append(id, encoded);
+        }
+    }
+
+    /// Removes the copy: the run is committed.
+    pub(super) fn forget(&self) {
+        if let Some(copy) = &self.copy {
+            copy.forget();
+        }
     }
 
     /// Adds an entry whose blobs were all put.
@@ -73,7 +99,7 @@ impl JournalWriter {
     }
 
     /// Passes every blob collected since the last call to `each`.
-    pub(super) fn drain(&mut self, each: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    pub(super) fn drain(&mut self, each: DrainSink<'_>) -> Result<(), Error> {
         if self.open.len() > self.header.len() {
             self.full.push(&[&self.open])?;
             self.open.clone_from(&self.header);
@@ -82,7 +108,7 @@ impl JournalWriter {
         let full = std::mem::replace(&mut self.full, fresh);
         let mut blobs = full.finish()?.forward();
         while let Some(blob) = blobs.next()? {
-            each(blob)?;
+            each(self, blob)?;
         }
         Ok(())
     }
@@ -152,11 +178,30 @@ fn parse_front(blob: &[u8]) -> Option<Front<'_>> {
 /// Where a record is: which blob, at which byte.
 type Place = (u32, u32);
 
+/// One journal blob.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Blob {
+    begun: Timestamp,
+    id: Id,
+    /// Whether a state names it.
+    listed: bool,
+}
+
+/// What an interrupted run completed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Covered {
+    /// The serialized entry.
+    pub entry: Vec<u8>,
+    /// Whether everything it refers to is known to be in the store; else that has to be looked into.
+    pub is_sure: bool,
+}
+
 /// The records of interrupted runs, found by path. Holds 16 bytes a record; blobs are read again as needed.
 #[derive(Debug)]
 pub struct Journal {
     repository: Arc<Repository>,
-    blobs: Vec<Id>,
+    blobs: Vec<Blob>,
+    files: JournalFiles,
     places: HashMap<u64, Place>,
     hasher: RandomState,
     cache: Mutex<LruCache<u32, Arc<Vec<u8>>>>,
@@ -172,22 +217,28 @@ impl Journal {
         since: Timestamp,
     ) -> Result<Option<Self>, Error> {
         let catalogue = repository.catalogue();
-        let mut found: Vec<(Timestamp, Id)> = Vec::new();
-        for id in catalogue.journals() {
+        let files = JournalFiles::open(repository);
+        let listed: HashSet<Id> = catalogue.journals().into_iter().collect();
+        let unlisted = files.ids().filter(|id| !listed.contains(id));
+        let mut found = Vec::new();
+        for (id, listed) in listed.iter().map(|id| (*id, true)).chain(unlisted.map(|id| (id, false))) {
             // A journal is a help, not a need: one that cannot be read is passed over.
-            let Ok(blob) = repository.get(BlobType::JOURNAL, &id) else { continue };
+            let Some(blob) = read(repository, &files, &id) else { continue };
             let Some(front) = parse_front(&blob) else { continue };
-            let open = !catalogue.has_snapshot(&front.snapshot);
-            if open && front.source == *source && front.begun > since {
-                found.push((front.begun, id));
+            let same = front.source == *source;
+            if catalogue.has_snapshot(&front.snapshot) || (same && front.begun <= since) {
+                files.remove(&id);
+            } else if same {
+                found.push(Blob { begun: front.begun, id, listed });
             }
         }
         found.sort_unstable();
-        let Some(&(begun, _)) = found.last() else { return Ok(None) };
+        let Some(&Blob { begun, .. }) = found.last() else { return Ok(None) };
         let cache = Mutex::new(LruCache::new(NonZero::new(8).expect("not zero")));
         let mut journal = Self {
             repository: Arc::clone(repository),
-            blobs: found.into_iter().map(|(_, id)| id).collect(),
+            blobs: found,
+            files,
             places: HashMap::new(),
             hasher: RandomState::new(),
             cache,
@@ -216,9 +267,16 @@ impl Journal {
         if let Some(blob) = cache.get(&index) {
             return Ok(Arc::clone(blob));
         }
-        let blob = Arc::new(self.repository.get(BlobType::JOURNAL, &self.blobs[index as usize])?);
+        let id = self.blobs[index as usize].id;
+        let missing = || Error::Missing { kind: BlobType::JOURNAL, id };
+        let blob = Arc::new(read(&self.repository, &self.files, &id).ok_or_else(missing)?);
         cache.put(index, Arc::clone(&blob));
         Ok(blob)
+    }
+
+    /// Removes the copies in the local cache: a run that took them up is committed.
+    pub fn forget(&self) {
+        self.blobs.iter().for_each(|blob| self.files.remove(&blob.id));
     }
 
     /// Returns when the newest of the interrupted runs began.
@@ -236,14 +294,21 @@ impl Journal {
         self.places.is_empty()
     }
 
-    /// Returns the serialized entry that an interrupted run completed for a path.
-    pub fn find(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    /// Returns what an interrupted run completed for a path.
+    pub fn find(&self, path: &[u8]) -> Result<Option<Covered>, Error> {
         let Some(&(blob, offset)) = self.places.get(&self.hasher.hash_one(path)) else { return Ok(None) };
         let bytes = self.blob(blob)?;
         let mut cursor = Cursor(&bytes[offset as usize..]);
         Ok(match (cursor.bytes32(), cursor.bytes32()) {
-            (Some(found), Some(entry)) if found == path => Some(entry.to_vec()),
+            (Some(found), Some(entry)) if found == path => {
+                Some(Covered { entry: entry.to_vec(), is_sure: self.blobs[blob as usize].listed })
+            }
             _ => None,
         })
     }
+}
+
+/// Reads a journal blob, from the cache where that has it.
+fn read(repository: &Repository, files: &JournalFiles, id: &Id) -> Option<Vec<u8>> {
+    files.get(repository, id).or_else(|| repository.get(BlobType::JOURNAL, id).ok())
 }

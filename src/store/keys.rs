@@ -55,6 +55,11 @@ impl Keys {
         &self.trailers
     }
 
+    /// Returns the key that guards what else is kept beside the local cache.
+    pub(crate) fn local(&self) -> &MacKey {
+        &self.cache
+    }
+
     /// Returns the key that guards the local cache.
     pub(super) fn cache(&self) -> &MacKey {
         &self.cache

@@ -4,7 +4,7 @@
 //! where the listing tells, else by the time inside. One that cannot be decoded blocks exclusive work only and
 //! is never deleted: it may belong to a newer program.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,9 +21,22 @@ use super::blob::Error;
 use super::encoding::Encoding;
 use super::keys::Keys;
 
-/// After this long without a refresh a lock no longer counts.
-pub(super) const STALE: Duration = Duration::from_mins(10);
-const REFRESH: Duration = Duration::from_mins(5);
+/// How long locks live. What other programs go by is fixed by the format; a repository may be told otherwise, which
+/// is how tests let a lock lapse.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LockTerms {
+    /// After this long without a refresh a lock no longer counts.
+    pub stale: Duration,
+    /// How often a held lock is written again.
+    pub refresh: Duration,
+}
+
+impl Default for LockTerms {
+    fn default() -> Self {
+        Self { stale: Duration::from_mins(10), refresh: Duration::from_mins(5) }
+    }
+}
+
 /// The most a lock may take when decoded; real ones are below 300 bytes.
 const LIMIT: usize = 1 << 16;
 
@@ -32,11 +45,32 @@ const LIMIT: usize = 1 << 16;
 struct Held {
     storage: Arc<dyn Storage>,
     id: Id,
-    /// When the lock was last written, by our own monotonic clock.
-    written: Mutex<Instant>,
+    terms: LockTerms,
+    written: Mutex<Written>,
     keys: Arc<Keys>,
     encoding: Arc<Encoding>,
     exclusive: bool,
+}
+
+/// When a lock was last written. By two clocks: one of them stands still while a machine sleeps, the other may be set.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    at: Instant,
+    time: SystemTime,
+    /// Whether it once went unwritten for so long that others may have taken it for stale. A later refresh does not
+    /// make up for that: what happened in between has to be looked at.
+    lapsed: bool,
+}
+
+impl Written {
+    fn now() -> Self {
+        Self { at: Instant::now(), time: SystemTime::now(), lapsed: false }
+    }
+
+    fn has_lapsed(&self, stale: Duration) -> bool {
+        let by_time = SystemTime::now().duration_since(self.time).unwrap_or_default();
+        self.lapsed || self.at.elapsed().max(by_time) >= stale
+    }
 }
 
 /// A lock that is held, refreshed every five minutes, and released when dropped.
@@ -58,9 +92,10 @@ impl LockGuard {
         encoding: Arc<Encoding>,
         id: Id,
         exclusive: bool,
+        terms: LockTerms,
     ) -> Result<Self, Error> {
-        let held =
-            Arc::new(Held { storage, id, written: Mutex::new(Instant::now()), keys, encoding, exclusive });
+        let written = Mutex::new(Written::now());
+        let held = Arc::new(Held { storage, id, terms, written, keys, encoding, exclusive });
         held.write(Timestamp::now())?;
         let guard = Self { held, stop: None, refresher: None };
         guard.held.look_for_others()?;
@@ -73,7 +108,7 @@ impl LockGuard {
         let refresher = std::thread::Builder::new()
             .name("lock".into())
             .spawn(move || {
-                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(REFRESH) {
+                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(held.terms.refresh) {
                     // A failed refresh is seen by `lapsed`: the writer then looks again before it commits.
                     let _ = held.write(Timestamp::now());
                 }
@@ -84,9 +119,21 @@ impl LockGuard {
         Ok(self)
     }
 
-    /// Returns whether the lock went without a refresh for so long that others may have taken it for stale.
+    /// Returns whether the lock went without a refresh for so long that others may have taken it for stale, now or
+    /// at any time since it was taken or renewed.
     pub(super) fn lapsed(&self) -> bool {
-        self.held.written.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= STALE
+        self.held.written().has_lapsed(self.held.terms.stale)
+    }
+
+    /// Takes a lapsed lock again: what happens from now on waits for its holder, what happened before has to be
+    /// looked at.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when a live lock stands in the way by now.
+    pub(super) fn renew(&self) -> Result<(), Error> {
+        self.held.write(Timestamp::now())?;
+        self.held.written().lapsed = false;
+        self.held.look_for_others()
     }
 }
 
@@ -102,13 +149,19 @@ impl Drop for LockGuard {
 
 impl Held {
     fn write(&self, timestamp: Timestamp) -> Result<(), Error> {
-        let before = Instant::now();
+        let before = Written::now();
         let lock =
             Lock { version: Version::V1_0_0, timestamp, hostname: hostname(), exclusive: self.exclusive };
         let bytes = seal_lock(&self.keys, &self.encoding, self.id, &lock)?;
         self.storage.put(Kind::Lock, self.id, Body::Bytes(&bytes))?;
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = before;
+        let mut written = self.written();
+        let lapsed = written.has_lapsed(self.terms.stale);
+        *written = Written { lapsed, ..before };
         Ok(())
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn look_for_others(&self) -> Result<(), Error> {
@@ -122,7 +175,7 @@ impl Held {
                 Err(_) => None,
             };
             match &lock {
-                Some(lock) if is_stale(&other, lock) => {
+                Some(lock) if is_stale(&other, lock, self.terms.stale) => {
                     // Deleting is tidiness, not correctness: a key that may not delete leaves it.
                     let _ = self.storage.delete(Kind::Lock, other.id);
                 }
@@ -154,14 +207,14 @@ impl Held {
     }
 }
 
-fn is_stale(listed: &Listed, lock: &Lock) -> bool {
+fn is_stale(listed: &Listed, lock: &Lock, stale: Duration) -> bool {
     let inside = lock.timestamp.to_system();
     // A lock written with an old time inside was released by a key that may not delete.
     let written = match (listed.modified, inside) {
         (Some(listed), Some(inside)) if lock.timestamp != Timestamp::EPOCH => Some(listed.max(inside)),
         (_, inside) => inside,
     };
-    written.is_none_or(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age >= STALE))
+    written.is_none_or(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age >= stale))
 }
 
 /// Encodes a lock resource.

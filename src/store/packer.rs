@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
 use crate::base::{Id, Timestamp};
-use crate::connector::{Body, Kind, Storage};
+use crate::connector::{Body, Purpose, Storage};
 use crate::crypto::random;
 use crate::crypto::seal::Item;
 use crate::format::blob::BlobType;
@@ -30,6 +30,7 @@ const BUFFER: usize = 1 << 20;
 /// A packfile that still takes blobs.
 #[derive(Debug)]
 pub(super) struct OpenPack {
+    purpose: Purpose,
     spool: File,
     /// Bytes of the resource that are in the spool file already.
     written: u64,
@@ -67,8 +68,9 @@ pub(super) enum Padding {
 }
 
 impl OpenPack {
-    pub(super) fn new(storage: &dyn Storage, padding: Padding) -> Result<Self, Error> {
+    pub(super) fn new(storage: &dyn Storage, padding: Padding, purpose: Purpose) -> Result<Self, Error> {
         let mut pack = Self {
+            purpose,
             spool: storage.spool()?,
             written: 0,
             buffer: Vec::with_capacity(BUFFER + BUFFER / 4),
@@ -147,7 +149,7 @@ impl OpenPack {
             .write_all_at(trailer.as_bytes(), self.written)
             .map_err(|source| Error::spool("write", source))?;
         let length = self.written + wrapper::TRAILER_LEN as u64;
-        storage.put(Kind::Packfile, id, Body::Spool { file: &self.spool, length })?;
+        storage.put_packfile(id, self.purpose, Body::Spool { file: &self.spool, length })?;
         Ok(StoredPack { id, created: self.created, index: self.index, bytes: length })
     }
 

@@ -16,14 +16,15 @@ use crate::format::version::Version;
 use crate::format::wrapper::HEADER_LEN;
 
 use super::blob::BlobSource;
-use super::catalogue::{CacheDir, Catalogue, Place, Source, load};
+use super::catalogue::{CacheDir, Catalogue, Damaged, Place, Source, load};
 use super::create::{CreateError, CreateOptions, Profile, make_config};
 use super::encoding::Encoding;
 use super::error::Error;
 use super::keys::Keys;
-use super::locks::LockGuard;
+use super::locks::{LockGuard, LockTerms};
 use super::packer::Padding;
 use super::pins::{Pin, PinError};
+use super::quick::{Origin, Quick};
 use super::unlock::{Unlock, UnlockError, Unlocked, unlock};
 
 use crate::crypto::seal::Item;
@@ -96,6 +97,8 @@ pub struct Repository {
     cache: Option<CacheDir>,
     pin: Mutex<Option<Pin>>,
     warnings: Mutex<Vec<Warning>>,
+    damaged: Mutex<Vec<(Id, Option<i64>)>>,
+    lock_terms: Mutex<LockTerms>,
     /// Whether nothing may be written: it is not encrypted, though a passphrase is at hand.
     guarded: bool,
     /// Whether states seen before are gone.
@@ -160,25 +163,30 @@ impl Repository {
         let cipher = config.encryption.as_ref().map(|_| RunCipher::shared());
         let spills = SpillDir::new(spill_folder, cipher);
         let cache = options.cache_dir.as_deref().and_then(|cache| open_cache(cache, &keys, &config, &bytes));
-        let (catalogue, mut damaged) = load(&Source {
-            storage: storage.as_ref(),
-            keys: &keys,
-            encoding: &encoding,
-            spills: &spills,
-            cache: cache.as_ref(),
-        })?;
+        let origin = Origin { storage, keys: Arc::new(keys), encoding: Arc::new(encoding), spills };
+        let (catalogue, mut damaged) = match Quick::open(origin.clone())? {
+            Some(quick) => (Catalogue::quick(quick), Vec::new()),
+            None => load(&Source {
+                storage: origin.storage.as_ref(),
+                keys: &origin.keys,
+                encoding: &origin.encoding,
+                spills: &origin.spills,
+                cache: cache.as_ref(),
+            })?,
+        };
+        let Origin { storage, keys, encoding, spills } = origin;
         // The one state of an archive is all there is: without it the archive is not empty, but damaged.
         if storage.is_archive()
-            && let Some((_, error)) = damaged.pop()
+            && let Some(damaged) = damaged.pop()
         {
-            return Err(error.into());
+            return Err(damaged.error.into());
         }
         let repository = Self {
             storage,
             config,
             config_bytes: bytes,
-            keys: Arc::new(keys),
-            encoding: Arc::new(encoding),
+            keys,
+            encoding,
             chunker,
             master,
             slot,
@@ -187,6 +195,8 @@ impl Repository {
             cache,
             pin: Mutex::new(pin),
             warnings: Mutex::default(),
+            damaged: Mutex::default(),
+            lock_terms: Mutex::default(),
             guarded,
             states_missing: std::sync::atomic::AtomicBool::new(false),
         };
@@ -197,9 +207,12 @@ impl Repository {
         Ok(Arc::new(repository))
     }
 
-    fn note_damaged(&self, damaged: Vec<(Id, Error)>) {
+    fn note_damaged(&self, damaged: Vec<Damaged>) {
+        *self.damaged.lock().unwrap_or_else(PoisonError::into_inner) =
+            damaged.iter().map(|state| (state.id, state.modified)).collect();
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-        warnings.extend(damaged.into_iter().map(|(id, error)| Warning::DamagedState { id, error }));
+        let warning = |Damaged { id, error, .. }| Warning::DamagedState { id, error };
+        warnings.extend(damaged.into_iter().map(warning));
     }
 
     /// Compares the listed states with the pinned ones and remembers the listed ones.
@@ -208,7 +221,7 @@ impl Repository {
         let Some(pin) = pin.as_mut() else { return Ok(()) };
         let catalogue = self.catalogue();
         let present: std::collections::BTreeSet<Id> =
-            catalogue.states().chain(self.damaged_states()).collect();
+            catalogue.states().chain(self.damaged_states().into_iter().map(|(id, _)| id)).collect();
         let missing = pin.missing_states(&|id| present.contains(id));
         if missing.is_empty() || accept_missing {
             pin.update(&self.config, &self.config_bytes, self.keys.key_check(), present.into_iter())?;
@@ -247,13 +260,10 @@ impl Repository {
         Ok(())
     }
 
-    fn damaged_states(&self) -> Vec<Id> {
-        let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-        let damaged = |warning: &Warning| match warning {
-            Warning::DamagedState { id, .. } => Some(*id),
-            Warning::MissingStates(_) => None,
-        };
-        warnings.iter().filter_map(damaged).collect()
+    /// Returns the listed states that could not be used when the catalogue was loaded last, each with the time when
+    /// it was written, in Unix nanoseconds, where the listing tells. What only they name is not known.
+    pub fn damaged_states(&self) -> Vec<(Id, Option<i64>)> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns and clears what is wrong with the store without keeping it from being read.
@@ -311,7 +321,8 @@ impl Repository {
     pub(super) fn pin_config(&self, config: &Config, bytes: &[u8]) -> Result<(), PinError> {
         let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pin) = pin.as_mut() else { return Ok(()) };
-        let states: Vec<Id> = self.catalogue().states().chain(self.damaged_states()).collect();
+        let damaged = self.damaged_states().into_iter().map(|(id, _)| id);
+        let states: Vec<Id> = self.catalogue().states().chain(damaged).collect();
         pin.update(config, bytes, self.keys.key_check(), states.into_iter())
     }
 
@@ -351,17 +362,28 @@ impl Repository {
 
     /// Lists the states again and loads what is new.
     pub fn reload(&self) -> Result<Arc<Catalogue>, Error> {
-        let (catalogue, damaged) = load(&Source {
+        let (catalogue, mut damaged) = load(&Source {
             storage: self.storage.as_ref(),
             keys: &self.keys,
             encoding: &self.encoding,
             spills: &self.spills,
             cache: self.cache.as_ref(),
         })?;
+        if self.storage.is_archive()
+            && let Some(damaged) = damaged.pop()
+        {
+            return Err(damaged.error);
+        }
         self.note_damaged(damaged);
         let catalogue = Arc::new(catalogue);
         *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&catalogue);
         Ok(catalogue)
+    }
+
+    /// Reads the whole state of an archive that was opened through its quick index: what verifies everything must not
+    /// rest on a part that stands in for the rest.
+    pub fn read_states(&self) -> Result<(), Error> {
+        if self.catalogue().is_quick() { self.reload().map(drop) } else { Ok(()) }
     }
 
     /// After a commit: loads the new state and remembers it in the pin.
@@ -375,15 +397,30 @@ impl Repository {
         &self.spills
     }
 
+    /// Returns the folder of the local cache that takes journals.
+    pub(super) fn journal_folder(&self) -> Option<&Path> {
+        self.cache.as_ref().map(CacheDir::folder)
+    }
+
     /// Takes a lock.
     pub(super) fn lock(&self, id: Id, exclusive: bool) -> Result<LockGuard, Error> {
         let (keys, encoding) = (Arc::clone(&self.keys), Arc::clone(&self.encoding));
-        LockGuard::acquire(Arc::clone(&self.storage), keys, encoding, id, exclusive)
+        let terms = *self.lock_terms.lock().unwrap_or_else(PoisonError::into_inner);
+        LockGuard::acquire(Arc::clone(&self.storage), keys, encoding, id, exclusive, terms)
+    }
+
+    /// Changes how long locks live that are taken from now on.
+    pub fn set_lock_terms(&self, terms: LockTerms) {
+        *self.lock_terms.lock().unwrap_or_else(PoisonError::into_inner) = terms;
     }
 
     /// Reads a blob whose decoded length is at most `limit` bytes: verified, from whichever place is whole.
     pub fn get_limited(&self, kind: BlobType, id: &Id, limit: usize) -> Result<Vec<u8>, Error> {
-        let places = self.catalogue().find_any(kind, id)?;
+        let catalogue = self.catalogue();
+        if let Some(plain) = catalogue.copy(kind, id)?.filter(|plain| plain.len() <= limit) {
+            return Ok(plain);
+        }
+        let places = catalogue.find_any(kind, id)?;
         let mut last = Error::Missing { kind, id: *id };
         for place in places {
             match self.read_at(kind, id, &place, limit) {

@@ -45,6 +45,12 @@ pub trait Session: BlobSink + std::fmt::Debug {
         Ok(false)
     }
 
+    /// Notes that what will be committed needs a blob, and what that refers to, which the target held before.
+    fn rely(&self, kind: BlobType, id: &Id) -> Result<(), Error> {
+        let _ = (kind, id);
+        Ok(())
+    }
+
     /// Returns whether packfiles are missing, so that what an earlier snapshot refers to need not be there.
     fn lost_packfiles(&self) -> bool {
         false

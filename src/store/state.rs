@@ -44,22 +44,25 @@ impl StateHead {
         out.write_all(&end)
     }
 
-    /// Writes the whole resource, wrapper and trailer included; returns its length in bytes.
+    /// Writes the whole resource, wrapper and trailer included, with `tail` behind what is encoded; returns its length
+    /// in bytes.
     pub(super) fn write_resource<W: Write>(
         &self,
         out: W,
         keys: &Keys,
         encoding: &Encoding,
+        tail: &[u8],
         entries: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<(W, u64)> {
         let mut hashing = Hashing::new(out, keys);
         hashing.write_all(&wrapper::header(Resource::State, self.version))?;
-        let hashing = encoding.write_stream(Item::state(self.id), hashing, |plain| {
+        let mut hashing = encoding.write_stream(Item::state(self.id), hashing, |plain| {
             // One large buffer, so that the first unit of the frame is never a short one.
             let mut plain = io::BufWriter::with_capacity(1 << 16, plain);
             self.write_plain(&mut plain, entries)?;
             plain.flush()
         })?;
+        hashing.write_all(tail)?;
         let (mut out, trailer, length) = hashing.finish();
         out.write_all(trailer.as_bytes())?;
         Ok((out, length + wrapper::TRAILER_LEN as u64))
@@ -76,7 +79,7 @@ pub(super) fn put_state(
 ) -> Result<(), Error> {
     let spool = storage.spool()?;
     let (_, length) = head
-        .write_resource(io::BufWriter::with_capacity(1 << 18, &spool), keys, encoding, entries)
+        .write_resource(io::BufWriter::with_capacity(1 << 18, &spool), keys, encoding, &[], entries)
         .and_then(|(mut out, length)| out.flush().map(|()| (out, length)))
         .map_err(|source| Error::spool("write", source))?;
     storage.put(Kind::State, head.id, Body::Spool { file: &spool, length })?;
@@ -108,6 +111,7 @@ pub(super) fn read_state(
     let Some(payload) = size.checked_sub(overhead) else {
         return Err(Error::malformed(&what, "shorter than its wrapper"));
     };
+    let tail = super::quick::length(storage, id, size)?;
     let mut resource = Checked {
         pieces: Pieces { storage, id, offset: 0, end: size, buffer: Vec::new(), taken: 0 },
         hasher: keys.trailers().hasher(),
@@ -118,7 +122,7 @@ pub(super) fn read_state(
     if version > Version::V1_1_0 {
         return Err(Error::Version { what, found: version.to_string(), newest: Version::V1_1_0.to_string() });
     }
-    let mut limited = (&mut resource).take(payload);
+    let mut limited = (&mut resource).take(payload - tail);
     let facts = {
         let plain = encoding.read_stream(Item::state(id), &mut limited);
         let mut reader = StateReader::new(BufReader::with_capacity(1 << 16, plain), version)
@@ -132,6 +136,7 @@ pub(super) fn read_state(
     };
     // What the decoder left over (padding behind the metadata) still counts for the trailer.
     io::copy(&mut limited, &mut io::sink()).map_err(|error| unwrap_io(&what, error))?;
+    io::copy(&mut (&mut resource).take(tail), &mut io::sink()).map_err(|error| unwrap_io(&what, error))?;
     let mut trailer = [0; 32];
     resource.pieces.read_exact(&mut trailer).map_err(|error| unwrap_io(&what, error))?;
     let found = resource.hasher.finish();

@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::base::spill::{SpillDir, SpillWriter};
 use crate::base::{Id, Timestamp};
 use crate::codec::chunker::Chunker;
-use crate::connector::Storage;
+use crate::connector::{Purpose, Storage};
 use crate::crypto::mac::MacKey;
 use crate::crypto::random;
 use crate::crypto::seal::Item;
@@ -34,6 +34,7 @@ use super::journal::JournalWriter;
 use super::known::KnownSet;
 use super::locks::LockGuard;
 use super::packer::{OpenPack, Padding, StoredPack};
+use super::relied::{Relied, Search};
 use super::repository::Repository;
 use super::session::{Encode, Session, WriterStats};
 use super::state::{StateHead, put_state};
@@ -107,6 +108,8 @@ pub struct Writer {
     /// Whether some packfile that should be live is not listed.
     lost: bool,
     known: KnownSet,
+    /// What was there before and is needed: looked at again when the lock lapsed.
+    relied: Relied,
     gate: RwLock<()>,
     data: Vec<LaneSlot>,
     metadata: LaneSlot,
@@ -133,9 +136,19 @@ impl std::fmt::Debug for Writer {
     }
 }
 
-/// Storage threads of a session: one puts while another writes its packfile's end.
-const STORAGE_THREADS: usize = 2;
-const REMOTE_STORAGE_THREADS: usize = 4;
+/// How often a lock may lapse while a run looks after what happened during the lapse before.
+const LAPSES: u32 = 5;
+/// The most storage threads: more connections than these carry no more from one machine.
+const MOST_STORAGE_THREADS: usize = 16;
+/// The most that may be spooled for packfiles on their way, in bytes of disk.
+const SPOOLED_BYTES: u64 = 512 << 20;
+
+/// Returns the number of storage threads of a session: as many as the storage serves at once with profit, while what
+/// they hold in spool files stays within bounds; two at least, so that one puts while another writes its packfile's end.
+fn storage_threads(parallelism: usize, packfile: u64) -> usize {
+    let spools = usize::try_from(SPOOLED_BYTES / packfile.max(1)).unwrap_or(MOST_STORAGE_THREADS);
+    parallelism.min(spools).clamp(2, MOST_STORAGE_THREADS)
+}
 
 impl Writer {
     /// Opens a session that will commit `snapshot`: takes the shared lock, lists the packfiles.
@@ -161,7 +174,7 @@ impl Writer {
             in_flight: Mutex::default(),
             landed: std::sync::Condvar::new(),
         });
-        let count = if storage.is_remote() { REMOTE_STORAGE_THREADS } else { STORAGE_THREADS };
+        let count = storage_threads(storage.parallelism(), repository.config().packfile.max);
         let (closing, packs) = bounded::<Closing>(0);
         let threads =
             (0..count).map(|_| Shared::start(&shared, packs.clone())).collect::<Result<Vec<_>, Error>>()?;
@@ -171,6 +184,7 @@ impl Writer {
             lost: (0..usable.len()).any(|pack| !usable[pack] && base.is_live_pack(base.pack_id(pack))),
             usable,
             known: KnownSet::new(repository.spills()),
+            relied: Relied::new(repository.spills()),
             gate: RwLock::new(()),
             data: (0..lanes).map(|_| Mutex::new(None)).collect(),
             metadata: Mutex::new(None),
@@ -199,15 +213,19 @@ impl Writer {
 
     /// Marks a blob as known; returns whether it has to be stored.
     fn claim(&self, kind: BlobType, id: Id) -> Result<bool, Error> {
-        if self.holds(kind, &id)? { Ok(false) } else { self.known.insert(kind, id) }
+        if self.holds(kind, &id)? {
+            self.relied.add(kind, &id)?;
+            return Ok(false);
+        }
+        self.known.insert(kind, id)
     }
 
     fn append(&self, kind: BlobType, id: Id, lane: Lane, encoded: &[u8], plain: usize) -> Result<(), Error> {
-        let slot = match lane {
-            Lane::Data => self.data_lane(),
-            Lane::Metadata | Lane::Tree => &self.metadata,
+        let (slot, purpose) = match lane {
+            Lane::Data => (self.data_lane(), Purpose::Content),
+            Lane::Metadata | Lane::Tree => (&self.metadata, Purpose::Metadata),
         };
-        let full = self.append_to(slot, kind, id, encoded).inspect_err(|_| self.shared.poison())?;
+        let full = self.append_to(slot, purpose, kind, id, encoded).inspect_err(|_| self.shared.poison())?;
         let counters = &self.shared.counters;
         counters.blobs.fetch_add(1, Ordering::Relaxed);
         counters.plain.fetch_add(plain as u64, Ordering::Relaxed);
@@ -219,6 +237,7 @@ impl Writer {
     fn append_to(
         &self,
         slot: &LaneSlot,
+        purpose: Purpose,
         kind: BlobType,
         id: Id,
         encoded: &[u8],
@@ -226,7 +245,7 @@ impl Writer {
         let mut open = lock(slot);
         let mut pack = match open.take() {
             Some(pack) => pack,
-            None => OpenPack::new(self.repository().storage().as_ref(), self.shared.padding)?,
+            None => OpenPack::new(self.repository().storage().as_ref(), self.shared.padding, purpose)?,
         };
         pack.append(kind, id, encoded)?;
         if pack.area() > self.repository().config().packfile.max {
@@ -307,10 +326,11 @@ impl Writer {
     fn put_journal(&self) -> Result<(), Error> {
         let mut guard = lock(&self.journal);
         let Some(journal) = guard.as_mut() else { return Ok(()) };
-        journal.drain(&mut |plain| {
+        journal.drain(&mut |journal, plain| {
             let id = self.mac(plain);
             let mut encoded = Vec::new();
             self.repository().encoding().encode(Item::blob(BlobType::JOURNAL.0, id), plain, &mut encoded)?;
+            journal.keep(&id, &encoded);
             self.append(BlobType::JOURNAL, id, Lane::Metadata, &encoded, plain.len())
         })
     }
@@ -393,30 +413,66 @@ impl Writer {
         for pack in self.detach() {
             self.close(pack, true)?;
         }
+        self.shared.wait_for_packs()?;
+        for round in 0.. {
+            if !self.lock.lapsed() {
+                break;
+            }
+            // It lapses again and again: nobody can promise that anything stays.
+            if round == LAPSES {
+                return Err(Error::Overtaken);
+            }
+            self.look_again()?;
+            self.shared.wait_for_packs()?;
+        }
         drop(self.closing.take());
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| Error::Aborted)?;
         }
         self.shared.take_failure()?;
-        if self.lock.lapsed() {
-            self.look_again()?;
-        }
         let mut parent = lock(&self.checkpoint).parent;
         let deletes = std::mem::take(&mut self.deletes);
         // A snapshot that comes back was committed here once: that state stands and is never replaced.
         let taken = self.base.states().any(|state| state == self.snapshot);
         let id = if taken { random::id() } else { self.snapshot };
         self.put_state(id, &mut parent, &deletes)?;
+        if let Some(journal) = lock(&self.journal).as_ref() {
+            journal.forget();
+        }
         Ok(self.stats())
     }
 
-    /// After a lapse of the lock: what was deduplicated against must still be there.
+    /// After a lapse of the lock: what is relied on must still be there. What was coloured meanwhile is read from
+    /// its packfile, which outlives its colour by the grace period, and sent anew.
+    ///
+    /// The lock is taken again first, so that what is found stays as it is until the commit.
     fn look_again(&self) -> Result<(), Error> {
+        self.lock.renew()?;
         let now = self.repository().reload()?;
-        for (ordinal, used) in self.usable.iter().enumerate() {
-            if *used && !now.is_live_pack(self.base.pack_id(ordinal)) {
-                return Err(Error::Overtaken);
+        let gone = |(ordinal, used): (usize, &bool)| *used && !now.is_live_pack(self.base.pack_id(ordinal));
+        if !self.usable.iter().enumerate().any(gone) {
+            return Ok(());
+        }
+        let is_held = |kind, id: &Id| -> Result<bool, Error> {
+            if self.known.contains(kind, id)? {
+                return Ok(true);
             }
+            // A packfile that was not usable at the beginning is not now; one that is new was not there to be lost.
+            let old = |id: &Id| self.base.pack_ordinal(id).is_some_and(|ordinal| !self.usable[ordinal]);
+            Ok(now.find(kind, id)?.iter().any(|place| !old(&place.packfile)))
+        };
+        let search = Search { repository: self.repository(), is_held: &is_held };
+        self.relied.each_lost(&search, &mut |kind, id, plain| {
+            if !self.known.insert(kind, id)? {
+                return Ok(());
+            }
+            let mut encoded = Vec::new();
+            self.encoding().encode(Item::blob(kind.0, id), plain, &mut encoded)?;
+            let lane = if kind == BlobType::CHUNK { Lane::Data } else { Lane::Metadata };
+            self.append(kind, id, lane, &encoded, plain.len())
+        })?;
+        for pack in self.detach() {
+            self.close(pack, true)?;
         }
         Ok(())
     }
@@ -479,6 +535,10 @@ impl Session for Writer {
 
     fn holds(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
         Ok(self.base.find(kind, id)?.iter().any(|place| self.usable[place.pack as usize]))
+    }
+
+    fn rely(&self, kind: BlobType, id: &Id) -> Result<(), Error> {
+        self.relied.add(kind, id)
     }
 
     fn lost_packfiles(&self) -> bool {
@@ -612,4 +672,18 @@ fn usable_packs(storage: &dyn Storage, base: &Catalogue) -> Result<Vec<bool>, Er
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_follow_the_storage_within_the_disk_budget() {
+        assert_eq!(storage_threads(2, 32 << 20), 2);
+        assert_eq!(storage_threads(64, 32 << 20), 16);
+        assert_eq!(storage_threads(16, 64 << 20), 8);
+        assert_eq!(storage_threads(16, u64::MAX), 2);
+        assert_eq!(storage_threads(1, 0), 2);
+    }
 }

@@ -144,15 +144,28 @@ fn records_in_stores() {
 fn the_frozen_files() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let mut found = Vec::new();
-    for folder in std::fs::read_dir(&data).unwrap() {
-        let folder = folder.unwrap().path();
-        for file in std::fs::read_dir(&folder).unwrap() {
-            let file = file.unwrap().path();
-            found.push(file.strip_prefix(&data).unwrap().display().to_string());
+    let mut folders = vec![data.clone()];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(&data).unwrap().display().to_string());
+            }
         }
     }
     found.sort();
     let known = [
+        "documents.txt",
+        "policies/destination.json",
+        "policies/scaleway-destination.json",
+        "policies/scaleway-source.json",
+        "policies/scaleway-store.json",
+        "policies/source.json",
+        "policies/store.json",
+        "tls/ca.pem",
+        "tls/server.key",
+        "tls/server.pem",
         "upstream/v1.0.6.ptar",
         "upstream/v1.0.6.tsv",
         "upstream/v1.1.4.ptar",

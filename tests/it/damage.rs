@@ -151,6 +151,9 @@ const STORE_ROWS: [Row; 19] = {
     const CONFIG: Outcome = (65, "CONFIG is damaged");
     const STATE: Outcome = (65, "damaged: state");
     const WARNED: Outcome = (0, "cannot be used");
+    // Listed is what can be read, restored nothing that may be older than what was asked for.
+    const PART: Outcome = (65, "cannot be used");
+    const OLDER: Outcome = (65, "the latest snapshot cannot be told");
     const PACK: Outcome = (65, "damaged: packfile");
     [
         ("CONFIG", Middle, Delete, [NO_STORE; 4]),
@@ -159,9 +162,9 @@ const STORE_ROWS: [Row; 19] = {
         ("CONFIG", Trailer, Flip, [CONFIG; 4]),
         // Who never saw the state cannot miss it: the older snapshot is what there is.
         ("state", Middle, Delete, [LISTED, (0, "no damage"), RESTORED, SNAPSHOT]),
-        ("state", Middle, Truncate, [WARNED, STATE, WARNED, WARNED]),
-        ("state", Middle, Flip, [WARNED, STATE, WARNED, WARNED]),
-        ("state", Trailer, Flip, [WARNED, STATE, WARNED, WARNED]),
+        ("state", Middle, Truncate, [PART, STATE, OLDER, WARNED]),
+        ("state", Middle, Flip, [PART, STATE, OLDER, WARNED]),
+        ("state", Trailer, Flip, [PART, STATE, OLDER, WARNED]),
         // The content of the large file: everything else is elsewhere.
         ("data", Middle, Delete, [LISTED, PACK, (1, BIG), SNAPSHOT]),
         ("data", Middle, Truncate, [LISTED, (65, BIG), (1, BIG), SNAPSHOT]),
@@ -174,7 +177,7 @@ const STORE_ROWS: [Row; 19] = {
         ("data", Trailer, Truncate, [LISTED, PACK, RESTORED, SNAPSHOT]),
         ("data", Trailer, Flip, [LISTED, PACK, RESTORED, SNAPSHOT]),
         // Headers and trees of the newest snapshot.
-        ("metadata", Middle, Delete, [(65, "cannot be read"), PACK, (0, "cannot be read"), SNAPSHOT]),
+        ("metadata", Middle, Delete, [(65, "cannot be read"), PACK, OLDER, SNAPSHOT]),
         ("metadata", Trailer, Flip, [LISTED, PACK, RESTORED, SNAPSHOT]),
     ]
 };
@@ -259,6 +262,61 @@ fn the_matrix() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whatever hides the latest snapshot: what asks for the latest fails, names what is damaged and how to go on, and an
+/// older one is there for whoever names it.
+#[test]
+fn an_older_snapshot_is_never_taken_for_the_latest() {
+    let bench = Bench::new();
+    for kind in ["states", "packfiles"] {
+        let user = bench.user();
+        let store = bench.copy(&user);
+        let ids: Vec<String> = user
+            .ok("at store ls -uuid")
+            .lines()
+            .map(|line| line.split_whitespace().nth(1).unwrap().to_owned())
+            .collect();
+        let data = largest(resources(&store, "packfiles"));
+        let newest = resources(&store, kind).into_iter().rfind(|file| *file != data).unwrap();
+        let length = fs::metadata(&newest).unwrap().len() as usize;
+        fs::write(&newest, vec![0; length]).unwrap();
+        fs::remove_dir_all(user.home().join(".cache")).unwrap();
+        for line in [
+            "restore -to out",
+            "restore -to out latest",
+            "restore -to out -latest",
+            "restore -to out :sub",
+            "ls latest",
+            "cat latest:sub/small",
+            "info latest",
+            "check -latest",
+        ] {
+            let ran = user.run(&format!("at store {line}"));
+            let hidden = if kind == "states" { "state " } else { &format!("snapshot {}", &ids[1][..8]) };
+            assert!(
+                ran.code == 65
+                    && ran.stderr.contains("the latest snapshot cannot be told")
+                    && ran.stderr.contains(hidden)
+                    && ran.stderr.contains(&format!("later than snapshot {}", &ids[0][..8]))
+                    && ran.stderr.contains("name a snapshot by its id"),
+                "{kind}, {line}: {ran:#?}"
+            );
+            assert!(!user.home().join("out").exists(), "{kind}, {line}");
+        }
+        let listed = user.run("at store ls");
+        assert!(listed.code == 65 && listed.stdout.contains(&ids[0][..8]), "{kind}: {listed:#?}");
+        user.ok(&format!("at store restore -to out {}", ids[0]));
+        assert!(user.home().join("out/sub/small").exists());
+        // A new backup is the latest beyond doubt: it was begun after everything that is damaged was written.
+        let source = bench.path("source");
+        assert_eq!(user.run_args(["at", "store", "backup", source.to_str().unwrap()]).code, 0);
+        user.ok("at store info latest");
+        if kind == "states" {
+            user.ok("at store restore -to again latest");
+            assert_eq!(look(&user.home().join("again")), look(&source));
+        }
+    }
 }
 
 #[test]

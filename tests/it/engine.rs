@@ -266,10 +266,10 @@ fn an_interrupted_backup_goes_on_where_it_was() {
 
 /// Cancels a run once so many bytes were read.
 #[derive(Debug)]
-struct StopAfter {
-    tally: Tally,
-    bytes: u64,
-    cancel: Cancel,
+pub(crate) struct StopAfter {
+    pub(crate) tally: Tally,
+    pub(crate) bytes: u64,
+    pub(crate) cancel: Cancel,
 }
 
 impl plakar::snapshot::Monitor for StopAfter {
@@ -373,7 +373,7 @@ fn a_backup_may_fail_at_any_write() {
         fs::write(tree.join(format!("{number}")), noise(20_000 + usize::from(number))).unwrap();
     }
     let base = Arc::new(MemoryStore::new());
-    create(Arc::new(Shared(Arc::clone(&base))), &kinds()[0].1);
+    create(Arc::new(Shared::new(&base)), &kinds()[0].1);
     let checkpoints = CheckpointPolicy { bytes: 20_000, interval: Duration::from_hours(1) };
     let options = BackupOptions { checkpoints, ..BackupOptions::default() };
     let importer = FsImporter::builder().place(&tree).build().unwrap();
@@ -382,13 +382,13 @@ fn a_backup_may_fail_at_any_write() {
         // A clone of the store itself is a copy of all that is in it.
         let store = Arc::new(MemoryStore::clone(&base));
         for landing in [false, true] {
-            let faulty = Faulty::new(Shared(Arc::clone(&store)), Counted::Writes, budget);
+            let faulty = Faulty::new(Shared::new(&store), Counted::Writes, budget);
             let faulty = if landing { faulty.landing() } else { faulty };
             let result = {
                 let repository = reopen(Arc::new(faulty));
                 backup(&repository, &importer, &options, &Tally::default())
             };
-            let repository = reopen(Arc::new(Shared(Arc::clone(&store))));
+            let repository = reopen(Arc::new(Shared::new(&store)));
             assert_clean(&repository);
             if result.is_ok() {
                 assert!(failed > 4, "only {failed} writes failed");
@@ -397,41 +397,70 @@ fn a_backup_may_fail_at_any_write() {
             }
             failed += 1;
         }
-        let repository = reopen(Arc::new(Shared(store)));
+        let repository = reopen(Arc::new(Shared::new(&store)));
         backup(&repository, &importer, &options, &Tally::default()).unwrap();
         assert_clean(&repository);
     }
 }
 
 /// A store that several repositories look at.
-#[derive(Debug)]
-pub(crate) struct Shared(pub(crate) Arc<MemoryStore>);
+pub(crate) struct Shared {
+    store: Arc<MemoryStore>,
+    /// Called after every listing.
+    listed: Option<ListHook>,
+}
+
+type ListHook = Box<dyn Fn(plakar::connector::Kind) + Send + Sync>;
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shared({:?})", self.store)
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(store: &Arc<MemoryStore>) -> Self {
+        Self { store: Arc::clone(store), listed: None }
+    }
+
+    pub(crate) fn after_listing(
+        mut self,
+        hook: impl Fn(plakar::connector::Kind) + Send + Sync + 'static,
+    ) -> Self {
+        self.listed = Some(Box::new(hook));
+        self
+    }
+}
 
 impl Storage for Shared {
     fn location(&self) -> String {
-        self.0.location()
+        self.store.location()
     }
     fn create(&self, config: &[u8]) -> plakar::connector::Result<()> {
-        self.0.create(config)
+        self.store.create(config)
     }
     fn config(&self) -> plakar::connector::Result<Vec<u8>> {
-        self.0.config()
+        self.store.config()
     }
     fn replace_config(&self, expected: &[u8], new: &[u8]) -> plakar::connector::Result<()> {
-        self.0.replace_config(expected, new)
+        self.store.replace_config(expected, new)
     }
     fn list(
         &self,
         kind: plakar::connector::Kind,
         each: &mut dyn FnMut(plakar::connector::Listed),
     ) -> plakar::connector::Result<()> {
-        self.0.list(kind, each)
+        self.store.list(kind, each)?;
+        if let Some(listed) = &self.listed {
+            listed(kind);
+        }
+        Ok(())
     }
     fn size(&self, kind: plakar::connector::Kind, id: plakar::base::Id) -> plakar::connector::Result<u64> {
-        self.0.size(kind, id)
+        self.store.size(kind, id)
     }
     fn get(&self, kind: plakar::connector::Kind, id: plakar::base::Id) -> plakar::connector::Result<Vec<u8>> {
-        self.0.get(kind, id)
+        self.store.get(kind, id)
     }
     fn read_range(
         &self,
@@ -441,10 +470,10 @@ impl Storage for Shared {
         length: usize,
         consume: &mut dyn FnMut(&[u8]),
     ) -> plakar::connector::Result<()> {
-        self.0.read_range(kind, id, offset, length, consume)
+        self.store.read_range(kind, id, offset, length, consume)
     }
     fn spool(&self) -> plakar::connector::Result<fs::File> {
-        self.0.spool()
+        self.store.spool()
     }
     fn put(
         &self,
@@ -452,9 +481,9 @@ impl Storage for Shared {
         id: plakar::base::Id,
         body: plakar::connector::Body<'_>,
     ) -> plakar::connector::Result<()> {
-        self.0.put(kind, id, body)
+        self.store.put(kind, id, body)
     }
     fn delete(&self, kind: plakar::connector::Kind, id: plakar::base::Id) -> plakar::connector::Result<()> {
-        self.0.delete(kind, id)
+        self.store.delete(kind, id)
     }
 }

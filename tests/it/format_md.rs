@@ -14,6 +14,7 @@ use plakar::format::object::Object;
 use plakar::format::packfile::{Footer, IndexRecord};
 use plakar::format::path;
 use plakar::format::ptar;
+use plakar::format::quick;
 use plakar::format::snapshot::Header;
 use plakar::format::state::{StateReader, encode_header, encode_metadata};
 use plakar::format::summary::Summary;
@@ -25,7 +26,7 @@ use plakar::format::xattr::XattrItem;
 const FORMAT: &str = include_str!("../../src/format/FORMAT.md");
 
 /// What the document has examples of.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 21] = [
     "config",
     "dirpack",
     "entry",
@@ -38,6 +39,9 @@ const KINDS: [&str; 18] = [
     "object",
     "ptar-head",
     "ptar-trailer",
+    "quick-footer",
+    "quick-places",
+    "quick-root",
     "resource",
     "root",
     "state",
@@ -128,6 +132,15 @@ fn recode(kind: &str, bytes: &[u8]) -> Vec<u8> {
         "ptar-trailer" => {
             ptar::Layout::parse(bytes.try_into().unwrap(), 15_678).unwrap().encode_trailer().to_vec()
         }
+        "quick-footer" => quick::Footer::decode(bytes.try_into().unwrap()).unwrap().encode().to_vec(),
+        "quick-places" => {
+            let mut out = Vec::new();
+            for place in quick::decode_places(bytes, 3, u64::MAX).unwrap() {
+                quick::push_place(place.fingerprint, place.length, &mut out);
+            }
+            out
+        }
+        "quick-root" => quick::Root::decode(bytes).unwrap().encode(),
         "resource" => recode_resource(bytes),
         "root" => Root::decode(bytes).unwrap().encode(),
         "state" => recode_state(bytes),

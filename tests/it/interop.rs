@@ -31,6 +31,13 @@ pub(crate) fn open(storage: impl Storage + 'static) -> Arc<Repository> {
 }
 
 pub(crate) fn open_with(storage: Arc<dyn Storage>, passphrase: &str) -> Arc<Repository> {
+    try_open(storage, passphrase).unwrap()
+}
+
+pub(crate) fn try_open(
+    storage: Arc<dyn Storage>,
+    passphrase: &str,
+) -> Result<Arc<Repository>, plakar::store::OpenError> {
     struct Maybe(WithPassphrase);
     impl plakar::store::Unlock for Maybe {
         fn passphrase(
@@ -41,7 +48,7 @@ pub(crate) fn open_with(storage: Arc<dyn Storage>, passphrase: &str) -> Arc<Repo
         }
     }
     let secret = Secret::from(passphrase.to_owned());
-    Repository::open(storage, &mut Maybe(WithPassphrase(secret)), &OpenOptions::default()).unwrap()
+    Repository::open(storage, &mut Maybe(WithPassphrase(secret)), &OpenOptions::default())
 }
 
 pub(crate) fn unpack(archive: &Path, into: &Path) {

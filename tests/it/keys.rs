@@ -25,7 +25,7 @@ fn open(
     data: &tempfile::TempDir,
 ) -> Result<Arc<Repository>, OpenError> {
     let options = OpenOptions { data_dir: Some(data.path().to_owned()), ..OpenOptions::default() };
-    Repository::open(Arc::new(Shared(Arc::clone(store))), &mut WithPassphrase(secret(passphrase)), &options)
+    Repository::open(Arc::new(Shared::new(store)), &mut WithPassphrase(secret(passphrase)), &options)
 }
 
 fn labels(repository: &Repository) -> Vec<String> {
@@ -100,7 +100,7 @@ fn labels_and_numbers_have_bounds() {
     for kind in 1..4 {
         let store = Arc::new(MemoryStore::new());
         Repository::create(store.as_ref(), &kinds()[kind].1).unwrap();
-        let repository = crate::engine::reopen(Arc::new(Shared(store)));
+        let repository = crate::engine::reopen(Arc::new(Shared::new(&store)));
         let change = SlotChange::AddRecovery { label: "paper", key: &key };
         assert!(matches!(change_slots(&repository, &change), Err(SlotsError::None(_))), "{kind}");
     }

@@ -47,7 +47,7 @@ impl Bed {
     }
 
     fn open(&self) -> Arc<Repository> {
-        reopen(Arc::new(Shared(Arc::clone(&self.store))))
+        reopen(Arc::new(Shared::new(&self.store)))
     }
 
     fn back_up(&self) -> Id {
@@ -196,7 +196,7 @@ fn what_no_state_knows_goes_when_it_is_old() {
     let known = bed.packs();
     bed.write("b", 2, 1_000_000);
     // Killed before its state is put.
-    let faulty = Faulty::new(Shared(Arc::clone(&bed.store)), Counted::Writes, 3);
+    let faulty = Faulty::new(Shared::new(&bed.store), Counted::Writes, 3);
     let importer = FsImporter::builder().place(bed.source()).build().unwrap();
     backup(&reopen(Arc::new(faulty)), &importer, &BackupOptions::default(), &Tally::default()).unwrap_err();
     bed.forget_locks();
@@ -220,7 +220,7 @@ fn a_recent_checkpoint_is_spared() {
     let importer = FsImporter::builder().place(bed.source()).build().unwrap();
     let often = CheckpointPolicy { bytes: 1, interval: Duration::from_secs(1000) };
     let options = BackupOptions { checkpoints: often, ..BackupOptions::default() };
-    let faulty = Faulty::new(Shared(Arc::clone(&bed.store)), Counted::Writes, 14);
+    let faulty = Faulty::new(Shared::new(&bed.store), Counted::Writes, 14);
     backup(&reopen(Arc::new(faulty)), &importer, &options, &Tally::default()).unwrap_err();
     bed.forget_locks();
     let spared = run(&bed, 1);
@@ -244,7 +244,7 @@ fn nothing_is_touched_where_something_is_missing() {
         let store = Arc::new(store);
         let before = store.stored_bytes(Kind::State);
         let options = MaintenanceOptions { apply, ..options(30) };
-        let result = maintain(&reopen(Arc::new(Shared(Arc::clone(&store)))), &options, &Tally::default());
+        let result = maintain(&reopen(Arc::new(Shared::new(&store))), &options, &Tally::default());
         assert!(result.is_ok() || store.stored_bytes(Kind::State) == before);
         result
     };
@@ -335,7 +335,7 @@ fn what_may_not_be_deleted_is_reported_and_tried_again() {
     let first = bed.back_up();
     bed.rm(first);
     let packs = bed.packs();
-    let locked = || reopen(Arc::new(Immutable(Shared(Arc::clone(&bed.store)))));
+    let locked = || reopen(Arc::new(Immutable(Shared::new(&bed.store))));
     for (days, fate) in [(0, Fate::Coloured), (8, Fate::Held), (9, Fate::Held)] {
         let done = maintain(&locked(), &options(days), &Tally::default()).unwrap();
         assert_eq!(done.of(fate).0, packs.len() as u64, "{done:?}");
@@ -394,7 +394,7 @@ impl Trial {
     }
 
     fn storage(&mut self, killed: bool) -> Arc<dyn Storage> {
-        let shared = Shared(Arc::clone(&self.bed.store));
+        let shared = Shared::new(&self.bed.store);
         if !killed {
             return Arc::new(shared);
         }

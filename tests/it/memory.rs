@@ -49,7 +49,7 @@ fn make_tree(root: &Path) {
 }
 
 /// Runs a command under the limit; returns its peak of anonymous memory, in bytes.
-fn watched(user: &User, line: &str) -> u64 {
+pub(crate) fn watched(user: &User, line: &str) -> u64 {
     let log = user.home().join("log");
     let mut command = user.command(line.split_whitespace());
     command.stdout(File::create(&log).unwrap()).stderr(File::options().append(true).open(&log).unwrap());

@@ -118,3 +118,46 @@ fn reader_accepts_upstreams_profile_in_the_clear() {
 fn reader_accepts_our_own_profile_in_the_clear() {
     round("-plaintext");
 }
+
+/// A bucket with old versions, delete markers and every kind of metadata.
+fn bucket() -> crate::s3server::S3Server {
+    let server = crate::s3server::S3Server::new();
+    server.make_bucket("source");
+    server.keep_versions("source");
+    for key in ["a", "a/b", "a/", "x//y", "../up", "%~m", "deep/er/k"] {
+        for n in 0..3 {
+            let object =
+                crate::s3server::Object::new(format!("{key} {n}")).header("x-amz-meta-n", "1").tag("a", "b");
+            server.insert("source", key, object);
+        }
+    }
+    server
+}
+
+#[test]
+fn reader_accepts_a_bucket_with_its_versions() {
+    use crate::s3server::{ACCESS_KEY, SECRET_KEY};
+    let Some(reader) = Reader::find() else { return };
+    let server = bucket();
+    let mut user = User::new();
+    user.set("PLAKAR_PASSPHRASE", PASSPHRASE);
+    user.set("AWS_ACCESS_KEY_ID", ACCESS_KEY);
+    user.set("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    let url = format!("s3://{}/source", server.authority());
+    for (store, flags) in [("plakar", "-profile plakar -plaintext"), ("plain", "-plaintext")] {
+        user.ok(&format!("at ./{store} create {flags}"));
+        let line = format!("at ./{store} backup -o use_tls=false -o versions=all -o acl=true {url}");
+        user.ok(&line);
+        for key in ["a", "deep/er/k"] {
+            server.insert("source", key, crate::s3server::Object::new("newest"));
+        }
+        user.ok(&line);
+        let said = reader.verify(&user.home().join(store)).unwrap_or_else(|said| panic!("{store}: {said}"));
+        println!("{store}: {}", said.lines().last().unwrap_or_default());
+        user.ok(&format!("at ./{store} check"));
+        user.ok(&format!("ptar -o {store}.ptar -k ./{store} -plaintext"));
+        reader
+            .verify(&user.home().join(format!("{store}.ptar")))
+            .unwrap_or_else(|said| panic!("{store}: {said}"));
+    }
+}

@@ -26,7 +26,7 @@ fn ids(store: &MemoryStore, kind: Kind) -> Vec<Id> {
 }
 
 fn open(store: &Arc<MemoryStore>) -> Arc<Repository> {
-    reopen(Arc::new(Shared(Arc::clone(store))))
+    reopen(Arc::new(Shared::new(store)))
 }
 
 /// A store of two snapshots of one tree.
@@ -38,7 +38,7 @@ fn store(kind: usize) -> (Arc<MemoryStore>, tempfile::TempDir) {
         std::fs::write(folder.path().join(format!("{place}/file {number}")), number.to_string()).unwrap();
     }
     let store = Arc::new(MemoryStore::new());
-    let repository = create(Arc::new(Shared(Arc::clone(&store))), &kinds()[kind].1);
+    let repository = create(Arc::new(Shared::new(&store)), &kinds()[kind].1);
     back_up(&repository, folder.path());
     std::fs::write(folder.path().join("later"), "later").unwrap();
     back_up(&open(&store), folder.path());

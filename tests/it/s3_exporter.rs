@@ -183,7 +183,7 @@ fn a_class_the_server_does_not_know_is_left_out_and_reported() {
 fn files_keep_mode_owner_and_time_in_metadata() {
     Bed::each(|bed| {
         let exporter = exporter(bed, "dst");
-        assert_eq!(exporter.work(), Work::Waiting(16));
+        assert_eq!(exporter.work(), Work::Waiting(64));
         assert!(!exporter.links());
         let outcome = put(&exporter, "dir/file.txt", &file_entry("file.txt"), &Bytes::new("hello")).unwrap();
         assert_eq!(outcome, Outcome::Restored);
@@ -245,7 +245,8 @@ fn folder_markers_on_request_only_for_empty_folders() {
     let bed = Bed::own(s3server::Options::default());
     let run = |prefix: &str, folder_markers| {
         let options = bed.options(prefix, &[]);
-        let exporter = S3Exporter::new(options, ExportOptions { folder_markers }).unwrap();
+        let exporter =
+            S3Exporter::new(options, ExportOptions { folder_markers, ..ExportOptions::default() }).unwrap();
         let entry = Entry::new("/", FileInfo::new("d", Mode::dir(0o755)));
         let paths = ["", "full", "full/sub", "empty", "full/sub/hollow"].map(RawString::from);
         for path in &paths {

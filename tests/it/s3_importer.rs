@@ -141,7 +141,7 @@ fn records_look_like_upstreams_but_for_the_marked_device() {
         let source = importer.source();
         assert_eq!((source.kind.as_str(), source.root.as_bytes()), ("s3", b"/".as_slice()));
         assert_eq!(format!("s3://{}/", source.origin), bed.location(""));
-        assert_eq!(importer.work(), Work::Waiting(16));
+        assert_eq!(importer.work(), Work::Waiting(64));
 
         let records = scan(&importer);
         let root = records[0].info.as_ref().unwrap();

@@ -171,7 +171,7 @@ fn states_under_other_names_and_from_other_places_are_refused() {
         fs::write(store.join("states").join(&hex[..2]).join(&hex), bytes).unwrap();
         let ran = user.run("at store ls");
         let lines = if rename { 1 } else { 2 };
-        assert!(ran.code == 0 && ran.stderr.contains(&hex[..8]), "{what}: {ran:#?}");
+        assert!(ran.code == 65 && ran.stderr.contains(&hex[..8]), "{what}: {ran:#?}");
         assert_eq!(ran.stdout.lines().count(), lines, "{what}");
         assert_eq!(user.run("at store check").code, 65, "{what}");
     }

@@ -67,6 +67,9 @@ pub(crate) struct Args {
     /// Read metadata again that listings do not show (tags, ACLs)
     #[arg(long)]
     recheck: bool,
+    /// Have objects brought back from cold storage, and wait for them (hours)
+    #[arg(long)]
+    retrieve: bool,
     /// Set an option of the source for this run
     #[arg(short = 'o', value_name = "KEY=VALUE")]
     option: Vec<String>,
@@ -95,6 +98,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         };
         exit = if done == Exit::Ok { exit } else { done };
     }
+    stores::tell_notes(context, &opened.repository);
     Ok(exit)
 }
 
@@ -141,6 +145,7 @@ fn open(
         excludes: args.ignore.clone(),
         ignore_files: args.ignore_file.clone(),
         recheck: args.recheck,
+        retrieve: args.retrieve,
     };
     let locations = source.locations();
     let limits = context.limits();

@@ -5,8 +5,10 @@ use std::io::{self, BufRead, BufReader, Read, Write as _};
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
+use super::super::retrieval::{self, Access, RetrieveArgs};
 use super::super::{snapshots, stores};
 use crate::base::{Cancel, Printable};
+use crate::snapshot::Versions;
 use crate::snapshot::vfs::read::Vfs;
 use crate::store::{Error, Repository};
 use crate::ui::OutputError;
@@ -20,6 +22,8 @@ pub(crate) struct Args {
     /// Decompress gzip and zstd files
     #[arg(long)]
     decompress: bool,
+    #[command(flatten)]
+    retrieval: RetrieveArgs,
     /// Files of snapshots
     #[arg(value_name = "SNAPSHOT:PATH", required = true)]
     files: Vec<OsString>,
@@ -28,8 +32,10 @@ pub(crate) struct Args {
 /// Prints them, one after the other.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let repository = stores::open_main(context)?.repository;
+    let cold = args.retrieval.open(context, &repository)?;
+    cold.metadata()?;
     for file in &args.files {
-        print(file, args.decompress, &repository, context)
+        print(file, args.decompress, &repository, &cold, context)
             .map_err(|error| error.within(format!("cannot print {}", Printable::os(file))))?;
     }
     Ok(Exit::Ok)
@@ -39,12 +45,14 @@ fn print(
     file: &OsString,
     decompress: bool,
     repository: &Repository,
+    cold: &Access<'_>,
     context: &Context,
 ) -> Result<(), CommandError> {
     let chosen = snapshots::find(repository, file)?;
     let Some(path) = chosen.path else {
         return Err(CommandError::usage("no path was given").hint("plakar cat SNAPSHOT:PATH"));
     };
+    cold.contents(&retrieval::targets([(&chosen.info, Some(path.as_slice()))], Versions::Latest))?;
     let source =
         chosen.info.header.source().ok_or_else(|| CommandError::failed("the snapshot has no source"))?;
     let vfs = Vfs::open(repository, source)?;

@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::query::QueryArgs;
+use super::super::retrieval::{self, RetrieveArgs};
 use super::super::{report, snapshots, stores};
-use crate::snapshot::{self, CheckOptions};
+use crate::snapshot::{self, CheckOptions, Versions};
 use crate::ui::Progress;
 
 /// Verifies that everything can be read back; what is damaged is named with the files it hurts. Exits 65 on damage.
@@ -20,6 +21,8 @@ pub(crate) struct Args {
     #[arg(long)]
     fast: bool,
     #[command(flatten)]
+    retrieval: RetrieveArgs,
+    #[command(flatten)]
     query: QueryArgs,
     /// Snapshots or parts of them; all when none is named
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -30,6 +33,8 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let place = context.main_store()?;
     let repository = stores::open(context, &place, context.store_passphrases(&place, None))?.repository;
+    let cold = args.retrieval.open(context, &repository)?;
+    cold.metadata()?;
     let all = args.snapshots.is_empty() && args.query.is_empty();
     // A check of everything reports what is wrong with the store itself; others warn of it.
     let selection = if all {
@@ -39,6 +44,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         let chosen = snapshots::choose(context, &repository, &args.snapshots, &args.query)?;
         Some(chosen.into_iter().map(|chosen| (chosen.info, chosen.path)).collect::<Vec<_>>())
     };
+    match &selection {
+        _ if args.fast => {}
+        None => cold.everything()?,
+        Some(chosen) => {
+            let parts = chosen.iter().map(|(info, path)| (info, path.as_deref()));
+            cold.contents(&retrieval::targets(parts, Versions::All))?;
+        }
+    }
     let checked = {
         let progress = Progress::start(&context.output, context.globals.progress());
         let options = CheckOptions { fast: args.fast, cancel: context.cancel.clone() };

@@ -6,8 +6,8 @@ use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::globals::Globals;
 use super::{
-    backup, cat, check, configure, create, help, info, key, ls, maintenance, policy, prune, ptar, repair,
-    restore, rm, sync, version,
+    archive, backup, cat, check, configure, create, diff, digest, dup, find, help, info, key, locate, ls,
+    maintenance, policy, prune, ptar, repair, restore, rm, sync, version,
 };
 use crate::connectors::Role;
 
@@ -39,6 +39,13 @@ enum Command {
     Ptar(ptar::Args),
     Sync(sync::Args),
     Info(info::Args),
+    Locate(locate::Args),
+    #[command(alias = "search")]
+    Find(find::Args),
+    Diff(diff::Args),
+    Digest(digest::Args),
+    Dup(dup::Args),
+    Archive(archive::Args),
     Rm(rm::Args),
     Prune(prune::Args),
     Policy(policy::Args),
@@ -70,6 +77,12 @@ pub(crate) fn dispatch(cli: Cli, context: &Context) -> Result<Exit, CommandError
         Command::Ptar(args) => ptar::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Info(args) => info::run(&args, context),
+        Command::Locate(args) => locate::run(&args, context),
+        Command::Find(args) => find::run(&args, context),
+        Command::Diff(args) => diff::run(&args, context),
+        Command::Digest(args) => digest::run(&args, context),
+        Command::Dup(args) => dup::run(&args, context),
+        Command::Archive(args) => archive::run(&args, context),
         Command::Rm(args) => rm::run(&args, context),
         Command::Prune(args) => prune::run(&args, context),
         Command::Policy(args) => policy::run(&args, context),

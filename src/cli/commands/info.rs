@@ -158,6 +158,12 @@ fn snapshot(info: &SnapshotInfo) -> Facts {
     );
     facts.text("source", super::restore::source_name(info));
     for source in header.sources() {
+        for pair in source.context.iter().flatten() {
+            let known = BUCKET_FACTS.iter().find(|(key, _)| pair.key == *key);
+            if let Some((_, name)) = known {
+                facts.text(name, &pair.value);
+            }
+        }
         facts.count("files", source.summary.total_files());
         facts.count("folders", source.summary.total_directories());
         facts.bytes("size", source.summary.total_size());
@@ -172,6 +178,18 @@ fn snapshot(info: &SnapshotInfo) -> Facts {
     }
     facts
 }
+
+/// What a snapshot knows of the bucket it was made of, and what it is called here.
+const BUCKET_FACTS: [(&str, &str); 8] = [
+    ("s3.bucket", "bucket"),
+    ("s3.endpoint", "endpoint"),
+    ("s3.region", "region"),
+    ("s3.created", "bucket created"),
+    ("s3.owner", "bucket owner"),
+    ("s3.versioning", "versioning"),
+    ("s3.versions", "versions kept"),
+    ("s3.not-captured", "not known"),
+];
 
 /// Spells a RepositoryID as the UUID that it is.
 fn uuid(id: &[u8; 16]) -> String {

@@ -5,12 +5,11 @@ use std::ffi::OsString;
 use serde::Serialize;
 
 use super::super::context::Context;
+use super::super::entries::{EntryLine, long_line, shown};
 use super::super::error::{CommandError, Exit};
 use super::super::query::QueryArgs;
 use super::super::snapshots::{self, Chosen, facts};
 use super::super::{dates, stores};
-use crate::base::Printable;
-use crate::format::entry::{Entry, Mode};
 use crate::snapshot::vfs::read::{Child, Vfs, Visit};
 use crate::snapshot::{SnapshotInfo, message_of};
 use crate::store::{Error, Repository};
@@ -87,10 +86,6 @@ struct SourceLine {
     root: String,
 }
 
-fn shown(text: impl AsRef<[u8]>) -> String {
-    Printable::new(text.as_ref()).to_string()
-}
-
 fn snapshot_line(info: &SnapshotInfo) -> SnapshotLine {
     let header = &info.header;
     let summaries = || header.sources().iter().map(|source| &source.summary);
@@ -141,26 +136,9 @@ fn list_snapshots(args: &Args, context: &Context, repository: &Repository) -> Re
         table.row([time, id, size, units::duration(duration), root.unwrap_or_default(), tags]);
     }
     context.output.text(table)?;
-    Ok(if failed > 0 { Exit::Damage } else { Exit::Ok })
-}
-
-#[derive(Serialize)]
-struct EntryLine {
-    r#type: &'static str,
-    snapshot: String,
-    path: String,
-    kind: &'static str,
-    mode: u32,
-    size: i64,
-    modified: String,
-    uid: u64,
-    gid: u64,
-    user: String,
-    group: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_type: Option<String>,
+    // What cannot be read is not in the list: the list is not whole.
+    let whole = failed.is_empty() && repository.damaged_states().is_empty();
+    Ok(if whole { Exit::Ok } else { Exit::Damage })
 }
 
 fn list_entries(
@@ -207,40 +185,10 @@ struct Listing<'a> {
 impl Listing<'_> {
     fn entry(&self, child: &Child, name: &str) -> Result<(), CommandError> {
         let entry = &child.entry;
-        let info = &entry.info;
         if self.context.output.is_json() {
-            return Ok(self.context.output.json(&self.line(child))?);
+            return Ok(self.context.output.json(&EntryLine::new(&self.id, entry))?);
         }
-        let owner = |name: &[u8], number: u64| if name.is_empty() { number.to_string() } else { shown(name) };
-        let size = units::bytes(u64::try_from(info.size).unwrap_or(0));
-        let time = dates::rfc3339(crate::base::Timestamp { nanos: 0, ..info.modified });
-        let target = target(entry).map(|target| format!(" -> {target}")).unwrap_or_default();
-        Ok(self.context.output.line(format_args!(
-            "{time:<20} {} {:>8} {:>8} {size:>9} {name}{target}",
-            mode(info.mode),
-            owner(&info.user, info.uid),
-            owner(&info.group, info.gid),
-        ))?)
-    }
-
-    fn line(&self, child: &Child) -> EntryLine {
-        let entry = &child.entry;
-        let info = &entry.info;
-        EntryLine {
-            r#type: "entry",
-            snapshot: self.id.clone(),
-            path: shown(child.path()),
-            kind: kind(info.mode),
-            mode: info.mode.to_unix() & 0o7777,
-            size: info.size,
-            modified: dates::rfc3339(info.modified),
-            uid: info.uid,
-            gid: info.gid,
-            user: shown(&info.user),
-            group: shown(&info.group),
-            target: target(entry),
-            content_type: Some(shown(&entry.content_type)).filter(|kind| !kind.is_empty()),
-        }
+        Ok(self.context.output.line(long_line(entry, name))?)
     }
 
     fn problem(&mut self, error: &(dyn std::error::Error + 'static)) {
@@ -250,70 +198,5 @@ impl Listing<'_> {
 
     fn cancelled(&self) -> Result<(), CommandError> {
         if self.context.cancel.is_cancelled() { Err(Error::Cancelled.into()) } else { Ok(()) }
-    }
-}
-
-fn target(entry: &Entry) -> Option<String> {
-    entry.info.mode.is_symlink().then(|| shown(&entry.symlink_target))
-}
-
-fn kind(mode: Mode) -> &'static str {
-    match mode {
-        mode if mode.is_dir() => "folder",
-        mode if mode.is_symlink() => "link",
-        mode if mode.is_regular() => "file",
-        mode if mode.is_pipe() => "pipe",
-        mode if mode.is_socket() => "socket",
-        mode if mode.is_device() => "device",
-        _ => "other",
-    }
-}
-
-/// Formats a mode as `ls -l` does.
-fn mode(mode: Mode) -> String {
-    let first = match mode {
-        mode if mode.is_dir() => 'd',
-        mode if mode.is_symlink() => 'l',
-        mode if mode.is_pipe() => 'p',
-        mode if mode.is_socket() => 's',
-        mode if mode.is_char_device() => 'c',
-        mode if mode.is_device() => 'b',
-        _ => '-',
-    };
-    let special = [(Mode::SETUID, 's', 'S'), (Mode::SETGID, 's', 'S'), (Mode::STICKY, 't', 'T')];
-    let mut text = String::from(first);
-    for (shift, (bit, with, without)) in [6, 3, 0].into_iter().zip(special) {
-        let bits = mode.permissions() >> shift;
-        text.push(if bits & 4 != 0 { 'r' } else { '-' });
-        text.push(if bits & 2 != 0 { 'w' } else { '-' });
-        text.push(match (mode.has(bit), bits & 1 != 0) {
-            (true, true) => with,
-            (true, false) => without,
-            (false, true) => 'x',
-            (false, false) => '-',
-        });
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn modes_look_like_those_of_ls() {
-        for (bits, text) in [
-            (0o100_644, "-rw-r--r--"),
-            (0o040_755, "drwxr-xr-x"),
-            (0o041_777, "drwxrwxrwt"),
-            (0o104_755, "-rwsr-xr-x"),
-            (0o102_644, "-rw-r-Sr--"),
-            (0o120_777, "lrwxrwxrwx"),
-            (0o010_600, "prw-------"),
-            (0o020_620, "crw--w----"),
-            (0o060_660, "brw-rw----"),
-        ] {
-            assert_eq!(mode(Mode::from_unix(bits)), text);
-        }
     }
 }

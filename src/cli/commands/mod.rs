@@ -1,14 +1,20 @@
 //! The commands: one file each, with its flags and what it does.
 
+mod archive;
 mod backup;
 mod cat;
 mod check;
 mod configure;
 mod create;
+mod diff;
+mod digest;
 mod dispatch;
+mod dup;
+mod find;
 mod help;
 mod info;
 mod key;
+mod locate;
 mod ls;
 mod maintenance;
 mod policy;

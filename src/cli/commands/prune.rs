@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         return finish(context, &repository, &decided, args.apply);
     }
     let (all, failed) = snapshots::list(context, &repository);
-    if failed > 0 {
+    if !failed.is_empty() {
         context.output.notice("snapshots that cannot be read are kept; plakar rm ID removes them");
     }
     let decided = decide(&query, all, context)?;

@@ -1,7 +1,7 @@
 //! `ptar`.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::passphrase::{self, Origin, Tty};
 use super::super::places::Place;
+use super::super::retrieval::{self, RetrieveArgs};
 use super::super::stores::Opened;
 use super::super::{report, snapshots, stores};
 use super::backup::{self, Labels, Source};
@@ -17,7 +18,7 @@ use crate::codec::Compression;
 use crate::connector::{self, ArchiveSink};
 use crate::connectors::{ImportSettings, Location, Role, open_importer, open_sink};
 use crate::crypto::{HashAlgorithm, Secret};
-use crate::snapshot::{self, ArchiveExport, BackupOptions, SyncOptions};
+use crate::snapshot::{self, ArchiveExport, BackupOptions, SyncOptions, Versions};
 use crate::store::{ArchiveKind, ArchiveWriter, CreateOptions, Profile};
 use crate::ui::{Output, Progress};
 
@@ -59,6 +60,8 @@ pub(crate) struct Args {
     /// Read the passphrase of the stores from the file PATH
     #[arg(long, value_name = "PATH")]
     peer_keyfile: Option<PathBuf>,
+    #[command(flatten)]
+    retrieval: RetrieveArgs,
     /// Folders, URLs or @names to pack
     #[arg(value_name = "PLACE")]
     places: Vec<OsString>,
@@ -86,6 +89,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         let opened = stores::open(context, &place, chain)?;
         stores::tell_warnings(context, &opened.repository);
         stores.push((place, opened));
+    }
+    for (_, store) in &stores {
+        thaw(args, context, store)?;
     }
     let options = CreateOptions {
         profile: profile(args, &stores),
@@ -121,6 +127,17 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     Ok(if partial { Exit::Failed } else { Exit::Ok })
 }
 
+/// Makes everything in a store readable that goes into the archive.
+fn thaw(args: &Args, context: &Context, store: &Opened) -> Result<(), CommandError> {
+    let cold = args.retrieval.open(context, &store.repository)?;
+    if cold.is_cold() {
+        cold.metadata()?;
+        let (found, _) = snapshots::list(context, &store.repository);
+        cold.contents(&retrieval::targets(found.iter().map(|info| (info, None)), Versions::All))?;
+    }
+    Ok(())
+}
+
 /// Where the archive goes.
 enum Target {
     Stdout,
@@ -138,6 +155,12 @@ fn target(args: &Args, context: &Context) -> Result<Target, CommandError> {
     if args.output == "-" {
         if context.output.is_json() {
             return Err(CommandError::usage("-json and an archive cannot share standard output"));
+        }
+        if io::stdout().is_terminal() {
+            return Err(CommandError::usage(
+                "an archive is nothing to look at, and standard output is a terminal",
+            )
+            .hint("plakar ptar -o - … > x.ptar"));
         }
         return Ok(Target::Stdout);
     }
@@ -234,7 +257,7 @@ fn fill(
             let mut export = ArchiveExport::new(archive, &options, &progress);
             for (place, store) in stores {
                 let (found, unreadable) = snapshots::list(context, &store.repository);
-                if unreadable > 0 {
+                if !unreadable.is_empty() {
                     return Err(CommandError::new(
                         Exit::Damage,
                         format!("not all snapshots of {place} can be read"),

@@ -6,13 +6,14 @@ use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::places::Place;
 use super::super::query::QueryArgs;
+use super::super::retrieval::{self, RetrievalArgs};
 use super::super::snapshots::{self, Chosen};
 use super::super::{dates, report, stores};
 use super::backup::set_options;
 use crate::base::Printable;
 use crate::connectors::fs::Existing;
-use crate::connectors::{ExportSettings, Kind, Location, Role, open_exporter};
-use crate::snapshot::{self, RestoreOptions, SnapshotInfo};
+use crate::connectors::{ExportSettings, Kind, Location, Role, open_exporter, parse_bool};
+use crate::snapshot::{self, RestoreOptions, SnapshotInfo, Versions};
 use crate::store::Repository;
 use crate::ui::Progress;
 
@@ -43,9 +44,14 @@ pub(crate) struct Args {
     /// Make objects for empty folders of a bucket
     #[arg(long)]
     folder_markers: bool,
-    /// Set an option of the destination for this run
+    /// Restore a bucket as it was at DATE, from the versions that its backup recorded
+    #[arg(long, value_name = "DATE")]
+    as_of: Option<String>,
+    /// Set an option of the destination for this run (versions=all, acl=true, storage_class=…)
     #[arg(short = 'o', value_name = "KEY=VALUE")]
     option: Vec<String>,
+    #[command(flatten)]
+    retrieval: RetrievalArgs,
     #[command(flatten)]
     query: QueryArgs,
     /// A snapshot, or a part of one; the latest when none is named
@@ -56,7 +62,10 @@ pub(crate) struct Args {
 /// Restores.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let destination = destination(args, context)?;
+    let versions = versions(args, context, &destination)?;
     let repository = stores::open_main(context)?.repository;
+    let cold = args.retrieval.open(context, &repository)?;
+    cold.metadata()?;
     let chosen = match &args.snapshot {
         Some(named) => {
             let mut chosen =
@@ -65,6 +74,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         }
         None => latest(args, context, &repository, &destination)?,
     };
+    cold.contents(&retrieval::targets([(&chosen.info, chosen.path.as_deref())], versions))?;
     let existing = match (args.skip_existing, args.no_overwrite) {
         (true, _) => Existing::Skip,
         (false, true) => Existing::Fail,
@@ -76,7 +86,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         folder_markers: args.folder_markers,
     };
     let exporter = open_exporter(&destination.location, &destination.options, &context.limits(), &settings)?;
-    let options = RestoreOptions { memory: context.globals.memory, cancel: context.cancel.clone() };
+    let options = RestoreOptions {
+        memory: context.globals.memory,
+        versions,
+        cache_dir: context.cache_folder(),
+        cancel: context.cancel.clone(),
+    };
     let done = {
         let progress = Progress::start(&context.output, context.globals.progress());
         snapshot::restore(
@@ -90,6 +105,22 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     };
     report::restore(&done, &chosen.info.id.to_hex(), &destination.to_string(), &context.output)?;
     Ok(if done.error_count > 0 || done.partly_count > 0 { Exit::Failed } else { Exit::Ok })
+}
+
+/// Finds which versions are asked for.
+fn versions(args: &Args, context: &Context, destination: &Place) -> Result<Versions, CommandError> {
+    let option = destination.options.get("versions").map(str::to_ascii_lowercase);
+    let all = option.as_deref().is_some_and(|option| option == "all" || parse_bool(option) == Some(true));
+    match &args.as_of {
+        Some(_) if all => {
+            Err(CommandError::usage("-as-of restores one version of each object, versions=all all"))
+        }
+        Some(date) => dates::point(date, &context.now)
+            .map(Versions::AsOf)
+            .map_err(|why| CommandError::usage(format!("-as-of: {why}"))),
+        None if all => Ok(Versions::All),
+        None => Ok(Versions::Latest),
+    }
 }
 
 /// Finds where to restore to: `-to`, else a new folder named after the time.
@@ -115,12 +146,11 @@ fn latest(
     repository: &Repository,
     destination: &Place,
 ) -> Result<Chosen, CommandError> {
-    let chosen = snapshots::choose(context, repository, &[], &args.query)?;
-    if chosen.is_empty() && repository.catalogue().snapshots().is_empty() {
+    let (mut candidates, unreadable) = snapshots::query_all(context, repository, &args.query)?;
+    if candidates.is_empty() && repository.catalogue().snapshots().is_empty() {
         return Err(CommandError::failed("the store holds no snapshot yet")
             .hint("plakar at STORE backup PLACE takes the first"));
     }
-    let mut candidates: Vec<SnapshotInfo> = chosen.into_iter().map(|chosen| chosen.info).collect();
     if distinct(&candidates).len() > 1 {
         // A bucket goes back to a bucket, a folder to a folder.
         let kind = if destination.location.kind() == Kind::S3 { "s3" } else { "fs" };
@@ -149,6 +179,7 @@ fn latest(
         let error = CommandError::failed("no snapshot matches");
         error.hint("plakar at STORE ls lists the snapshots")
     })?;
+    snapshot::assert_latest(repository, &info, unreadable)?;
     context.output.notice(format!("restoring snapshot {} of {}", info.id.short(), source_name(&info)));
     Ok(Chosen { info, path: None })
 }

@@ -8,9 +8,10 @@ use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::passphrase::Origin;
 use super::super::query::QueryArgs;
+use super::super::retrieval::{self, RetrieveArgs};
 use super::super::{report, snapshots, stores};
 use crate::connectors::Role;
-use crate::snapshot::{self, SyncOptions};
+use crate::snapshot::{self, SyncOptions, Versions};
 use crate::store::Repository;
 use crate::ui::Progress;
 
@@ -25,6 +26,8 @@ plakar at /var/backups sync -since 30d with /mnt/disk")]
 pub(crate) struct Args {
     #[command(flatten)]
     query: QueryArgs,
+    #[command(flatten)]
+    retrieval: RetrieveArgs,
     /// Read the passphrase of the other store from the file PATH
     #[arg(long, value_name = "PATH")]
     peer_keyfile: Option<PathBuf>,
@@ -56,9 +59,18 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     if let (Some(origin @ Origin::Variable(_)), true) = (&main.origin, main.origin == other.origin) {
         context.output.notice(format!("{origin} opens both stores"));
     }
-    let copy = |from: &Repository, to: &Arc<Repository>, what: String| -> Result<(), CommandError> {
-        let chosen = snapshots::choose(context, from, named, &args.query)?;
-        let chosen: Vec<_> = chosen.into_iter().map(|chosen| chosen.info).collect();
+    let copy = |from: &Repository, to: &Arc<Repository>, what: String| -> Result<bool, CommandError> {
+        let cold = args.retrieval.open(context, from)?;
+        cold.metadata()?;
+        let (chosen, unreadable) = if named.is_empty() {
+            snapshots::query_all(context, from, &args.query)?
+        } else {
+            let chosen = snapshots::choose(context, from, named, &args.query)?;
+            (chosen.into_iter().map(|chosen| chosen.info).collect(), Vec::new())
+        };
+        let there = to.catalogue();
+        let missing = chosen.iter().filter(|info| !there.has_snapshot(&info.id));
+        cold.contents(&retrieval::targets(missing.map(|info| (info, None)), Versions::All))?;
         let options = SyncOptions {
             memory: context.globals.memory,
             cancel: context.cancel.clone(),
@@ -68,15 +80,19 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
             let progress = Progress::start(&context.output, context.globals.progress());
             snapshot::sync(from, to, &chosen, &options, &progress)?
         };
-        report::sync(&done, &what, false, &context.output)
+        stores::tell_notes(context, to);
+        report::sync(&done, &what, false, &context.output)?;
+        Ok(unreadable.is_empty())
     };
+    let mut whole = true;
     if direction != Direction::From {
-        copy(&main.repository, &other.repository, format!("copied to {peer}"))?;
+        whole &= copy(&main.repository, &other.repository, format!("copied to {peer}"))?;
     }
     if direction != Direction::To {
-        copy(&other.repository, &main.repository, format!("copied from {peer}"))?;
+        whole &= copy(&other.repository, &main.repository, format!("copied from {peer}"))?;
     }
-    Ok(Exit::Ok)
+    // What could not be read was not copied.
+    Ok(if whole { Exit::Ok } else { Exit::Damage })
 }
 
 /// Takes `[SNAPSHOT] to|from|with STORE` apart.

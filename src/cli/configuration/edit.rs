@@ -9,7 +9,7 @@ use super::file::{Configuration, ConfigurationError};
 use super::import::{self, Import};
 use super::show;
 use crate::base::Printable;
-use crate::connectors::{Kind, OptionError, Options, Role, known, validate};
+use crate::connectors::{Kind, Limits, Notices, OptionError, Options, Role, known, validate};
 use crate::ui::Output;
 
 /// What the verbs need to know besides their words.
@@ -237,10 +237,13 @@ fn ping(
     home: Option<&Path>,
     output: &Output,
 ) -> Result<(), CommandError> {
+    let warned = output.clone();
+    let notices = Notices::new(move |text| warned.warn(text));
+    let limits = Limits { notices, ..Limits::default() };
     for role in having(all, roles, name)? {
         let alias = std::ffi::OsString::from(format!("@{name}"));
         let place = super::super::places::find(&alias, role, all, home)?;
-        let answer = crate::connectors::ping(&place.location, &place.options, role)?;
+        let answer = crate::connectors::ping(&place.location, &place.options, role, &limits)?;
         output.notice(format!("the {} {place} {answer}", role.noun()));
     }
     Ok(())

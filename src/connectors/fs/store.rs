@@ -107,7 +107,8 @@ impl FsStore {
             }
             match entry.metadata() {
                 Ok(metadata) if metadata.is_file() => {
-                    each(Listed { id, size: metadata.size(), modified: metadata.modified().ok() });
+                    let modified = metadata.modified().ok();
+                    each(Listed { id, size: metadata.size(), modified, tag: None });
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

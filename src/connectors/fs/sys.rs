@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
+/// The file at the root of a restore that holds the metadata of S3 objects for which attributes had no room.
+pub(super) const SIDECAR: &str = ".plakar-s3-metadata.jsonl";
 /// What the names of attributes that carry an S3 object's metadata begin with: `user.s3.key` is `s3.key`.
 pub(super) const S3_ATTRIBUTES: &[u8] = b"user.s3.";
 /// The longest path handed to the kernel in one piece, in bytes; it takes up to 4095.

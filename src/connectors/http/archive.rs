@@ -1,46 +1,30 @@
 //! The archive as a read-only store.
 
-use std::fs::File;
-use std::time::SystemTime;
-
 use ureq::http::StatusCode;
 
 use super::client::{Client, Failure, Patience};
 use super::part::{self, ContentRange, Version};
-use crate::base::Id;
-use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
-use crate::connectors::container::{self, HEAD, MAX_CONFIG, TRAILER};
-use crate::format::ptar::{Layout, Section};
-
-/// How much of the end is fetched at once and kept, in bytes.
-const TAIL: u64 = 64 << 10;
+use crate::connector::{Error, ErrorKind, Result};
+use crate::connectors::remote::{Ranges, RemoteArchive, TAIL, Tail};
 
 /// A `.ptar` on a web server, opened as a store that holds one packfile and one state.
+pub type HttpArchive = RemoteArchive<HttpFile>;
+
+/// One version of a file on a web server.
 #[derive(Debug)]
-pub struct HttpArchive {
+pub struct HttpFile {
     client: Client,
     version: Version,
-    layout: Layout,
-    config: Vec<u8>,
-    tail: Tail,
-    modified: Option<SystemTime>,
+    total: u64,
 }
 
-/// The end of the file.
-#[derive(Debug)]
-struct Tail {
-    offset: u64,
-    bytes: Vec<u8>,
-}
-
-impl Tail {
-    fn total(&self) -> u64 {
-        self.offset + self.bytes.len() as u64
+impl Ranges for HttpFile {
+    fn target(&self) -> String {
+        self.client.target().to_owned()
     }
 
-    fn get(&self, offset: u64, length: usize) -> Option<&[u8]> {
-        let from = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
-        self.bytes.get(from..from.checked_add(length)?)
+    fn fetch(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
+        fetch(&self.client, &self.version, self.total, offset, length)
     }
 }
 
@@ -56,37 +40,10 @@ impl HttpArchive {
             Some(fetched) => fetched,
             None => fetch_end(&client)?,
         };
-        let total = tail.total();
-        if total < HEAD + TRAILER {
-            return Err(container::no_archive(&tail.bytes, client.target()));
-        }
-        let trailer = &tail.bytes[tail.bytes.len() - 48..];
-        // The beginning and CONFIG in one request, if the table makes sense; if not, the beginning tells why.
-        let length = usize::try_from((HEAD + config_length(trailer)).min(total)).expect("at most 33 KiB");
-        let begin = match tail.get(0, length) {
-            Some(bytes) => bytes.to_vec(),
-            None => fetch(&client, &version, total, 0, length)?,
-        };
-        let layout = container::parse(&begin, trailer, total, client.target())?;
-        let config = begin[12..].to_vec();
         let modified = version.modified.as_deref().and_then(|text| httpdate::parse_http_date(text).ok());
-        Ok(Self { client, version, layout, config, tail, modified })
+        let file = HttpFile { client, version, total: tail.total() };
+        Self::new(file, tail, modified)
     }
-
-    fn read_all(&self, section: Section) -> Result<Vec<u8>> {
-        let length = usize::try_from(section.length)
-            .map_err(|_| self.client.error(ErrorKind::Full, "it does not fit the address space"))?;
-        match self.tail.get(section.offset, length) {
-            Some(bytes) => Ok(bytes.to_vec()),
-            None => fetch(&self.client, &self.version, self.tail.total(), section.offset, length),
-        }
-    }
-}
-
-/// Returns the length of CONFIG that a table of sections tells, before it was checked; 0 if it cannot be.
-fn config_length(trailer: &[u8]) -> u64 {
-    let length = trailer.get(8..).and_then(|rest| rest.first_chunk()).map(|bytes| u64::from_le_bytes(*bytes));
-    length.filter(|length| *length <= MAX_CONFIG).unwrap_or(0)
 }
 
 /// Fetches the end by a suffix range. Returns `None` when the server does not do that.
@@ -191,78 +148,4 @@ fn wrong_part(client: &Client) -> Error {
 
 fn encoded(client: &Client) -> Error {
     client.error(ErrorKind::Protocol, "the server sent the file compressed, which it was not asked to")
-}
-
-impl Storage for HttpArchive {
-    fn location(&self) -> String {
-        self.client.target().to_owned()
-    }
-
-    fn create(&self, _config: &[u8]) -> Result<()> {
-        Err(container::read_only("create", &self.location()))
-    }
-
-    fn config(&self) -> Result<Vec<u8>> {
-        Ok(self.config.clone())
-    }
-
-    fn replace_config(&self, _expected: &[u8], _new: &[u8]) -> Result<()> {
-        Err(container::read_only("replace CONFIG of", &self.location()))
-    }
-
-    fn list(&self, kind: Kind, each: &mut dyn FnMut(Listed)) -> Result<()> {
-        if let Some((id, size)) = container::listed(&self.layout, kind) {
-            each(Listed { id, size, modified: self.modified });
-        }
-        Ok(())
-    }
-
-    fn size(&self, kind: Kind, id: Id) -> Result<u64> {
-        Ok(container::find(&self.layout, kind, id, self.client.target())?.length)
-    }
-
-    fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>> {
-        self.read_all(container::find(&self.layout, kind, id, self.client.target())?)
-    }
-
-    fn read_range(
-        &self,
-        kind: Kind,
-        id: Id,
-        offset: u64,
-        length: usize,
-        consume: &mut dyn FnMut(&[u8]),
-    ) -> Result<()> {
-        let target = self.client.target();
-        let at = container::locate(container::find(&self.layout, kind, id, target)?, offset, length, target)?;
-        match self.tail.get(at, length) {
-            Some(bytes) => consume(bytes),
-            None => consume(&fetch(&self.client, &self.version, self.tail.total(), at, length)?),
-        }
-        Ok(())
-    }
-
-    fn spool(&self) -> Result<File> {
-        Err(container::read_only("write to", &self.location()))
-    }
-
-    fn put(&self, _kind: Kind, _id: Id, _body: Body<'_>) -> Result<()> {
-        Err(container::read_only("write to", &self.location()))
-    }
-
-    fn delete(&self, _kind: Kind, _id: Id) -> Result<()> {
-        Err(container::read_only("delete from", &self.location()))
-    }
-
-    fn is_remote(&self) -> bool {
-        true
-    }
-
-    fn is_read_only(&self) -> bool {
-        true
-    }
-
-    fn is_archive(&self) -> bool {
-        true
-    }
 }

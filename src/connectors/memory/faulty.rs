@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::Id;
-use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
+use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Purpose, Result, Retrieval, Storage};
 
 /// Which operations a [`Faulty`] store counts, and fails when its budget is spent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,12 +132,28 @@ impl<S: Storage> Storage for Faulty<S> {
         self.write("put", |inner| inner.put(kind, id, body))
     }
 
+    fn put_packfile(&self, id: Id, purpose: Purpose, body: Body<'_>) -> Result<()> {
+        self.write("put", |inner| inner.put_packfile(id, purpose, body))
+    }
+
     fn delete(&self, kind: Kind, id: Id) -> Result<()> {
         self.write("delete", |inner| inner.delete(kind, id))
     }
 
     fn is_remote(&self) -> bool {
         self.inner.is_remote()
+    }
+
+    fn parallelism(&self) -> usize {
+        self.inner.parallelism()
+    }
+
+    fn retrieval(&self) -> Option<&dyn Retrieval> {
+        self.inner.retrieval()
+    }
+
+    fn take_notes(&self) -> Vec<String> {
+        self.inner.take_notes()
     }
 
     fn is_read_only(&self) -> bool {

@@ -131,6 +131,7 @@ impl Storage for MemoryStore {
                 id: *id,
                 size: resource.bytes.len() as u64,
                 modified: Some(resource.modified),
+                tag: None,
             })
             .collect();
         listed.into_iter().for_each(each);

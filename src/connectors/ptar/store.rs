@@ -94,7 +94,7 @@ impl Storage for PtarStore {
 
     fn list(&self, kind: Kind, each: &mut dyn FnMut(Listed)) -> Result<()> {
         if let Some((id, size)) = container::listed(&self.layout, kind) {
-            each(Listed { id, size, modified: self.modified });
+            each(Listed { id, size, modified: self.modified, tag: None });
         }
         Ok(())
     }

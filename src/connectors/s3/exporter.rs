@@ -8,19 +8,26 @@
 //! and time of a file as user metadata. A cold class is not written back unless the connector is told to use it.
 //! What the server refuses (tags without the permission, a class it does not know) is left out and reported.
 //!
+//! **What is there already.** The destination is listed once; an object of the right size whose ETag is what an
+//! interrupted restore noted, what the source's was, or the MD5 of the content, is not put again ([`super::standing`]).
+//!
 //! **Large objects** go up in parts, each read again from the content source when it has to be sent again.
 
-use std::collections::HashSet;
+mod aspects;
+
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::client::{Client, Condition, Failure, Part, PartSizes, Put, Result as Answer, Rewind, Source};
 use super::metadata::{self, Headers};
 use super::names::tail_of;
 use super::options::Options;
+use super::standing::{Standing, Stands, md5_of, receipt_of};
 use crate::base::RawString;
-use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Result, Work};
+use crate::base::spill::SpillDir;
+use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
 use crate::format::path;
 
 /// The header that carries tags.
@@ -39,6 +46,23 @@ const PARTS_AT_ONCE: u64 = 4;
 pub struct ExportOptions {
     /// Whether an empty folder becomes an object whose key ends in a slash.
     pub folder_markers: bool,
+    /// What happens where there is an object of the key already.
+    pub existing: ExistingObject,
+    /// Whether ACLs, and modes and owners of files, are left out.
+    pub skip_permissions: bool,
+}
+
+/// What happens where there is an object of an item's key already. Where it may not be replaced, HEAD looks first,
+/// and the PUT carries `If-None-Match: *`, which closes the gap between them on servers that know the condition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ExistingObject {
+    /// It is replaced.
+    #[default]
+    Replace,
+    /// It is kept, and the item counts as skipped.
+    Skip,
+    /// It is kept, and the item is an error.
+    Fail,
 }
 
 /// A destination of objects.
@@ -52,6 +76,12 @@ pub struct S3Exporter {
     empty: Mutex<HashSet<RawString>>,
     /// Set once tags were refused and the object went through without them.
     tags_refused: AtomicBool,
+    /// What stood at the destination when the restore began, where that is known.
+    standing: OnceLock<Standing>,
+    /// The receipts of objects that were just put, by key.
+    receipts: Mutex<HashMap<Vec<u8>, Receipt>>,
+    /// Why old versions cannot be kept, once that was asked.
+    versionless: OnceLock<Option<String>>,
 }
 
 impl S3Exporter {
@@ -64,7 +94,59 @@ impl S3Exporter {
             options: export,
             empty: Mutex::default(),
             tags_refused: AtomicBool::new(false),
+            standing: OnceLock::new(),
+            receipts: Mutex::default(),
+            versionless: OnceLock::new(),
         })
+    }
+
+    /// Applies the policy to what has a key already. Returns an outcome that settles the item.
+    fn look(&self, key: &[u8]) -> Result<Option<Outcome>> {
+        if self.options.existing == ExistingObject::Replace {
+            return Ok(None);
+        }
+        match self.client.head(key) {
+            Ok(_) => self.kept(key).map(Some),
+            Err(failure) if failure.status == 404 => Ok(None),
+            // Whoever may not list is not told that a key is missing. There the condition alone has to do, which AWS
+            // is known to honour.
+            Err(failure)
+                if failure.kind == ErrorKind::Denied && self.client.options().location.endpoint.is_aws() =>
+            {
+                Ok(None)
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Returns what becomes of an item whose key is taken.
+    fn kept(&self, key: &[u8]) -> Result<Outcome> {
+        match self.options.existing {
+            ExistingObject::Skip => Ok(Outcome::Skipped),
+            _ => Err(Error::new(ErrorKind::Exists, "put", self.client.target(Some(key)))
+                .detail("there is an object of this key already")),
+        }
+    }
+
+    /// Fails where all versions are to be restored and the bucket is known to keep none.
+    fn check_versions(&self) -> Result<()> {
+        if !self.client.options().versions {
+            return Ok(());
+        }
+        let problem = self.versionless.get_or_init(|| match self.client.versioning() {
+            Ok(Some(status)) if status == "Enabled" => None,
+            Ok(Some(status)) => Some(format!("its versioning is {status}")),
+            Ok(None) => Some("its versioning is off".into()),
+            // What may not be asked is believed.
+            Err(_) => None,
+        });
+        match problem {
+            None => Ok(()),
+            Some(problem) => {
+                Err(Error::new(ErrorKind::Invalid, "restore versions to", self.client.target(None))
+                    .detail(format!("{problem}: enable it, or leave out versions=all")))
+            }
+        }
     }
 
     /// Returns the key of an item, or why it can have none.
@@ -111,16 +193,38 @@ impl S3Exporter {
         }
     }
 
+    /// Keeps the receipt of an object until it is asked for.
+    fn remember(&self, key: &[u8], etag: &str) {
+        /// Whoever keeps a journal asks for each at once.
+        const UNASKED: usize = 4096;
+        let mut receipts = self.receipts.lock().unwrap_or_else(PoisonError::into_inner);
+        if receipts.len() >= UNASKED {
+            receipts.clear();
+        }
+        receipts.insert(key.to_vec(), receipt_of(etag));
+    }
+
+    /// Returns what stands under a key, where that is known.
+    fn standing(&self, key: &[u8]) -> Result<Option<Stands>> {
+        self.standing.get().map_or(Ok(None), |standing| standing.get(key))
+    }
+
     fn upload(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<bool> {
         let size = content.size();
         let tuning = &self.client.options().tuning;
+        let condition = match self.options.existing {
+            ExistingObject::Replace => Condition::Always,
+            ExistingObject::Skip | ExistingObject::Fail => Condition::IfAbsent,
+        };
         if size <= SMALL {
             let mut bytes = vec![0; usize::try_from(size).expect("a MiB at most")];
             content.read_at(0, &mut bytes).map_err(|error| self.unreadable(key, error))?;
-            self.client.put(key, put, Source::Bytes(&bytes), &Condition::Always)?;
+            let stored = self.client.put(key, put, Source::Bytes(&bytes), &condition)?;
+            self.remember(key, &stored.etag);
         } else if size < tuning.multipart_threshold {
             let whole = ContentRange { content, start: 0, length: size };
-            self.client.put(key, put, Source::Streamed(&whole), &Condition::Always)?;
+            let stored = self.client.put(key, put, Source::Streamed(&whole), &condition)?;
+            self.remember(key, &stored.etag);
         } else {
             let Some(plan) = PartSizes::plan(size, tuning.part_size, self.client.max_parts()) else {
                 let target = self.client.target(Some(key));
@@ -163,9 +267,19 @@ impl S3Exporter {
         let result = self
             .send_parts(key, &upload, content, plan)
             .and_then(|parts| self.client.complete_upload(key, &upload, &parts, plan.total));
-        let Err(mut failure) = result else { return Ok(()) };
+        let mut failure = match result {
+            Ok(stored) => {
+                self.remember(key, &stored.etag);
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
         if let Err(left) = self.client.abort_upload(key, &upload) {
             failure.message = format!("{}; the parts sent so far are left behind: {left}", failure.message);
+            if failure.kind == ErrorKind::Cancelled {
+                // It has to be said, and a failure of this kind is not.
+                failure.kind = left.kind;
+            }
         }
         Err(failure)
     }
@@ -212,6 +326,21 @@ impl S3Exporter {
     }
 }
 
+impl S3Exporter {
+    /// Restores a delete marker: by deleting what is there.
+    fn delete_again(&self, item: &Item<'_>) -> Result<Outcome> {
+        if !self.client.options().versions {
+            return Ok(Outcome::Unsupported("a deletion comes back with versions=all only".into()));
+        }
+        self.check_versions()?;
+        match self.key_of(item) {
+            Ok(key) => self.client.delete(&key, false)?,
+            Err(outcome) => return Ok(outcome),
+        }
+        Ok(Outcome::Restored)
+    }
+}
+
 impl Exporter for S3Exporter {
     fn location(&self) -> String {
         self.client.options().describe()
@@ -228,9 +357,21 @@ impl Exporter for S3Exporter {
             Ok(key) => key,
             Err(outcome) => return Ok(outcome),
         };
+        self.check_versions()?;
+        if let Some(settled) = self.look(&key)? {
+            return Ok(settled);
+        }
+        if let Some(there) = self.standing(&key)?
+            && there.holds(content)?
+        {
+            return Ok(Outcome::Equal);
+        }
         let from_bucket = item.entry.metadata(metadata::KEY).is_some();
-        let mut headers =
-            if from_bucket { Headers::of_object(&item.entry.metadata) } else { Headers::of_file(item.entry) };
+        let mut headers = if from_bucket {
+            Headers::of_object(&item.entry.metadata)
+        } else {
+            Headers::of_file(item.entry, !self.options.skip_permissions)
+        };
         if !item.xattrs.is_empty() {
             headers.lost.push("extended attributes".into());
         }
@@ -240,8 +381,13 @@ impl Exporter for S3Exporter {
             // A class that was asked for is not left out in silence.
             class_is_optional: chosen.is_none(),
             tags: headers.tags.filter(|_| !self.tags_refused.load(Ordering::Relaxed)),
+            encryption: headers.encryption,
             headers: headers.plain,
         };
+        if self.client.options().customer_key.is_some() {
+            wish.encryption.clear();
+            headers.lost.retain(|what| what != metadata::CUSTOMER_KEY);
+        }
         let mut lost = headers.lost;
         if self.tags_refused.load(Ordering::Relaxed) && item.entry.metadata(metadata::TAGS).is_some() {
             lost.push("tags".into());
@@ -253,6 +399,7 @@ impl Exporter for S3Exporter {
                     lost.push("tags".into());
                     break;
                 }
+                Err(failure) if failure.status == 412 => return self.kept(&key),
                 Err(failure) => match wish.relent(&failure) {
                     Some(what) => lost.push(what),
                     None => return Err(failure.into()),
@@ -262,10 +409,46 @@ impl Exporter for S3Exporter {
         if lost.iter().any(|what| what == "tags") {
             self.tags_refused.store(true, Ordering::Relaxed);
         }
+        lost.extend(aspects::restore(&self.client, &key, item.entry, !self.options.skip_permissions));
         Ok(if lost.is_empty() { Outcome::Restored } else { Outcome::Partly(lost) })
     }
 
+    fn survey(&self, spills: &SpillDir, expected: u64) -> Result<()> {
+        if let Some(standing) = Standing::list(&self.client, &self.prefix, spills, expected)? {
+            let _ = self.standing.set(standing);
+        }
+        Ok(())
+    }
+
+    fn stands(&self, item: &Item<'_>, receipt: Option<Receipt>) -> Result<bool> {
+        let Ok(key) = self.key_of(item) else { return Ok(false) };
+        if self.standing.get().is_none() {
+            // Nobody may look: what was put is taken to be there still.
+            self.note(item, false);
+            return Ok(receipt.is_some() && !item.path.is_empty());
+        }
+        let Some(there) = self.standing(&key)? else { return Ok(false) };
+        // Whoever wants to be told of what is there already is told.
+        let etag =
+            item.entry.metadata(metadata::ETAG).filter(|_| self.options.existing == ExistingObject::Replace);
+        let source = etag.and_then(|etag| std::str::from_utf8(etag).ok()).and_then(md5_of);
+        let equal = receipt == Some(there.receipt) || source == Some(there.md5);
+        let stands = equal && u64::try_from(item.entry.info.size).is_ok_and(|size| size == there.size);
+        if stands {
+            self.note(item, false);
+        }
+        Ok(stands)
+    }
+
+    fn receipt(&self, item: &Item<'_>) -> Receipt {
+        let Ok(key) = self.key_of(item) else { return 0 };
+        self.receipts.lock().unwrap_or_else(PoisonError::into_inner).remove(&key).unwrap_or(0)
+    }
+
     fn special(&self, item: &Item<'_>) -> Result<Outcome> {
+        if item.entry.metadata(metadata::DELETE_MARKER).is_some() {
+            return self.delete_again(item);
+        }
         self.note(item, false);
         let mode = item.entry.info.mode;
         let what = if mode.is_symlink() { "symbolic links" } else { "special files" };
@@ -285,6 +468,10 @@ impl Exporter for S3Exporter {
         Ok(Outcome::Restored)
     }
 
+    fn keeps_versions(&self) -> bool {
+        self.client.options().versions
+    }
+
     fn work(&self) -> Work {
         Work::Waiting(self.client.options().tuning.workers)
     }
@@ -296,14 +483,17 @@ struct Wish {
     class: Option<Vec<u8>>,
     class_is_optional: bool,
     tags: Option<Vec<u8>>,
+    /// Encryption by a key of the server's.
+    encryption: Vec<(String, Vec<u8>)>,
 }
 
 impl Wish {
     fn put(&self) -> Put {
         let mut headers = self.headers.clone();
         headers.extend(self.class.clone().map(|class| ("x-amz-storage-class".into(), class)));
+        headers.extend(self.encryption.iter().cloned());
         headers.extend(self.tags.clone().map(|tags| (TAGGING.into(), tags)));
-        Put { headers }
+        Put { headers, ..Put::default() }
     }
 
     /// Gives up what a failure can be blamed on; returns what that was.
@@ -318,6 +508,11 @@ impl Wish {
                 .class
                 .take()
                 .map(|class| format!("storage class {}", String::from_utf8_lossy(&class)));
+        }
+        if matches!(failure.status, 400 | 403 | 501) && failure.cause.is_none() && !self.encryption.is_empty()
+        {
+            self.encryption.clear();
+            return Some("server-side encryption".into());
         }
         None
     }

@@ -7,39 +7,85 @@
 //!
 //! **One version.** A content is read with `If-Match`. If the object is replaced between the listing and the GET,
 //! the newer version is read instead, once, and its own ETag recorded; if it is replaced while it is read, the
-//! content fails with `Changed`. A connection that breaks is resumed where it broke, on the same version.
+//! content fails with `Changed`. A connection that breaks is resumed where it broke, on the same version. A large
+//! object is read by ranges, several at a time (see `ahead`).
 
+mod aspects;
+mod facts;
+mod listing;
+
+use std::cell::Cell;
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::client::{Client, Download, Failure, Listed};
+use ignore::gitignore::Gitignore;
+
+use super::ahead::{self, Ahead};
+use super::client::{Client, Download, Failure, readiness};
 use super::metadata;
-use super::names::path_of;
+use super::names::{path_of, version_path};
 use super::options::Options;
+use crate::base::budget::Budget;
 use crate::base::{RawString, Timestamp};
 use crate::connector::{
-    Change, Content, ContentInfo, Error, ErrorKind, Importer, Record, Result, SourceInfo, Work,
+    Change, Content, ContentInfo, Error, ErrorKind, Importer, Metadata, Order, Readiness, Record, Result,
+    RetrievalTier, SourceInfo, Work,
 };
-use crate::format::entry::{Entry, FileInfo, Mode, marked_device};
+use crate::connectors::patterns;
+use crate::format::entry::Entry;
+use aspects::Subject;
+use listing::Versions;
 
-/// An object's mode, as upstream's S3 source reports it.
-const FILE_MODE: Mode = Mode::regular(0o700);
-/// A folder's mode, as upstream makes it.
-const FOLDER_MODE: Mode = Mode::dir(0o750);
 /// How often in a row a content may break off without one byte more.
 const MAX_STALLS: u32 = 3;
+
+/// What is read of a bucket, and how.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ImportOptions {
+    /// Patterns in gitignore's syntax of what is left out, matched against paths below the prefix.
+    pub excludes: Vec<String>,
+    /// Files of such patterns.
+    pub ignore_files: Vec<PathBuf>,
+    /// Whether metadata of unchanged objects is read again.
+    pub recheck: bool,
+    /// Whether objects in cold storage are retrieved, for [`RETRIEVAL_DAYS`] days in the standard tier.
+    pub retrieve: bool,
+}
+
+/// How many days a retrieved copy stays readable.
+pub const RETRIEVAL_DAYS: u32 = 7;
 
 /// A source of objects.
 #[derive(Debug)]
 pub struct S3Importer {
     client: Arc<Client>,
+    excludes: Option<Gitignore>,
+    recheck: bool,
+    retrieve: bool,
+    /// Memory for what is read ahead.
+    memory: Budget,
 }
 
 impl S3Importer {
     /// Makes the connector; no request is sent yet.
     pub fn new(options: Options) -> Result<Self> {
-        Ok(Self { client: Arc::new(Client::new(options)?) })
+        Self::with(options, &ImportOptions::default())
+    }
+
+    /// Makes the connector for a part of the bucket; no request is sent yet. Fails on patterns that are not valid.
+    pub fn with(options: Options, import: &ImportOptions) -> Result<Self> {
+        let memory = Budget::new(options.tuning.read_ahead);
+        let client = Arc::new(Client::new(options)?);
+        let (recheck, retrieve) = (import.recheck, import.retrieve);
+        let mut importer = Self { client, excludes: None, recheck, retrieve, memory };
+        let root = importer.root();
+        let root = Path::new(OsStr::from_bytes(&root));
+        importer.excludes = patterns::compile(root, &import.ignore_files, &import.excludes)?;
+        Ok(importer)
     }
 
     fn prefix(&self) -> &str {
@@ -55,44 +101,85 @@ impl S3Importer {
         }
     }
 
-    /// Reports the root and its ancestors.
-    fn emit_folders(&self, emit: &mut dyn FnMut(Record) -> ControlFlow<()>) -> ControlFlow<()> {
-        emit(folder(RawString::from("/"), RawString::from("/")))?;
-        let root = self.root();
-        let ends = root.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        for end in ends.chain((root.len() > 1).then_some(root.len())) {
-            let path = &root[..end];
-            let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-            emit(folder(RawString::from(path), RawString::from(name)))?;
+    /// Returns whether the patterns leave a key out: the key's path decides, of an old version too. What was asked
+    /// for by name is never left out.
+    fn is_excluded(&self, key: &[u8]) -> bool {
+        let Some(excludes) = &self.excludes else { return false };
+        let path = path_of(key);
+        let named = path.as_bytes() == self.root().as_bytes();
+        !named && excludes.matched_path_or_any_parents(OsStr::from_bytes(&path), false).is_ignore()
+    }
+
+    /// Lists the objects of a prefix: `each` is told the key, and makes the record if it wants it.
+    fn list(
+        &self,
+        prefix: &[u8],
+        only: bool,
+        each: &mut dyn FnMut(&[u8], &mut dyn FnMut() -> Record) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let most = only.then_some(1);
+        if !self.client.options().versions {
+            return Ok(self.client.list(prefix, most, &mut |object| {
+                if only && object.key != prefix {
+                    return ControlFlow::Break(());
+                }
+                let key = object.key.clone();
+                let mut object = Some(object);
+                let flow = each(&key, &mut || listing::object(object.take().expect("made once")));
+                if only { ControlFlow::Break(()) } else { flow }
+            })?);
         }
-        ControlFlow::Continue(())
+        let mut versions = Versions::default();
+        Ok(self.client.list_versions(prefix, None, &mut |version| {
+            if only && version.object.key != prefix {
+                return ControlFlow::Break(());
+            }
+            let key = version.object.key.clone();
+            let mut version = Some(version);
+            each(&key, &mut || versions.record(version.take().expect("made once")))
+        })?)
+    }
+
+    /// Returns whether a previous run did not ask for something that is wanted now.
+    fn lacks(&self, previous: &Entry) -> bool {
+        let options = self.client.options();
+        let lost = previous.metadata(metadata::NOT_CAPTURED).unwrap_or_default();
+        let lost = |what: &str| lost.split(|&byte| byte == b',').any(|lost| lost == what.as_bytes());
+        let lacks = |key, what| previous.metadata(key).is_none() && !lost(what);
+        options.acl && lacks(metadata::ACL, "acl")
+            || options.retention && lacks(metadata::LEGAL_HOLD, "legal-hold")
+    }
+
+    /// Starts reading an object: the version that was listed, where versions are read.
+    fn get(&self, record: &Record, range: Option<(u64, u64)>, etag: Option<&str>) -> Answer<Download> {
+        match version_of(record) {
+            Some(version) if self.client.options().versions => {
+                self.client.get_version(&record.locator, version, range, etag)
+            }
+            _ => self.client.get(&record.locator, range, etag),
+        }
     }
 }
 
-fn folder(path: RawString, name: RawString) -> Record {
-    let info = FileInfo { modified: Timestamp::EPOCH, ..FileInfo::new(name, FOLDER_MODE) };
-    Record { path, info: Ok(info), symlink_target: None, metadata: Vec::new(), locator: Vec::new() }
+type Answer<T> = super::client::Result<T>;
+
+fn text<'a>(record: &'a Record, key: &str) -> Option<&'a str> {
+    metadata::get(&record.metadata, key).and_then(|value| std::str::from_utf8(value).ok())
 }
 
-fn record(object: Listed) -> Record {
-    let path = path_of(&object.key);
-    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    let modified =
-        object.time().map_or(Timestamp::EPOCH, |time| Timestamp::from(std::time::SystemTime::from(time)));
-    let info = FileInfo {
-        size: i64::try_from(object.size).unwrap_or(i64::MAX),
-        modified,
-        // The entry will carry metadata of ours.
-        device: marked_device(0),
-        ..FileInfo::new(RawString::from(name), FILE_MODE)
-    };
-    Record {
-        info: Ok(info),
-        path,
-        symlink_target: None,
-        metadata: metadata::from_listing(&object),
-        locator: object.key,
+/// Returns the version that a listing named.
+fn version_of(record: &Record) -> Option<&str> {
+    text(record, metadata::VERSION_ID)
+}
+
+/// An object in a cold class is no fault of anyone's: say what it takes.
+fn archived(failure: Box<Failure>, record: &Record) -> Error {
+    if !failure.is("InvalidObjectState") {
+        return failure.into();
     }
+    let class = text(record, metadata::STORAGE_CLASS).unwrap_or("a cold class");
+    Error::new(ErrorKind::Archived, "get", failure.target.clone())
+        .detail(format!("the object is archived in {class}: -retrieve has it brought back, and waits for it"))
 }
 
 impl Importer for S3Importer {
@@ -101,36 +188,30 @@ impl Importer for S3Importer {
     }
 
     fn scan(&self, emit: &mut dyn FnMut(Record) -> ControlFlow<()>) -> Result<()> {
-        if self.emit_folders(emit).is_break() {
+        if listing::folders(&self.root(), emit).is_break() {
             return Ok(());
         }
         let prefix = self.prefix().as_bytes();
-        let mut found = false;
-        let mut broken = false;
-        let mut each = |object: Listed| {
-            found = true;
-            let flow = emit(record(object));
-            broken = flow.is_break();
+        let (found, broken) = (Cell::new(false), Cell::new(false));
+        let mut each = |key: &[u8], record: &mut dyn FnMut() -> Record| {
+            found.set(true);
+            if self.is_excluded(key) {
+                return ControlFlow::Continue(());
+            }
+            let flow = emit(record());
+            broken.set(flow.is_break());
             flow
         };
         if prefix.is_empty() || prefix.ends_with(b"/") {
-            self.client.list(prefix, None, &mut each)?;
+            self.list(prefix, false, &mut each)?;
         } else {
             // The object of exactly this key, then what lies below it: `photos2/` is neither.
-            let mut exact = None;
-            self.client.list(prefix, Some(1), &mut |object| {
-                exact = Some(object);
-                ControlFlow::Break(())
-            })?;
-            let flow = match exact.filter(|object| object.key == prefix) {
-                Some(object) => each(object),
-                None => ControlFlow::Continue(()),
-            };
-            if flow.is_continue() {
-                self.client.list(&[prefix, b"/"].concat(), None, &mut each)?;
+            self.list(prefix, true, &mut each)?;
+            if !broken.get() {
+                self.list(&[prefix, b"/"].concat(), false, &mut each)?;
             }
         }
-        if !found && !broken && !prefix.is_empty() {
+        if !found.get() && !broken.get() && !prefix.is_empty() {
             let error = Error::new(ErrorKind::NotFound, "list", self.client.target(Some(prefix)));
             return Err(error.detail("there is no object of this key or below it"));
         }
@@ -141,35 +222,98 @@ impl Importer for S3Importer {
         let now = |key| metadata::get(&record.metadata, key);
         let then = |key| metadata::get(&previous.metadata, key);
         let content = [metadata::KEY, metadata::SIZE, metadata::ETAG, metadata::LAST_MODIFIED];
-        if !content.iter().all(|key| now(key).is_some() && now(key) == then(key)) {
+        let same_content = content.iter().all(|key| now(key).is_some() && now(key) == then(key));
+        // A version is itself whatever else agrees; what a bucket without versions holds is `null`, or unnamed.
+        let named = |id: Option<&[u8]>| id.unwrap_or(b"null") != b"null";
+        let (id, before) = (now(metadata::VERSION_ID), then(metadata::VERSION_ID));
+        let other_version = named(id) && named(before) && id != before;
+        if !same_content || other_version {
             Change::Content
-        } else if now(metadata::STORAGE_CLASS) == then(metadata::STORAGE_CLASS) {
-            Change::Same
-        } else {
+        } else if self.recheck
+            || self.lacks(previous)
+            || record.metadata.iter().any(|item| previous.metadata(&item.key) != Some(&item.value))
+            || now(metadata::STORAGE_CLASS) != then(metadata::STORAGE_CLASS)
+        {
             Change::MetadataOnly
+        } else {
+            Change::Same
         }
     }
 
+    fn elsewhere(&self, record: &Record) -> Option<RawString> {
+        let version = version_of(record)?;
+        let there = version_path(&record.locator, version.as_bytes());
+        Some(if there == record.path { path_of(&record.locator) } else { there })
+    }
+
+    fn refresh(&self, record: &Record, previous: &Entry) -> Result<Option<ContentInfo>> {
+        if !self.recheck && !self.lacks(previous) {
+            return Ok(None);
+        }
+        let version = version_of(record).filter(|_| self.client.options().versions);
+        let headers = self.client.head_version(&record.locator, version)?;
+        let etag = super::client::etag(&headers);
+        if text(record, metadata::ETAG).is_some_and(|listed| !etag.is_empty() && listed != etag) {
+            let error = Error::new(ErrorKind::Changed, "head", self.client.target(Some(&record.locator)));
+            return Err(error.detail("the object was replaced since it was listed"));
+        }
+        let subject = Subject { client: &self.client, key: &record.locator, headers: &headers };
+        Ok(Some(content_info(subject.metadata()?)))
+    }
+
     fn open(&self, record: &Record) -> Result<Box<dyn Content>> {
-        let key = record.locator.clone();
-        let listed =
-            metadata::get(&record.metadata, metadata::ETAG).and_then(|etag| std::str::from_utf8(etag).ok());
-        let first = match self.client.get(&key, None, listed) {
-            // Replaced since it was listed: the version there now is as good, if it is read as one.
-            Err(failure) if failure.status == 412 => (self.client.get(&key, None, None)?, true),
-            result => (result?, false),
+        let listed = text(record, metadata::ETAG);
+        let size: u64 = text(record, metadata::SIZE).and_then(|size| size.parse().ok()).unwrap_or(0);
+        let is_one = listed.is_some_and(|etag| !etag.is_empty());
+        let range = (is_one && size >= ahead::LARGE).then(|| (0, ahead::step(&self.memory)));
+        let asked = match (range, listed.filter(|etag| !etag.is_empty())) {
+            (None, Some(etag)) if !self.client.options().versions => {
+                self.client.get_listed(&record.locator, etag, size)
+            }
+            _ => self.get(record, range, listed),
         };
-        let (download, newer) = first;
+        let (download, newer) = match asked {
+            // Replaced since it was listed: the version there now is as good, if it is read as one.
+            Err(failure) if matches!(failure.status, 412 | 416) => (self.get(record, None, None), true),
+            result => (result, false),
+        };
+        let download = download.map_err(|failure| archived(failure, record))?;
+        let version = version_of(record).filter(|_| self.client.options().versions).map(str::to_owned);
+        let (etag, end) = (download.etag(), download.length);
+        let length = if range.is_some() && !newer { size } else { end };
+        let key = record.locator.clone();
+        let ahead = (end < length).then(|| {
+            let version = version.as_deref();
+            Ahead::start(&self.client, &key, version, &etag, (end, length), &self.memory)
+        });
         Ok(Box::new(ObjectContent {
             client: Arc::clone(&self.client),
-            etag: download.etag(),
-            length: download.length,
+            etag,
+            length,
             key,
+            version,
             download,
             newer,
             at: 0,
+            end,
             stalls: 0,
+            ahead,
         }))
+    }
+
+    fn retrieve(&self, record: &Record) -> Result<Readiness> {
+        if !self.retrieve {
+            return Ok(Readiness::Archived);
+        }
+        let version = version_of(record).filter(|_| self.client.options().versions);
+        let headers = self.client.head_version(&record.locator, version)?;
+        let state = readiness(&headers);
+        if state != Readiness::Archived {
+            return Ok(state);
+        }
+        let with_days = !headers.contains_key("x-amz-archive-status");
+        let order = Order { tier: RetrievalTier::Standard, days: RETRIEVAL_DAYS };
+        Ok(self.client.restore_object(&record.locator, version, &order, with_days)?)
     }
 
     fn work(&self) -> Work {
@@ -177,13 +321,15 @@ impl Importer for S3Importer {
     }
 
     fn context(&self) -> Vec<(String, String)> {
-        let options = self.client.options();
-        vec![
-            ("s3.bucket".into(), options.location.bucket.clone()),
-            ("s3.endpoint".into(), options.location.endpoint.authority()),
-            ("s3.region".into(), self.client.region()),
-        ]
+        facts::of(&self.client)
     }
+}
+
+/// Makes what is known of a content from its metadata.
+fn content_info(metadata: Vec<Metadata>) -> ContentInfo {
+    let content_type =
+        metadata::get(&metadata, "s3.content-type").and_then(|value| String::from_utf8(value.to_vec()).ok());
+    ContentInfo { metadata, content_type }
 }
 
 /// The content of one object in one version.
@@ -191,13 +337,19 @@ impl Importer for S3Importer {
 struct ObjectContent {
     client: Arc<Client>,
     key: Vec<u8>,
+    /// The version's id, where it is read by that.
+    version: Option<String>,
     download: Download,
     etag: String,
     length: u64,
     /// Whether this is a newer version than the listed one.
     newer: bool,
     at: u64,
+    /// Where the body at hand ends: at the end, or where the next range begins.
+    end: u64,
     stalls: u32,
+    /// The ranges behind the body at hand.
+    ahead: Option<Ahead>,
 }
 
 impl ObjectContent {
@@ -215,7 +367,12 @@ impl ObjectContent {
                 error.detail(format!("the body ended after {} of {} bytes: {cause}", self.at, self.length))
             );
         }
-        match self.client.get(&self.key, Some((self.at, self.length)), Some(&self.etag)) {
+        let (range, etag) = (Some((self.at, self.end)), Some(self.etag.as_str()));
+        let again = match &self.version {
+            Some(version) => self.client.get_version(&self.key, version, range, etag),
+            None => self.client.get(&self.key, range, etag),
+        };
+        match again {
             Ok(download) if download.etag() == self.etag => {
                 self.download.body = download.body;
                 Ok(())
@@ -226,26 +383,21 @@ impl ObjectContent {
         }
     }
 
-    /// Reads the tags if there are any; returns what could not be read.
-    fn tags(&self, into: &mut Vec<crate::connector::Metadata>) -> Result<Vec<&'static str>> {
-        let header = |name: &str| self.download.headers.get(name).and_then(|value| value.to_str().ok());
-        let mut lost = Vec::new();
-        if header("x-amz-missing-meta").is_some_and(|count| count != "0") {
-            lost.push("metadata");
-        }
-        if header("x-amz-tagging-count").and_then(|count| count.parse().ok()).unwrap_or(0_u64) > 0 {
-            match self.client.tags(&self.key, header("x-amz-version-id")) {
-                Ok(tags) => into.push(metadata::item(metadata::TAGS, tags)),
-                Err(failure) if is_not_allowed(&failure) => lost.push("tags"),
-                Err(failure) => return Err(failure.into()),
+    /// Goes on with the next range.
+    fn next_range(&mut self) -> Result<()> {
+        let Some(ahead) = &mut self.ahead else { return Err(self.changed()) };
+        // The memory of the range before may be what the next one waits for.
+        self.download.body = Box::new(io::empty());
+        match ahead.next() {
+            Ok(fetched) => {
+                self.end += fetched.length();
+                self.download.body = Box::new(fetched);
+                Ok(())
             }
+            Err(failure) if matches!(failure.status, 404 | 412 | 416) => Err(self.changed()),
+            Err(failure) => Err(failure.into()),
         }
-        Ok(lost)
     }
-}
-
-fn is_not_allowed(failure: &Failure) -> bool {
-    matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported)
 }
 
 impl Read for ObjectContent {
@@ -254,6 +406,9 @@ impl Read for ObjectContent {
             return Ok(0);
         }
         while self.at < self.length {
+            if self.at == self.end {
+                self.next_range().map_err(io::Error::other)?;
+            }
             let cause = match self.download.body.read(buffer) {
                 Ok(0) => "the connection was closed".to_owned(),
                 Ok(n) => {
@@ -279,7 +434,8 @@ impl Content for ObjectContent {
         if self.at != self.length {
             return Err(self.changed());
         }
-        let mut out = metadata::from_headers(&self.download.headers);
+        let subject = Subject { client: &self.client, key: &self.key, headers: &self.download.headers };
+        let mut out = subject.metadata()?;
         if self.newer {
             // The listing's words about the version before no longer hold. Its time is known from a header only, in
             // another spelling, so the next run reads this object once more.
@@ -287,12 +443,8 @@ impl Content for ObjectContent {
             out.push(metadata::item(metadata::SIZE, self.length.to_string()));
             out.push(metadata::item(metadata::ETAG, self.etag.as_str()));
             out.push(metadata::item(metadata::LAST_MODIFIED, modified.unwrap_or_default()));
+            metadata::sort(&mut out);
         }
-        let lost = self.tags(&mut out)?;
-        out.extend(metadata::not_captured(&lost));
-        metadata::sort(&mut out);
-        let content_type =
-            metadata::get(&out, "s3.content-type").and_then(|value| String::from_utf8(value.to_vec()).ok());
-        Ok(ContentInfo { metadata: out, content_type })
+        Ok(content_info(out))
     }
 }

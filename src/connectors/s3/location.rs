@@ -4,7 +4,7 @@
 //!
 //! 1. with an `endpoint` option, a bucket;
 //! 2. with a port, an IP address, `localhost` or the suffix of a known provider, a host;
-//! 3. with an endpoint in the environment, a bucket;
+//! 3. with an endpoint in the environment or in the profile, a bucket;
 //! 4. with a dot in it and something after it, a host;
 //! 5. else, a bucket on AWS.
 //!
@@ -60,7 +60,7 @@ impl Reading {
                 "the first part of the location was read as a bucket, since an endpoint is set"
             }
             Self::BucketAtEnvironment => {
-                "the first part of the location was read as a bucket, at the endpoint of AWS_ENDPOINT_URL"
+                "the first part of the location was read as a bucket, at the endpoint of AWS_ENDPOINT_URL or the profile"
             }
             Self::BucketOnAws => {
                 "the first part of the location was read as a bucket on AWS; \

@@ -30,14 +30,25 @@ pub(super) const ETAG: &str = "s3.etag";
 pub(super) const LAST_MODIFIED: &str = "s3.last-modified";
 pub(super) const STORAGE_CLASS: &str = "s3.storage-class";
 pub(super) const TAGS: &str = "s3.tags";
-const VERSION_ID: &str = "s3.version-id";
-const NOT_CAPTURED: &str = "s3.not-captured";
+pub(super) const VERSION_ID: &str = "s3.version-id";
+pub(super) const IS_LATEST: &str = "s3.is-latest";
+pub(super) const VERSION_RANK: &str = "s3.version-rank";
+pub(super) const DELETE_MARKER: &str = "s3.delete-marker";
+pub(super) const NOT_CAPTURED: &str = "s3.not-captured";
+pub(super) const ACL: &str = "s3.acl";
+pub(super) const RETENTION_MODE: &str = "s3.retention-mode";
+pub(super) const RETAIN_UNTIL: &str = "s3.retain-until";
+pub(super) const LEGAL_HOLD: &str = "s3.legal-hold";
+/// What is missing where the source had a key of its customer's and the destination has none.
+pub(super) const CUSTOMER_KEY: &str = "encryption under a customer's key (sse_customer_key)";
+const SSE: &str = "s3.sse";
+const SSE_KEY: &str = "s3.sse-kms-key";
 const META: &str = "s3.meta.";
 const CHECKSUM: &str = "s3.checksum.";
 const META_HEADER: &str = "x-amz-meta-";
 
 /// System headers and their keys.
-const SYSTEM: [(&str, &str); 7] = [
+const SYSTEM: [(&str, &str); 9] = [
     ("content-type", "s3.content-type"),
     ("content-encoding", "s3.content-encoding"),
     ("content-language", "s3.content-language"),
@@ -45,7 +56,12 @@ const SYSTEM: [(&str, &str); 7] = [
     ("cache-control", "s3.cache-control"),
     ("expires", "s3.expires"),
     ("x-amz-website-redirect-location", "s3.website-redirect"),
+    (SSE_HEADER, SSE),
+    (SSE_KEY_HEADER, SSE_KEY),
 ];
+
+const SSE_HEADER: &str = "x-amz-server-side-encryption";
+const SSE_KEY_HEADER: &str = "x-amz-server-side-encryption-aws-kms-key-id";
 
 pub(super) fn item(key: impl Into<RawString>, value: impl Into<Vec<u8>>) -> Metadata {
     Metadata { key: key.into(), value: value.into() }
@@ -99,6 +115,9 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Vec<Metadata> {
             out.push(item(format!("{CHECKSUM}{algorithm}"), value.as_bytes()));
         }
     }
+    if headers.contains_key("x-amz-server-side-encryption-customer-algorithm") {
+        out.push(item(SSE, "SSE-C"));
+    }
     if let Some(id) = headers.get("x-amz-version-id").filter(|id| id.as_bytes() != b"null") {
         out.push(item(VERSION_ID, id.as_bytes()));
     }
@@ -129,6 +148,8 @@ pub(super) struct Headers {
     pub(super) tags: Option<Vec<u8>>,
     /// The storage class, if it is neither the default nor a cold one.
     pub(super) class: Option<Vec<u8>>,
+    /// Server-side encryption under a key that the server keeps.
+    pub(super) encryption: Vec<(String, Vec<u8>)>,
     /// What could not be expressed.
     pub(super) lost: Vec<String>,
 }
@@ -151,7 +172,9 @@ impl Headers {
         let mut out = Self::default();
         for Metadata { key, value } in metadata {
             let Some(key) = key.as_str() else { continue };
-            if let Some((header, _)) = SYSTEM.iter().find(|(_, known)| *known == key) {
+            if key == SSE || key == SSE_KEY {
+                out.encrypt(key, value);
+            } else if let Some((header, _)) = SYSTEM.iter().find(|(_, known)| *known == key) {
                 out.add(header, value, key);
             } else if let Some(name) = key.strip_prefix(META) {
                 if is_name(name.as_bytes()) {
@@ -177,7 +200,7 @@ impl Headers {
     }
 
     /// Makes the headers of a file from a file system, `mtime` being spelt as rclone does.
-    pub(super) fn of_file(entry: &Entry) -> Self {
+    pub(super) fn of_file(entry: &Entry, permissions: bool) -> Self {
         let mut out = Self::default();
         if !entry.content_type.is_empty() {
             out.add("content-type", &entry.content_type, "content type");
@@ -191,10 +214,24 @@ impl Headers {
             (true, nanos) => format!("-{}.{:09}", (modified.secs + 1).unsigned_abs(), 1_000_000_000 - nanos),
         };
         out.add("x-amz-meta-mtime", mtime.as_bytes(), "modification time");
-        out.add("x-amz-meta-mode", format!("{:o}", info.mode.to_unix()).as_bytes(), "mode");
-        out.add("x-amz-meta-uid", info.uid.to_string().as_bytes(), "owner");
-        out.add("x-amz-meta-gid", info.gid.to_string().as_bytes(), "group");
+        if permissions {
+            out.add("x-amz-meta-mode", format!("{:o}", info.mode.to_unix()).as_bytes(), "mode");
+            out.add("x-amz-meta-uid", info.uid.to_string().as_bytes(), "owner");
+            out.add("x-amz-meta-gid", info.gid.to_string().as_bytes(), "group");
+        }
         out
+    }
+
+    /// Takes the mode or the key of an encryption. `AES256` is what servers do unasked, or cannot do: it is not asked
+    /// for.
+    fn encrypt(&mut self, key: &str, value: &[u8]) {
+        let header = if key == SSE { SSE_HEADER } else { SSE_KEY_HEADER };
+        match value {
+            b"AES256" => {}
+            b"SSE-C" => self.lost.push(CUSTOMER_KEY.into()),
+            value if is_value(value) => self.encryption.push((header.into(), value.to_vec())),
+            _ => self.lost.push(key.into()),
+        }
     }
 
     fn add(&mut self, header: &str, value: &[u8], what: &str) {

@@ -7,6 +7,8 @@
 //!    |-- list, object, multipart: the operations
 //!    |
 //!    +-- store::S3Store        a store's resources as objects
+//!    +-- archive::S3Archive     one object that is an archive, read by ranges
+//!    +-- sink::S3Sink           an archive written as one object
 //!    +-- importer::S3Importer  LIST -> records, GET -> content
 //!    +-- exporter::S3Exporter  entries -> PUT, multipart
 //! ```
@@ -15,6 +17,9 @@
 //! a secret never leave [`client`]; and an answer is believed only as far as it was checked (its length, its root
 //! element, its status).
 
+mod ahead;
+pub mod archive;
+mod class;
 pub mod client;
 pub mod credentials;
 pub mod exporter;
@@ -22,11 +27,19 @@ pub mod importer;
 pub mod location;
 mod metadata;
 mod names;
+mod object_lock;
 pub mod options;
+mod parts;
+pub mod sink;
 mod sse;
+mod standing;
+mod storage_class;
 pub mod store;
 
-pub use exporter::{ExportOptions, S3Exporter};
-pub use importer::S3Importer;
+pub use archive::S3Archive;
+pub use exporter::{ExistingObject, ExportOptions, S3Exporter};
+pub use importer::{ImportOptions, S3Importer};
+pub use object_lock::{LockMode, ObjectLock};
 pub use options::Options;
+pub use sink::{S3Sink, SinkOptions};
 pub use store::S3Store;

@@ -7,16 +7,14 @@
 //! keys can know that: the names made here are the plain ones, and the build of the tree renames what collides.
 
 use crate::base::RawString;
-use crate::format::path::{escape_segment, unescape_segment};
+pub(super) use crate::format::path::key_path as path_of;
+use crate::format::path::{VERSIONS_FOLDER, escape_key, escape_segment, unescape_segment};
 
-/// Returns the absolute path of a key.
-pub(super) fn path_of(key: &[u8]) -> RawString {
-    let mut path = Vec::with_capacity(key.len() + 2);
-    for segment in key.split(|&byte| byte == b'/') {
-        path.push(b'/');
-        path.extend_from_slice(&escape_segment(segment, false));
-    }
-    path.into()
+/// Returns the path of a version that is not what stands at its key's path.
+pub(super) fn version_path(key: &[u8], id: &[u8]) -> RawString {
+    [b"/", VERSIONS_FOLDER.as_bytes(), b"/", &escape_key(key), b"/", &escape_segment(id, false)]
+        .concat()
+        .into()
 }
 
 /// Returns the key that a path relative to some root stands for, if `key` is an object's own key and ends in those

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::credentials::{Credentials, Given};
-use super::location::{Context, Location, is_region};
+use super::class::is_cold;
+use super::credentials::{Files, Given, Profile, Provider, Surroundings, choose};
+use super::location::{Context, Endpoint, Location, is_region};
+use super::object_lock::ObjectLock;
 use super::sse::CustomerKey;
+use super::storage_class;
 use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 
 /// Every option an S3 connector knows, in the order they are documented.
-pub const KNOWN: [&str; 24] = [
+pub const KNOWN: [&str; 30] = [
     "location",
     "uri",
     "type",
@@ -28,6 +31,9 @@ pub const KNOWN: [&str; 24] = [
     "port",
     "root",
     "storage_class",
+    "metadata_storage_class",
+    "object_lock",
+    "retain",
     "sse_customer_key",
     "passphrase",
     "passphrase_cmd",
@@ -35,14 +41,22 @@ pub const KNOWN: [&str; 24] = [
     "environment",
     "data_class",
     "versions",
+    "tags",
+    "acl",
+    "retention",
     "concurrency",
 ];
 
 /// Time limits, retries and parallelism. No option of the command line but `concurrency` sets them; tests do.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// Threads that wait for answers, and connections kept open.
+    /// Threads that wait for answers, and the most requests in flight.
     pub workers: usize,
+    /// Whether the number of requests in flight is found out, up to `workers`; else it is `workers`, less only while
+    /// the server says that this is too much.
+    pub adaptive: bool,
+    /// Memory for parts of large objects that are read ahead, in bytes.
+    pub read_ahead: u64,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long one read or one write may make no progress.
@@ -64,7 +78,9 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            workers: 16,
+            workers: 64,
+            adaptive: true,
+            read_ahead: 32 << 20,
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_mins(1),
             attempts: 9,
@@ -98,8 +114,8 @@ pub struct Options {
     pub location: Location,
     /// The region requests are signed for.
     pub region: String,
-    /// Who asks.
-    pub credentials: Credentials,
+    /// Who asks; nothing is asked for them before the first request.
+    pub credentials: Provider,
     /// Whether connections use TLS.
     pub use_tls: bool,
     /// Whether the server's certificate goes unchecked.
@@ -110,6 +126,18 @@ pub struct Options {
     pub virtual_host: bool,
     /// The storage class of what is written, where one was chosen.
     pub storage_class: Option<String>,
+    /// The storage class of a store's metadata, where one was chosen.
+    pub metadata_class: Option<String>,
+    /// How long the resources of a store are to be immutable, where the bucket has Object Lock.
+    pub object_lock: Option<ObjectLock>,
+    /// Whether old versions and delete markers are read, or written, too.
+    pub versions: bool,
+    /// Whether tags are asked for where the server does not say whether there are any.
+    pub tags: bool,
+    /// Whether access control lists are.
+    pub acl: bool,
+    /// Whether retention and legal holds are.
+    pub retention: bool,
     /// Time limits, retries and parallelism.
     pub tuning: Tuning,
     /// Ends what waits or tries again.
@@ -136,32 +164,36 @@ impl Options {
         let invalid = |what: String| Error::new(ErrorKind::Invalid, "use", shown(location)).detail(what);
         check_names(&options).map_err(invalid)?;
         let env = |name: &str| environment(name).filter(|value| !value.is_empty());
-
-        let region = get("region").map(str::to_owned);
-        if let Some(region) = region.as_deref().filter(|region| !is_region(&region.to_ascii_lowercase())) {
-            return Err(invalid(format!("{region} is not a region")));
+        let profile = profile(&get, environment);
+        if let (Err(error), Some(_)) = (&profile, get("profile")) {
+            return Err(invalid(error.to_string()));
         }
-        let env_region = || env("AWS_REGION").or_else(|| env("AWS_DEFAULT_REGION")).filter(|r| is_region(r));
-        let context = Context {
-            endpoint: get("endpoint").map(str::to_owned),
-            environment: env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL")),
-            port: get("port").map(parse_port).transpose().map_err(invalid)?,
-            region: region.clone().or_else(env_region),
-        };
-        let mut place = Location::parse(location, &context).map_err(invalid)?;
-        if let Some(root) = get("root") {
-            place.prefix = join(&place.prefix, root);
-        }
-        let derived = place.endpoint.region();
-        let region = region.or(derived).or_else(env_region).unwrap_or_else(|| "us-east-1".into());
+        let (place, region) =
+            place(location, &get, &env, profile.as_ref().ok().and_then(Option::as_ref)).map_err(invalid)?;
         let use_tls = use_tls(get("use_tls"), place.endpoint.tls).map_err(invalid)?;
         let flag = |name: &str| get(name).map_or(Ok(false), |value| parse_bool(name, value));
-        let given = Given {
-            access_key: get("access_key"),
-            secret: get("secret_access_key"),
-            token: get("session_token"),
+        let bundle = |profile: &Profile| profile.get("ca_bundle").map(str::to_owned);
+        let env_ca_file = env("AWS_CA_BUNDLE")
+            .or_else(|| profile.as_ref().ok().and_then(Option::as_ref).and_then(bundle))
+            .or_else(|| env("SSL_CERT_FILE"))
+            .map(PathBuf::from);
+        let own_ca_file = get("tls_ca_file").map(PathBuf::from);
+        let around = Surroundings {
+            given: Given {
+                access_key: get("access_key"),
+                secret: get("secret_access_key"),
+                token: get("session_token"),
+                profile: get("profile").is_some(),
+            },
+            endpoint: &place.endpoint,
+            region: &region,
+            profile,
+            ca_file: env_ca_file.clone(),
+            own_ca_file: own_ca_file.clone(),
+            environment,
         };
-        let credentials = Credentials::find(&given, &place.endpoint, environment).map_err(invalid)?;
+        let credentials = choose(around)
+            .map_err(|error| Error::new(error.kind(), "use", shown(location)).detail(error.to_string()))?;
         let customer_key = get("sse_customer_key").map(CustomerKey::parse).transpose().map_err(invalid)?;
         if customer_key.is_some() && !use_tls && !place.endpoint.is_loopback() {
             return Err(invalid("sse_customer_key is not sent over a connection without TLS".into()));
@@ -171,13 +203,28 @@ impl Options {
             let workers = text.parse().ok().filter(|n| (1..=1024).contains(n));
             tuning.workers =
                 workers.ok_or_else(|| invalid(format!("concurrency is 1 to 1024, not {text}")))?;
+            tuning.adaptive = false;
         }
+        let class = |name: &'static str| get(name).map(|text| storage_class::parse(name, text)).transpose();
+        let metadata_class = class("metadata_storage_class").map_err(invalid)?;
+        if let Some(class) = metadata_class.as_deref().filter(|class| is_cold(class)) {
+            return Err(invalid(format!(
+                "metadata_storage_class cannot be {class}: nothing could be listed without a retrieval"
+            )));
+        }
+        let object_lock = ObjectLock::parse(get("object_lock"), get("retain")).map_err(invalid)?;
         Ok(Self {
-            proxy: proxy(use_tls, &place, &env),
+            metadata_class,
+            object_lock,
+            proxy: proxy_for(use_tls, &place.endpoint, &env),
             insecure: flag("tls_insecure_no_verify").map_err(invalid)?,
-            ca_file: get("tls_ca_file").map(PathBuf::from),
+            ca_file: own_ca_file.or(env_ca_file),
             virtual_host: flag("virtual_host").map_err(invalid)?,
-            storage_class: get("storage_class").map(str::to_ascii_uppercase),
+            storage_class: class("storage_class").map_err(invalid)?,
+            versions: parse_versions(get("versions")).map_err(invalid)?,
+            tags: flag("tags").map_err(invalid)?,
+            acl: flag("acl").map_err(invalid)?,
+            retention: flag("retention").map_err(invalid)?,
             location: place,
             region,
             credentials,
@@ -192,6 +239,21 @@ impl Options {
     pub fn describe(&self) -> String {
         let place = &self.location;
         format!("s3://{}/{}/{}", place.endpoint.authority(), place.bucket, place.prefix)
+    }
+
+    /// Returns what should be said to people before anything is done: settings that may cost them dear.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.use_tls && self.insecure {
+            out.push(format!(
+                "tls_insecure_no_verify: nobody checks who {} is, and anyone on the way there can read and change \
+                 what is sent; set tls_ca_file instead",
+                self.location.endpoint.authority()
+            ));
+        }
+        let classes = [&self.storage_class, &self.metadata_class].into_iter().flatten();
+        out.extend(classes.filter_map(|class| storage_class::warning(class, &self.location.endpoint)));
+        out
     }
 
     /// Returns the prefix as a folder: empty, or ending in a slash.
@@ -230,15 +292,6 @@ fn check_names(options: &BTreeMap<&str, &str>) -> Result<(), String> {
             return Err(format!("unknown option {name}{hint}; known are {}", KNOWN.join(", ")));
         }
     }
-    let refused = [
-        ("profile", "profiles are not read yet: set access_key and secret_access_key"),
-        ("versions", "old versions are not captured yet"),
-    ];
-    for (name, why) in refused {
-        if options.get(name).is_some_and(|value| !matches!(*value, "" | "false" | "latest")) {
-            return Err(format!("option {name} is not supported: {why}"));
-        }
-    }
     Ok(())
 }
 
@@ -254,6 +307,16 @@ fn parse_bool(name: &str, text: &str) -> Result<bool, String> {
     }
 }
 
+fn parse_versions(text: Option<&str>) -> Result<bool, String> {
+    match text {
+        None | Some("latest") => Ok(false),
+        Some("all") => Ok(true),
+        Some(text) => {
+            parse_bool("versions", text).map_err(|_| format!("versions is all or latest, not {text}"))
+        }
+    }
+}
+
 fn use_tls(option: Option<&str>, scheme: Option<bool>) -> Result<bool, String> {
     match (option.map(|text| parse_bool("use_tls", text)).transpose()?, scheme) {
         (Some(option), Some(scheme)) if option != scheme => {
@@ -263,14 +326,69 @@ fn use_tls(option: Option<&str>, scheme: Option<bool>) -> Result<bool, String> {
     }
 }
 
+/// Reads the profile that the option or the environment names, else the default one. Where the options hold keys and
+/// name no profile they are complete: no file is read then.
+fn profile<'a>(
+    get: &dyn Fn(&str) -> Option<&'a str>,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> std::result::Result<Option<Profile>, super::credentials::CredentialsError> {
+    let named = get("profile").map(str::to_owned);
+    if named.is_none() && get("access_key").is_some() && get("secret_access_key").is_some() {
+        return Ok(None);
+    }
+    let variable = || environment("AWS_PROFILE").filter(|value| !value.is_empty());
+    Profile::load(Files::find(environment), named.or_else(variable))
+}
+
+/// Reads the location; returns it with the region: the option's, the host's, the environment's, the profile's.
+fn place<'a>(
+    location: &str,
+    get: &dyn Fn(&str) -> Option<&'a str>,
+    env: &dyn Fn(&str) -> Option<String>,
+    profile: Option<&Profile>,
+) -> std::result::Result<(Location, String), String> {
+    let region = get("region").map(str::to_owned);
+    if let Some(region) = region.as_deref().filter(|region| !is_region(&region.to_ascii_lowercase())) {
+        return Err(format!("{region} is not a region"));
+    }
+    let env_region = || {
+        let profile = profile.and_then(|profile| profile.get("region"));
+        let named = env("AWS_REGION").or_else(|| env("AWS_DEFAULT_REGION"));
+        named.or_else(|| profile.map(str::to_owned)).filter(|region| is_region(region))
+    };
+    let ignored =
+        env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let context = Context {
+        endpoint: get("endpoint").map(str::to_owned),
+        environment: env("AWS_ENDPOINT_URL_S3")
+            .or_else(|| env("AWS_ENDPOINT_URL"))
+            .or_else(|| profile.and_then(|profile| profile.endpoint("s3")).map(str::to_owned))
+            .filter(|_| !ignored),
+        port: get("port").map(parse_port).transpose()?,
+        region: region.clone().or_else(env_region),
+    };
+    let mut place = Location::parse(location, &context)?;
+    if let Some(root) = get("root") {
+        place.prefix = join(&place.prefix, root);
+    }
+    let derived = place.endpoint.region();
+    let region = region.or(derived).or_else(env_region).unwrap_or_else(|| "us-east-1".into());
+    Ok((place, region))
+}
+
 /// Reads the proxy variables, as everyone does: the scheme's own, then `ALL_PROXY`, lower case first.
-fn proxy(tls: bool, place: &Location, env: &dyn Fn(&str) -> Option<String>) -> Option<ProxySettings> {
-    if place.endpoint.is_loopback() {
+pub(super) fn proxy_for(
+    tls: bool,
+    endpoint: &Endpoint,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<ProxySettings> {
+    if endpoint.is_loopback() {
         return None;
     }
     // HTTP_PROXY in upper case can be set by a web client through CGI, so only the lower-case name counts.
     let names: &[&str] = if tls { &["https_proxy", "HTTPS_PROXY"] } else { &["http_proxy"] };
-    let url = names.iter().chain(&["all_proxy", "ALL_PROXY"]).find_map(|name| env(name))?;
+    let set = |name: &&str| env(name).filter(|value| !value.is_empty());
+    let url = names.iter().chain(&["all_proxy", "ALL_PROXY"]).find_map(set)?;
     let url = if url.contains("://") { url } else { format!("http://{url}") };
     let exceptions = env("no_proxy").or_else(|| env("NO_PROXY")).unwrap_or_default();
     let exceptions = exceptions.split(',').map(|e| e.trim().to_owned()).filter(|e| !e.is_empty()).collect();
@@ -321,7 +439,7 @@ mod tests {
         let text = refusal("s3://b/", &[("acces_key", "x")]);
         assert!(text.contains("did you mean access_key?") && text.contains("sse_customer_key"), "{text}");
         assert!(!refusal("s3://b/", &[("completely_other_thing", "x")]).contains("did you mean"));
-        assert!(refusal("s3://b/", &[("profile", "work")]).contains("profiles are not read yet"));
+        assert!(refusal("s3://b/", &[("profile", "work")]).contains("there is no profile work"));
     }
 
     #[test]

@@ -12,7 +12,8 @@ const PACKFILE: u8 = 4;
 pub struct Item {
     /// Resource or blob type (FORMAT.md, resource types).
     pub kind: u8,
-    /// 0, or which part of the resource: 1 packfile index, 2 packfile footer, 3 canary.
+    /// 0, or which part of the resource: 1 packfile index, 2 packfile footer, 3 canary; 1 to 3 the
+    /// parts of a quick index.
     pub part: u8,
     /// The identifier under which a reader looks the item up; zero where it has none.
     pub id: Id,
@@ -27,6 +28,11 @@ impl Item {
     /// A state, by its file name; in a ptar by the fixed identifier.
     pub const fn state(name: Id) -> Self {
         Self { kind: STATE, part: 0, id: name }
+    }
+
+    /// A part of the quick index that stands at the end of an archive's state, by the fixed identifier of that state.
+    pub const fn quick(part: u8, name: Id) -> Self {
+        Self { kind: STATE, part, id: name }
     }
 
     /// A lock, by its file name.

@@ -9,6 +9,6 @@ pub use rules::{
     parent,
 };
 pub use segment::{
-    VERSIONS_FOLDER, escape_collision, escape_key, escape_segment, needs_escape, unescape_key,
+    VERSIONS_FOLDER, escape_collision, escape_key, escape_segment, key_path, needs_escape, unescape_key,
     unescape_segment,
 };

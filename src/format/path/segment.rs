@@ -40,6 +40,16 @@ fn marked(name: &[u8]) -> RawString {
     [MARK, name].concat().into()
 }
 
+/// Returns the absolute path of a key, as it is while nothing collides with it.
+pub fn key_path(key: &[u8]) -> RawString {
+    let mut path = Vec::with_capacity(key.len() + 2);
+    for segment in key.split(|&byte| byte == b'/') {
+        path.push(b'/');
+        path.extend_from_slice(&escape_segment(segment, false));
+    }
+    path.into()
+}
+
 /// Returns the name of the folder that holds the old versions of one key, below [`VERSIONS_FOLDER`].
 pub fn escape_key(key: &[u8]) -> RawString {
     encode(key, false)

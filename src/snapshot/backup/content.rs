@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::Id;
-use crate::base::budget::Budget;
+use crate::base::budget::{Budget, Permit};
 use crate::codec::entropy;
 use crate::connector;
 use crate::format::blob::BlobType;
@@ -62,6 +62,16 @@ const HEAD: usize = 512;
 pub(super) struct Budgets {
     pub(super) buffers: Budget,
     pub(super) chunks: Budget,
+    /// What a worker keeps of its buffer between two contents, in bytes.
+    kept: usize,
+}
+
+impl Budgets {
+    /// Divides the memory of a run with so many workers.
+    pub(super) fn new(memory: u64, workers: usize) -> Self {
+        let kept = usize::try_from(memory / 8).unwrap_or(KEPT) / workers.max(1);
+        Self { buffers: Budget::new(memory / 4), chunks: Budget::new(memory / 8), kept: kept.min(KEPT) }
+    }
 }
 
 /// Stores contents read by one worker; keeps its buffer between them.
@@ -73,7 +83,7 @@ pub(super) struct ContentWriter<'a> {
     buffer: Vec<u8>,
 }
 
-/// What a worker keeps of its buffer between two contents, in bytes.
+/// The most a worker keeps of its buffer between two contents, in bytes.
 const KEPT: usize = 2 << 20;
 /// Up to this many bytes a worker stores a content alone: handing chunks to the pool would copy them.
 const ALONE: usize = KEPT - 1;
@@ -85,21 +95,36 @@ impl<'a> ContentWriter<'a> {
         Self { session, budgets, entropy, buffer: Vec::new() }
     }
 
+    /// Returns how much is read at first of a content that announces so many bytes: one byte more tells the end from
+    /// a file that grew. Buffers are no larger than that, since clearing one of twice the longest chunk costs more
+    /// than reading most files; and what announces nothing, as every empty file does, is short more often than not.
+    fn limit(&self, announced: Option<u64>) -> usize {
+        let announced = announced.and_then(|size| usize::try_from(size).ok()?.checked_add(1));
+        announced.unwrap_or(UNANNOUNCED).min(2 * self.session.chunker().max_size())
+    }
+
+    /// Sets memory aside for a content that is about to be opened; waits for it.
+    pub(super) fn reserve(&self, announced: Option<u64>) -> Permit {
+        self.budgets.buffers.acquire(self.limit(announced) as u64)
+    }
+
     /// Reads a content to its end and stores its chunks.
     pub(super) fn store(
         &mut self,
+        mut permit: Permit,
         reader: &mut dyn Read,
         size_hint: Option<u64>,
         counted: &dyn Fn(u64),
     ) -> Result<StoredContent, ContentError> {
         let chunker = self.session.chunker();
         let (min, max) = (chunker.params().min as usize, chunker.max_size());
-        // One byte more than announced tells the end from a file that grew. Buffers are no larger than that, since
-        // clearing one of twice the longest chunk costs more than reading most files; and what announces nothing,
-        // as every empty file does, is short more often than not.
-        let announced = size_hint.and_then(|size| usize::try_from(size).ok()?.checked_add(1));
-        let limit = announced.unwrap_or(UNANNOUNCED).min(2 * max);
-        let mut permit = self.budgets.buffers.acquire(limit as u64);
+        let limit = self.limit(size_hint);
+        if permit.bytes() < limit as u64 {
+            // More than was announced: a rare case, in which the opened content waits.
+            drop(permit);
+            permit = self.budgets.buffers.acquire(limit as u64);
+        }
+        permit.shrink(limit as u64);
         let mut filled = self.fill(reader, 0, limit, counted)?;
         let mut ended = filled < limit;
         if !ended && limit < 2 * max {
@@ -113,7 +138,7 @@ impl<'a> ContentWriter<'a> {
         } else {
             self.store_large(reader, filled, ended, counted)?
         };
-        if self.buffer.len() > KEPT {
+        if self.buffer.len() > self.budgets.kept {
             self.buffer = Vec::new();
         }
         drop(permit);

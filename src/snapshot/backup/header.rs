@@ -33,10 +33,17 @@ pub struct HeaderOptions {
 const BEGUN: &str = "Begun";
 
 /// Returns when the run that made a snapshot began.
-pub(super) fn begun(header: &Header) -> Timestamp {
+pub(in super::super) fn begun(header: &Header) -> Timestamp {
     let given = header.context.iter().flatten().find(|pair| pair.key == BEGUN);
     let nanos = given.and_then(|pair| pair.value.as_str()?.parse().ok());
     nanos.map_or(header.timestamp, Timestamp::from_unix_nanos)
+}
+
+/// Notes when the run that read the content began, in a header whose time says something else.
+pub(in super::super) fn note_begun(header: &mut Header, begun: Timestamp) {
+    let context = header.context.get_or_insert_default();
+    context.retain(|pair| pair.key != BEGUN);
+    context.push(KeyValue { key: BEGUN.into(), value: begun.unix_nanos().to_string().into() });
 }
 
 /// Makes the header of a finished view.
@@ -62,8 +69,7 @@ pub(super) fn make(
     header.tags = Some(raw(&options.tags));
     header.context = Some(key_values(&options.context));
     if options.timestamp.is_some() {
-        let begun = KeyValue { key: BEGUN.into(), value: begun.unix_nanos().to_string().into() };
-        header.context.get_or_insert_default().push(begun);
+        note_begun(&mut header, begun);
     }
     let importer = Importer {
         kind: source.kind.as_str().into(),

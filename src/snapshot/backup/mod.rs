@@ -11,13 +11,14 @@
 //! snapshot and the run goes on; what fails for the store ends it.
 
 mod content;
+mod deferred;
 mod header;
 mod previous;
 mod run;
 mod worker;
 
 pub use header::HeaderOptions;
-pub(super) use header::source_of;
+pub(super) use header::{begun, note_begun, source_of};
 pub(super) use run::missing_folder;
 pub use run::{BackupOptions, BackupReport, backup, backup_into};
 pub(super) use worker::put_header;

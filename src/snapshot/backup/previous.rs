@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use crate::base::Timestamp;
 use crate::connector::{Change, Importer, Record, SourceInfo};
+use crate::format::blob::BlobType;
 use crate::format::entry::{Entry, marked_device};
+use crate::format::object::Object;
 use crate::format::path;
 use crate::format::snapshot::Header;
+use crate::store::blob::BlobSource as _;
 use crate::store::{Error, Journal, Repository};
 
 use super::super::vfs::read::{Child, ParentCursor, Vfs};
@@ -53,6 +56,13 @@ impl Previous {
         self.journal.as_ref().map_or(0, Journal::len)
     }
 
+    /// Forgets what an interrupted run covered: a snapshot holds it now.
+    pub(super) fn forget_journal(&self) {
+        if let Some(journal) = &self.journal {
+            journal.forget();
+        }
+    }
+
     /// Opens the view of the previous snapshot. One that does not open is as good as none: everything is read.
     pub(super) fn view(&self) -> Option<Vfs<'_, Repository>> {
         Vfs::open(self.repository.as_ref(), self.header.as_ref()?.source()?).ok()
@@ -65,7 +75,8 @@ impl Previous {
         importer: &'a dyn Importer,
     ) -> Joiner<'a> {
         let begun = self.header.as_ref().map_or(Timestamp::EPOCH, begun);
-        Joiner { cursor: view.map(ParentCursor::new), journal: self.journal.as_ref(), importer, begun }
+        let cursor = view.map(ParentCursor::new);
+        Joiner { repository: &self.repository, cursor, journal: self.journal.as_ref(), importer, begun }
     }
 }
 
@@ -79,6 +90,7 @@ fn is_of(header: &Header, source: &SourceInfo) -> bool {
 
 /// Looks up the previous entry of every record, in the order they come.
 pub(super) struct Joiner<'a> {
+    repository: &'a Repository,
     cursor: Option<ParentCursor<'a, 'a, Repository>>,
     journal: Option<&'a Journal>,
     importer: &'a dyn Importer,
@@ -93,8 +105,9 @@ impl Joiner<'_> {
             return Joined::Fresh(record);
         }
         if let Some(journal) = self.journal
-            && let Ok(Some(bytes)) = journal.find(&record.path)
-            && let Ok(entry) = Entry::decode(&bytes)
+            && let Ok(Some(covered)) = journal.find(&record.path)
+            && let Ok(entry) = Entry::decode(&covered.entry)
+            && (covered.is_sure || self.is_known(&entry).unwrap_or(false))
         {
             match self.compare(&record, &entry, journal.begun()) {
                 Change::Content => {}
@@ -102,14 +115,36 @@ impl Joiner<'_> {
                 Change::MetadataOnly => return Joined::SameContent(record, entry),
             }
         }
-        match self.find(&record.path) {
-            Some(Child { entry, .. }) => match self.compare(&record, &entry, self.begun) {
-                Change::Same => Joined::Same(record, entry),
-                Change::MetadataOnly => Joined::SameContent(record, entry),
-                Change::Content => Joined::Fresh(record),
-            },
-            None => Joined::Fresh(record),
+        if let Some(Child { entry, .. }) = self.find(&record.path) {
+            match self.compare(&record, &entry, self.begun) {
+                Change::Same => return Joined::Same(record, entry),
+                Change::MetadataOnly => return Joined::SameContent(record, entry),
+                Change::Content => {}
+            }
         }
+        let moved = self.importer.elsewhere(&record).and_then(|path| self.find(&path));
+        match moved {
+            // Its name and folder are the other path's: the entry is made anew.
+            Some(Child { entry, .. }) if self.compare(&record, &entry, self.begun) != Change::Content => {
+                Joined::SameContent(record, entry)
+            }
+            _ => Joined::Fresh(record),
+        }
+    }
+
+    /// Returns whether everything an entry's content needs is in the store, in packfiles that are live.
+    fn is_known(&self, entry: &Entry) -> Result<bool, Error> {
+        let catalogue = self.repository.catalogue();
+        if entry.object.is_zero() || !catalogue.has(BlobType::OBJECT, &entry.object)? {
+            return Ok(false);
+        }
+        let object = Object::decode(&self.repository.get(BlobType::OBJECT, &entry.object)?)?;
+        for chunk in &object.chunks {
+            if !catalogue.has(BlobType::CHUNK, &chunk.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Looks up a path; where it is a folder now, under the name that a file beside it has.

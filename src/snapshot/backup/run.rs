@@ -1,13 +1,12 @@
 //! A run from the scan to the commit.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::base::budget::Budget;
 use crate::base::{Cancel, Id, RawString, Timestamp};
 use crate::connector::{Importer, Record, Work};
 use crate::crypto::random;
@@ -20,6 +19,7 @@ use super::super::monitor::{Counter, Event, Monitor, Severity, Tally};
 use super::super::tree::TreeShape;
 use super::super::vfs::build::{BuildOptions, Built, VfsBuilder};
 use super::content::Budgets;
+use super::deferred::Deferred;
 use super::header::{self, HeaderOptions};
 use super::previous::{Joined, Previous};
 use super::worker::{Shared, put_header, work};
@@ -37,6 +37,8 @@ pub struct BackupOptions {
     pub xattrs: bool,
     /// How often the run makes itself resumable.
     pub checkpoints: CheckpointPolicy,
+    /// How long lies between two looks at a content that is on its way from cold storage.
+    pub retrieval_pause: Duration,
     /// Ends the run early when set.
     pub cancel: Cancel,
 }
@@ -49,6 +51,7 @@ impl Default for BackupOptions {
             force: false,
             xattrs: true,
             checkpoints: CheckpointPolicy::default(),
+            retrieval_pause: Duration::from_mins(1),
             cancel: Cancel::new(),
         }
     }
@@ -110,6 +113,9 @@ pub fn backup(
     monitor.event(&Event::Committed { snapshot });
     // The snapshot is committed; what follows only spares the next run some work.
     let _ = repository.refresh_after_commit();
+    if let Some(previous) = &previous {
+        previous.forget_journal();
+    }
     report.duration = run_time(begun);
     Ok(report)
 }
@@ -145,6 +151,8 @@ fn run_time(begun: Timestamp) -> Duration {
 
 /// Records travel in batches: a queue operation per file would cost more than some files.
 const BATCH: usize = 32;
+/// The stack of a worker, in bytes.
+const STACK: usize = 1 << 20;
 /// Batches in each queue.
 const QUEUE: usize = 32;
 
@@ -215,6 +223,10 @@ impl Run<'_> {
 
     /// Runs the scan, the join and the workers until the source is exhausted.
     fn read_source(&self, builder: &VfsBuilder, monitor: &Counting<'_>) -> Result<(), Error> {
+        let workers = match self.importer.work() {
+            Work::Local => rayon::current_num_threads(),
+            Work::Waiting(count) => count.max(1),
+        };
         let shared = Shared {
             session: self.session,
             repository: self.repository.map(Arc::as_ref),
@@ -222,29 +234,31 @@ impl Run<'_> {
             builder,
             monitor,
             cancel: &self.options.cancel,
-            budgets: Budgets {
-                buffers: Budget::new(self.options.memory / 4),
-                chunks: Budget::new(self.options.memory / 8),
-            },
+            budgets: Budgets::new(self.options.memory, workers),
             entropy: self.entropy,
             xattrs: self.options.xattrs,
-        };
-        let workers = match self.importer.work() {
-            Work::Local => rayon::current_num_threads(),
-            Work::Waiting(count) => count.max(1),
+            told_missing: Mutex::default(),
+            deferred: Deferred::new(self.options.retrieval_pause),
         };
         let (found, to_join) = bounded::<Vec<Record>>(QUEUE);
         let (joined, to_do) = bounded::<Vec<Joined>>(QUEUE);
         let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        let read = std::thread::scope(|scope| {
+            // A system that gives fewer threads gets a slower backup.
             let workers: Vec<_> = (0..workers)
-                .map(|_| {
+                .filter_map(|_| {
                     let (to_do, shared, stop) = (to_do.clone(), &shared, &stop);
-                    scope.spawn(move || {
-                        work(shared, &to_do).inspect_err(|_| stop.store(true, Ordering::Relaxed))
-                    })
+                    // Many workers wait, and limits of memory count what their stacks could become.
+                    let worker =
+                        std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || {
+                            work(shared, &to_do).inspect_err(|_| stop.store(true, Ordering::Relaxed))
+                        });
+                    worker.ok()
                 })
                 .collect();
+            if workers.is_empty() {
+                return Err(Error::Aborted);
+            }
             drop(to_do);
             let joiner = scope.spawn(|| self.join_all(to_join, joined));
             let scanned = self.scan(found, monitor, &stop);
@@ -257,8 +271,9 @@ impl Run<'_> {
                 }
             }
             result.and(scanned)
-        })?;
-        if self.options.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+        });
+        // What fails because everything is to end is no news.
+        if self.options.cancel.is_cancelled() { Err(Error::Cancelled) } else { read }
     }
 
     /// Passes what the importer finds on, in batches.
@@ -290,13 +305,23 @@ impl Run<'_> {
     fn join_all(&self, found: Receiver<Vec<Record>>, joined: Sender<Vec<Joined>>) -> Result<(), Error> {
         let view = self.previous.and_then(Previous::view);
         let mut joiner = self.previous.map(|previous| previous.joiner(view.as_ref(), self.importer));
+        let alone = matches!(self.importer.work(), Work::Waiting(_));
         for batch in found {
             let batch = batch.into_iter().map(|record| match &mut joiner {
                 Some(joiner) => joiner.join(record),
                 None => Joined::Fresh(record),
             });
-            if joined.send(batch.collect()).is_err() {
-                return Err(Error::Aborted);
+            let mut together = Vec::with_capacity(BATCH);
+            for record in batch {
+                // What has to be waited for is waited for by a worker of its own.
+                if alone && matches!(record, Joined::Fresh(_)) {
+                    joined.send(vec![record]).map_err(|_| Error::Aborted)?;
+                } else {
+                    together.push(record);
+                }
+            }
+            if !together.is_empty() {
+                joined.send(together).map_err(|_| Error::Aborted)?;
             }
         }
         Ok(())

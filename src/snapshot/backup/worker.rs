@@ -1,10 +1,13 @@
 //! One worker: takes records, stores their contents, hands entries to the view.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use crossbeam_channel::Receiver;
 
 use crate::base::{Cancel, Id, RawString};
 use crate::codec::content_type;
-use crate::connector::{Content, ContentInfo, ErrorKind, Importer, Record, Xattr};
+use crate::connector::{self, Content, ContentInfo, ErrorKind, Importer, Readiness, Record, Xattr};
 use crate::format::blob::BlobType;
 use crate::format::entry::{CustomMetadata, Entry, FileInfo, marked_device};
 use crate::format::object::Object;
@@ -15,8 +18,12 @@ use crate::store::{Error, Repository, Session};
 
 use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, message_of};
 use super::super::vfs::build::{Facts, VfsBuilder};
-use super::content::{Budgets, ContentError, ContentWriter, put_object, put_value};
+use super::content::{Budgets, ContentError, ContentWriter, StoredContent, put_object, put_value};
+use super::deferred::Deferred;
 use super::previous::Joined;
+
+/// How often a content is read that is replaced while it is.
+const READS: u32 = 3;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -31,6 +38,10 @@ pub(super) struct Shared<'a> {
     pub(super) budgets: Budgets,
     pub(super) entropy: bool,
     pub(super) xattrs: bool,
+    /// What could not be read, by kind, once it was told.
+    pub(super) told_missing: Mutex<HashSet<Vec<u8>>>,
+    /// What waits for cold storage.
+    pub(super) deferred: Deferred,
 }
 
 impl Shared<'_> {
@@ -54,7 +65,7 @@ pub(super) fn work(shared: &Shared<'_>, records: &Receiver<Vec<Joined>>) -> Resu
             worker.record(joined)?;
         }
     }
-    Ok(())
+    worker.read_deferred()
 }
 
 struct Worker<'a> {
@@ -80,21 +91,44 @@ impl Worker<'_> {
             Some((entry, _)) if regular && !self.is_whole(&entry)? => None,
             reuse => reuse,
         };
+        if let Some((entry, _)) = reuse.as_ref().filter(|_| regular) {
+            shared.session.rely(BlobType::OBJECT, &entry.object)?;
+        }
         let entry = match reuse {
-            Some((entry, true)) => {
-                self.count_unchanged(&entry, regular);
-                Some(entry)
-            }
-            Some((previous, false)) => {
-                self.count_unchanged(&previous, regular);
-                Some(with_new_metadata(&record, info, &previous))
-            }
+            Some((previous, same)) => match self.refresh(&record, &previous)? {
+                Refreshed::Changed => self.read(&record, info)?,
+                refreshed => {
+                    self.count_unchanged(&previous, regular);
+                    Some(match refreshed {
+                        Refreshed::Metadata(told) => with_refreshed_metadata(&record, info, &previous, told),
+                        _ if same => previous,
+                        _ => with_new_metadata(&record, info, &previous),
+                    })
+                }
+            },
             None if regular => self.read(&record, info)?,
             None => Some(plain_entry(&record, info)),
         };
         let Some(mut entry) = entry else { return Ok(()) };
         self.xattrs(&record, &mut entry)?;
         self.finish(&record.path, entry)
+    }
+
+    /// Has the source read metadata again where that was asked for. What fails is reported, and the metadata of
+    /// the previous run kept.
+    fn refresh(&self, record: &Record, previous: &Entry) -> Result<Refreshed, Error> {
+        match self.shared.importer.refresh(record, previous) {
+            Ok(None) => Ok(Refreshed::Nothing),
+            Ok(Some(told)) => {
+                self.tell_missing(record, &told);
+                Ok(Refreshed::Metadata(told))
+            }
+            Err(error) if error.kind == ErrorKind::Changed => Ok(Refreshed::Changed),
+            Err(error) => {
+                self.shared.problem(&record.path, Severity::Warning, message_of(&error))?;
+                Ok(Refreshed::Nothing)
+            }
+        }
     }
 
     fn count_unchanged(&self, entry: &Entry, regular: bool) {
@@ -131,23 +165,26 @@ impl Worker<'_> {
     /// Reads and stores a content; `None` when the source failed, which is reported.
     fn read(&mut self, record: &Record, info: FileInfo) -> Result<Option<Entry>, Error> {
         let shared = self.shared;
-        let mut opened = match shared.importer.open(record) {
-            Ok(opened) => opened,
-            Err(error) => {
-                shared.problem(&record.path, Severity::Error, message_of(&error))?;
-                return Ok(None);
-            }
-        };
-        let hint = opened.size_hint();
-        let counted = |bytes| shared.monitor.count(Counter::Bytes, bytes);
-        let stored = match self.content.store(&mut Reader(opened.as_mut(), shared.cancel), hint, &counted) {
-            Ok(stored) => stored,
-            Err(ContentError::Store(error)) => return Err(error),
-            Err(ContentError::Source(_)) if shared.cancel.is_cancelled() => return Err(Error::Cancelled),
-            Err(ContentError::Source(error)) => {
-                let error = ContentError::describe(error, &record.path);
-                shared.problem(&record.path, Severity::Error, message_of(&error))?;
-                return Ok(None);
+        let mut left = READS;
+        let (opened, stored) = loop {
+            left -= 1;
+            match self.read_once(record, &info)? {
+                Ok(read) => break read,
+                // Replaced while it was read: the version there now is read from its start.
+                Err(error) if error.kind == ErrorKind::Changed && left > 0 => {}
+                Err(error) if error.kind == ErrorKind::Archived => match shared.importer.retrieve(record) {
+                    Ok(readiness) if readiness.is_readable() && left > 0 => {}
+                    Ok(Readiness::Ongoing) => return self.defer(record, info).map(|()| None),
+                    retrieved => {
+                        let error = retrieved.err().unwrap_or(error);
+                        shared.problem(&record.path, Severity::Error, message_of(&error))?;
+                        return Ok(None);
+                    }
+                },
+                Err(error) => {
+                    shared.problem(&record.path, Severity::Error, message_of(&error))?;
+                    return Ok(None);
+                }
             }
         };
         let told = self.told(record, opened)?;
@@ -165,10 +202,77 @@ impl Worker<'_> {
         Ok(Some(entry))
     }
 
+    /// Puts off what is on its way from cold storage.
+    fn defer(&self, record: &Record, info: FileInfo) -> Result<(), Error> {
+        let waiting = Record {
+            path: record.path.clone(),
+            info: Ok(info),
+            symlink_target: None,
+            metadata: record.metadata.clone(),
+            locator: record.locator.clone(),
+        };
+        match self.shared.deferred.push(waiting) {
+            Ok(()) => Ok(()),
+            Err(record) => {
+                let message =
+                    "its retrieval was asked for, with so many others that the next run has to read it";
+                self.shared.problem(&record.path, Severity::Error, message.into())
+            }
+        }
+    }
+
+    /// Reads what was put off, as it becomes readable.
+    fn read_deferred(&mut self) -> Result<(), Error> {
+        let shared = self.shared;
+        while let Some(record) = shared.deferred.next(shared.cancel) {
+            shared.monitor.phase("retrieval");
+            match shared.importer.retrieve(&record) {
+                Ok(readiness) if readiness.is_readable() => self.record(Joined::Fresh(record))?,
+                Ok(_) => {
+                    let info = record.info.as_ref().ok().cloned();
+                    if let Some(info) = info {
+                        self.defer(&record, info)?;
+                    }
+                }
+                Err(error) => shared.problem(&record.path, Severity::Error, message_of(&error))?,
+            }
+        }
+        if shared.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// Reads a content from its start to its end. The memory is set aside first: whoever waits for it must not hold
+    /// an answer of the source meanwhile.
+    #[expect(clippy::type_complexity, reason = "two kinds of failure: the store's, and that of one path")]
+    fn read_once(
+        &mut self,
+        record: &Record,
+        info: &FileInfo,
+    ) -> Result<Result<(Box<dyn Content>, StoredContent), connector::Error>, Error> {
+        let shared = self.shared;
+        let memory = self.content.reserve(u64::try_from(info.size).ok());
+        let mut opened = match shared.importer.open(record) {
+            Ok(opened) => opened,
+            Err(_) if shared.cancel.is_cancelled() => return Err(Error::Cancelled),
+            Err(error) => return Ok(Err(error)),
+        };
+        let hint = opened.size_hint();
+        let counted = |bytes| shared.monitor.count(Counter::Bytes, bytes);
+        let mut reader = Reader(opened.as_mut(), shared.cancel);
+        match self.content.store(memory, &mut reader, hint, &counted) {
+            Ok(stored) => Ok(Ok((opened, stored))),
+            Err(ContentError::Store(error)) => Err(error),
+            Err(ContentError::Source(_)) if shared.cancel.is_cancelled() => Err(Error::Cancelled),
+            Err(ContentError::Source(error)) => Ok(Err(ContentError::describe(error, &record.path))),
+        }
+    }
+
     /// Ends the reading of a content. One that changed meanwhile is kept as it was read, and reported.
     fn told(&self, record: &Record, opened: Box<dyn Content>) -> Result<ContentInfo, Error> {
         match opened.finish() {
-            Ok(info) => Ok(info),
+            Ok(info) => {
+                self.tell_missing(record, &info);
+                Ok(info)
+            }
             Err(error) => {
                 let severity = match error.kind {
                     ErrorKind::Changed => Severity::Warning,
@@ -177,6 +281,18 @@ impl Worker<'_> {
                 self.shared.problem(&record.path, severity, message_of(&error))?;
                 Ok(ContentInfo::default())
             }
+        }
+    }
+
+    /// Reports what the source has and could not be read: recorded with each entry, and told once for each kind.
+    fn tell_missing(&self, record: &Record, info: &ContentInfo) {
+        let Some(missing) = info.metadata.iter().find(|item| item.key == "s3.not-captured") else { return };
+        let mut told = self.shared.told_missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(missing.value.clone()) {
+            let missing = String::from_utf8_lossy(&missing.value);
+            let message = format!("kept without {missing}, which could not be read; so perhaps are others");
+            let path = record.path.clone();
+            self.shared.monitor.problem(&Problem { severity: Severity::Warning, path, message });
         }
     }
 
@@ -238,6 +354,27 @@ fn plain_entry(record: &Record, info: FileInfo) -> Entry {
     }
     entry.metadata.clone_from(&record.metadata);
     entry.metadata.sort_by(|a, b| a.key.cmp(&b.key));
+    entry
+}
+
+/// What reading metadata again brought.
+enum Refreshed {
+    /// It was not asked for, or failed.
+    Nothing,
+    /// All metadata but the listing's.
+    Metadata(ContentInfo),
+    /// The content is another one.
+    Changed,
+}
+
+/// Puts metadata that was read again over the content of a previous entry.
+fn with_refreshed_metadata(record: &Record, info: FileInfo, previous: &Entry, told: ContentInfo) -> Entry {
+    let mut entry = with_new_metadata(record, info, previous);
+    entry.metadata = told.metadata;
+    merge(&mut entry.metadata, record.metadata.clone());
+    if let Some(content_type) = told.content_type {
+        entry.content_type = content_type.into();
+    }
     entry
 }
 

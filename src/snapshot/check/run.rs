@@ -43,6 +43,7 @@ pub fn check(
     monitor: &dyn Monitor,
 ) -> Result<CheckReport, Error> {
     let begun = Instant::now();
+    repository.read_states()?;
     let ledger = Ledger::default();
     let spills = repository.spills();
     let (verified, visited) = (KnownSet::new(spills), KnownSet::new(spills));

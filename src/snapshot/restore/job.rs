@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::{Cancel, RawString};
-use crate::connector::{self, Exporter, Item, Outcome, Xattr};
+use crate::connector::{self, ErrorKind, Exporter, Item, Outcome, Xattr};
 use crate::format::blob::BlobType;
 use crate::format::entry::Entry;
 use crate::format::object::Object;
@@ -13,6 +13,7 @@ use crate::store::{Error, Repository, Window};
 use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, message_of};
 use super::super::vfs::read::Vfs;
 use super::content::ObjectContent;
+use super::journal::Journal;
 
 /// One file, link or special thing.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub(super) struct Shared<'a> {
     pub(super) monitor: &'a dyn Monitor,
     pub(super) cancel: &'a Cancel,
     pub(super) counts: Counts,
+    /// What an interrupted run did, and what this one does.
+    pub(super) journal: Option<Journal>,
 }
 
 impl Shared<'_> {
@@ -94,9 +97,33 @@ impl Shared<'_> {
         self.monitor.problem(&Problem { severity, path: path.into(), message });
     }
 
+    /// Returns whether a regular file stands at the destination already, which is counted.
+    pub(super) fn stands(&self, path: &RawString, entry: &Entry) -> bool {
+        let receipt = self.journal.as_ref().and_then(|journal| journal.receipt(path, entry));
+        let item = Item { path, entry, xattrs: &[] };
+        // What cannot be told is restored.
+        let stands = self.exporter.stands(&item, receipt).unwrap_or(false);
+        if stands {
+            self.note(entry, &self.counts.files, Ok(Outcome::Equal));
+        }
+        stands
+    }
+
+    /// Notes in the journal that an item was put in place.
+    pub(super) fn journal(&self, item: &Item<'_>) {
+        let receipt = self.exporter.receipt(item);
+        if let Some(journal) = &self.journal {
+            journal.add(item.path, item.entry, receipt);
+        }
+    }
+
     /// Restores one thing that is no folder.
     pub(super) fn restore(&self, job: &Job, window: Option<&Window>) -> Result<(), Error> {
         self.check_cancelled()?;
+        // Of what is fetched in windows this was asked before.
+        if window.is_none() && job.entry.info.mode.is_regular() && self.stands(&job.path, &job.entry) {
+            return Ok(());
+        }
         let xattrs = self.xattrs(&job.entry);
         let item = Item { path: &job.path, entry: &job.entry, xattrs: &xattrs };
         if !job.entry.info.mode.is_regular() {
@@ -108,6 +135,13 @@ impl Shared<'_> {
             Ok(content) => {
                 let size = connector::ContentSource::size(&content);
                 let outcome = self.exporter.file(&item, &content);
+                if matches!(outcome, Ok(Outcome::Restored)) {
+                    self.journal(&item);
+                }
+                // What was broken off is no news; what it left behind is.
+                if outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Cancelled) {
+                    self.check_cancelled()?;
+                }
                 if matches!(outcome, Ok(Outcome::Restored | Outcome::Partly(_))) {
                     self.counts.bytes.fetch_add(size, Ordering::Relaxed);
                     self.monitor.count(Counter::Bytes, size);

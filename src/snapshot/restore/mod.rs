@@ -7,7 +7,9 @@
 
 mod content;
 mod job;
+mod journal;
 mod run;
+mod versions;
 pub(super) mod window;
 
 pub use content::ObjectContent;
@@ -15,3 +17,4 @@ pub(super) use content::read_chunk;
 pub(super) use job::Job;
 pub use run::{RestoreOptions, RestoreReport, restore};
 pub(super) use run::{join, side_by_side};
+pub use versions::Versions;

@@ -1,5 +1,6 @@
 //! A restore from the walk to the last folder.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::sort::{ByteOrder, Sorter};
 use crate::base::spill::SpillWriter;
-use crate::base::{Cancel, RawString};
+use crate::base::{Cancel, RawString, Timestamp};
 use crate::connector::{Exporter, Item, Work};
 use crate::format::entry::Entry;
 use crate::format::path;
@@ -17,6 +18,8 @@ use super::super::catalogue::SnapshotInfo;
 use super::super::monitor::{Counter, Monitor, Severity, message_of};
 use super::super::vfs::read::{Vfs, Visit};
 use super::job::{Counts, Job, Shared};
+use super::journal::Journal;
+use super::versions::{self, AsOf, Reader, Versions};
 use super::window;
 
 /// How a restore is done.
@@ -24,13 +27,17 @@ use super::window;
 pub struct RestoreOptions {
     /// Memory for contents and sorting, in bytes.
     pub memory: u64,
+    /// The cache folder, for a journal from which an interrupted restore goes on; `None` does without.
+    pub cache_dir: Option<PathBuf>,
+    /// Which versions of objects are restored.
+    pub versions: Versions,
     /// Ends the run early when set.
     pub cancel: Cancel,
 }
 
 impl Default for RestoreOptions {
     fn default() -> Self {
-        Self { memory: 256 << 20, cancel: Cancel::new() }
+        Self { memory: 256 << 20, versions: Versions::Latest, cache_dir: None, cancel: Cancel::new() }
     }
 }
 
@@ -84,6 +91,13 @@ pub fn restore(
         None => source.importer.directory.clone(),
     };
     monitor.phase("restore");
+    // Of several versions of an object only the last can be seen at the destination.
+    let resumable = options.versions != Versions::All;
+    if resumable {
+        exporter.survey(repository.spills(), source.summary.total_files())?;
+    }
+    let journal = options.cache_dir.as_deref().filter(|_| resumable);
+    let journal = journal.and_then(|cache| Journal::open(cache, repository, snapshot, &start, exporter));
     let shared = Shared {
         repository,
         vfs: &vfs,
@@ -91,9 +105,17 @@ pub fn restore(
         monitor,
         cancel: &options.cancel,
         counts: Counts::default(),
+        journal,
     };
-    let run = Run { shared: &shared, start: &start, memory: options.memory };
-    run.all()?;
+    if options.versions != Versions::Latest {
+        versions::check(source)?;
+    }
+    let old = versions::folder_of(source);
+    let run = Run { shared: &shared, start: &start, memory: options.memory, versions: options.versions, old };
+    match options.versions {
+        Versions::All => versions::all(&Reader::new(&shared, &start)?, run.workers())?,
+        Versions::Latest | Versions::AsOf(_) => run.all()?,
+    }
     exporter.finish()?;
     for fault in vfs.take_faults() {
         shared.monitor.problem(&super::super::monitor::Problem {
@@ -102,7 +124,11 @@ pub fn restore(
             message: format!("found elsewhere: {}", message_of(&fault.error)),
         });
     }
-    Ok(report(&shared.counts, begun.elapsed()))
+    let done = report(&shared.counts, begun.elapsed());
+    if let Some(journal) = &shared.journal {
+        journal.finish(done.error_count == 0);
+    }
+    Ok(done)
 }
 
 fn report(counts: &Counts, duration: Duration) -> RestoreReport {
@@ -125,6 +151,9 @@ struct Run<'a> {
     shared: &'a Shared<'a>,
     start: &'a RawString,
     memory: u64,
+    versions: Versions,
+    /// The folder of old versions, if there can be one.
+    old: Option<RawString>,
 }
 
 /// Where the walk puts what it finds.
@@ -139,12 +168,16 @@ struct Found<'a> {
 }
 
 impl Run<'_> {
-    fn all(&self) -> Result<(), Error> {
-        let shared = self.shared;
-        let workers = match shared.exporter.work() {
+    fn workers(&self) -> usize {
+        match self.shared.exporter.work() {
             Work::Local => rayon::current_num_threads(),
             Work::Waiting(count) => count.max(1),
-        };
+        }
+    }
+
+    fn all(&self) -> Result<(), Error> {
+        let shared = self.shared;
+        let workers = self.workers();
         let (direct, jobs) = bounded::<Vec<Job>>(QUEUE);
         let (sorted, linked, folders) = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..workers)
@@ -203,18 +236,53 @@ impl Run<'_> {
             linked: Sorter::new(ByteOrder, spills, SORT_MEMORY),
             folders: spills.create()?,
         };
+        match self.versions {
+            Versions::AsOf(time) => self.walk_as_of(&mut found, time)?,
+            Versions::Latest | Versions::All => self.walk_tree(&mut found)?,
+        }
+        let last = std::mem::take(&mut found.batch);
+        let _ = direct.send(last);
+        let Found { sorted, linked, folders, .. } = found;
+        Ok((sorted, linked, folders))
+    }
+
+    /// Takes the tree as it was at a time.
+    fn walk_as_of(&self, found: &mut Found<'_>, time: Timestamp) -> Result<(), Error> {
+        let shared = self.shared;
+        if let Some(root) = shared.vfs.entry(self.start)?.filter(|entry| entry.info.mode.is_dir()) {
+            self.take(found, RawString::new(), root)?;
+        }
+        let mut tree = AsOf::new(&Reader::new(shared, self.start)?, time)?;
+        while let Some(items) = tree.next()? {
+            shared.check_cancelled()?;
+            for (path, entry) in items {
+                self.take(found, path, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what lies below the start. Old versions are left out unless the start is among them.
+    fn walk_tree(&self, found: &mut Found<'_>) -> Result<(), Error> {
+        let shared = self.shared;
         let mut single = true;
-        for visit in shared.vfs.walk(self.start)? {
+        let mut walk = shared.vfs.walk(self.start)?;
+        while let Some(visit) = walk.next() {
             shared.check_cancelled()?;
             match visit {
+                Ok(Visit::Entry(child))
+                    if !single && child.is_dir() && self.old.as_ref() == Some(&child.path()) =>
+                {
+                    walk.skip_folder();
+                }
                 Ok(Visit::Entry(child)) => {
                     if single && !child.is_dir() {
                         // A single file keeps its name.
                         let name = RawString::from(path::name(self.start));
-                        self.take(&mut found, name, child.entry)?;
+                        self.take(found, name, child.entry)?;
                     } else {
                         let path = self.relative(&child.path());
-                        self.take(&mut found, path, child.entry)?;
+                        self.take(found, path, child.entry)?;
                     }
                     single = false;
                 }
@@ -224,10 +292,7 @@ impl Run<'_> {
                 }
             }
         }
-        let last = std::mem::take(&mut found.batch);
-        let _ = direct.send(last);
-        let Found { sorted, linked, folders, .. } = found;
-        Ok((sorted, linked, folders))
+        Ok(())
     }
 
     fn relative(&self, path: &[u8]) -> RawString {
@@ -243,7 +308,13 @@ impl Run<'_> {
         shared.monitor.count(Counter::Items, 1);
         if entry.info.mode.is_dir() {
             let item = Item { path: &path, entry: &entry, xattrs: &[] };
+            if path.is_empty() {
+                self.go_on(&item);
+            }
             let outcome = shared.exporter.folder(&item);
+            if path.is_empty() && outcome.is_ok() {
+                shared.journal(&item);
+            }
             if outcome.is_ok() {
                 found.folders.push(&[&window::encode(&path, &entry)])?;
             }
@@ -260,6 +331,9 @@ impl Run<'_> {
             return Ok(());
         }
         if let Some(sorted) = found.sorted.as_mut().filter(|_| entry.info.mode.is_regular()) {
+            if shared.stands(&path, &entry) {
+                return Ok(());
+            }
             let key = window::sort_key(shared.repository, &entry)?;
             sorted.push(&key, &window::encode(&path, &entry))?;
             return Ok(());
@@ -270,6 +344,14 @@ impl Run<'_> {
             found.direct.send(batch).map_err(|_| Error::Aborted)?;
         }
         Ok(())
+    }
+
+    /// Tells the exporter that an interrupted run had begun here.
+    fn go_on(&self, root: &Item<'_>) {
+        let receipt = self.shared.journal.as_ref().and_then(|journal| journal.receipt(root.path, root.entry));
+        if receipt.is_some() {
+            let _ = self.shared.exporter.stands(root, receipt);
+        }
     }
 
     /// Restores groups of hard links: the first of each as a file, the others as links to it.

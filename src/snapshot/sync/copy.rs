@@ -72,12 +72,12 @@ pub(super) fn copy_as_is(
     cancel: &Cancel,
     monitor: &dyn Monitor,
 ) -> Result<(), Error> {
-    let mut each = |kind, id: Id| {
+    let mut each = |kind, id: Id, lane| {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
         monitor.count(Counter::Blobs, 1);
-        copy_blob(from, to, kind, &id)
+        copy_blob(from, to, kind, &id, lane)
     };
     Reach { repository: from, seen, each: &mut each }.snapshot(&info.header)
 }

@@ -5,17 +5,18 @@ use crate::format::blob::BlobType;
 use crate::format::object::Object;
 use crate::format::snapshot::{Header, Source};
 use crate::format::xattr::XattrItem;
-use crate::store::blob::BlobSource;
+use crate::store::blob::{BlobSource, Lane};
 use crate::store::{Error, KnownSet, Repository};
 
 use super::super::tree::{Tree, TreeKind};
 
 /// Passes blobs to `each`, every one once per `seen`. Tree nodes come before what they point to; the header comes
-/// last, so that what arrives in this order is never referred to before it is there.
+/// last, so that what arrives in this order is never referred to before it is there. With each comes its lane: a chunk's
+/// type alone does not tell a file's content from a folder's list.
 pub(super) struct Reach<'a> {
     pub(super) repository: &'a Repository,
     pub(super) seen: &'a KnownSet,
-    pub(super) each: &'a mut dyn FnMut(BlobType, Id) -> Result<(), Error>,
+    pub(super) each: &'a mut dyn FnMut(BlobType, Id, Lane) -> Result<(), Error>,
 }
 
 impl Reach<'_> {
@@ -34,7 +35,7 @@ impl Reach<'_> {
         self.tree(TreeKind::XATTRS, source.root.xattrs, &mut |reach, id| {
             if reach.one(BlobType::XATTR_ENTRY, id)? {
                 let item = XattrItem::decode(&reach.repository.get(BlobType::XATTR_ENTRY, &id)?)?;
-                reach.object(item.object)?;
+                reach.object(item.object, Lane::Metadata)?;
             }
             Ok(())
         })?;
@@ -54,10 +55,20 @@ impl Reach<'_> {
     }
 
     fn one(&mut self, kind: BlobType, id: Id) -> Result<bool, Error> {
+        let lane = match kind {
+            BlobType::OBJECT | BlobType::VFS_ENTRY | BlobType::XATTR_ENTRY | BlobType::ERROR_ENTRY => {
+                Lane::Metadata
+            }
+            _ => Lane::Tree,
+        };
+        self.one_of(kind, id, lane)
+    }
+
+    fn one_of(&mut self, kind: BlobType, id: Id, lane: Lane) -> Result<bool, Error> {
         if id.is_zero() || !self.seen.insert(kind, id)? {
             return Ok(false);
         }
-        (self.each)(kind, id)?;
+        (self.each)(kind, id, lane)?;
         Ok(true)
     }
 
@@ -85,34 +96,34 @@ impl Reach<'_> {
             return Ok(());
         }
         let entry = crate::format::entry::Entry::decode(&self.repository.get(BlobType::VFS_ENTRY, &id)?)?;
-        self.object(entry.object)
+        self.object(entry.object, Lane::Data)
     }
 
     /// A dirpack: its object, its chunks, and the contents of the entries in it.
     fn dirpack(&mut self, id: Id) -> Result<(), Error> {
-        if !self.object_is_new(id)? {
+        if !self.object_is_new(id, Lane::Metadata)? {
             return Ok(());
         }
         let reader = super::super::vfs::read::ObjectReader::open(self.repository, &id)?;
         let mut frames = crate::format::dirpack::FrameReader::new(reader);
         while let Some(frame) = frames.next_frame()? {
             let entry = crate::format::entry::Entry::decode(frame.entry)?;
-            self.object(entry.object)?;
+            self.object(entry.object, Lane::Data)?;
         }
         Ok(())
     }
 
-    fn object(&mut self, id: Id) -> Result<(), Error> {
-        self.object_is_new(id).map(drop)
+    fn object(&mut self, id: Id, chunks: Lane) -> Result<(), Error> {
+        self.object_is_new(id, chunks).map(drop)
     }
 
-    fn object_is_new(&mut self, id: Id) -> Result<bool, Error> {
+    fn object_is_new(&mut self, id: Id, chunks: Lane) -> Result<bool, Error> {
         if !self.one(BlobType::OBJECT, id)? {
             return Ok(false);
         }
         let object = Object::decode(&self.repository.get(BlobType::OBJECT, &id)?)?;
         for chunk in &object.chunks {
-            self.one(BlobType::CHUNK, chunk.id)?;
+            self.one_of(BlobType::CHUNK, chunk.id, chunks)?;
         }
         Ok(true)
     }

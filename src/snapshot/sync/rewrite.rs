@@ -185,14 +185,13 @@ fn alike(a: Compression, b: Compression) -> bool {
 }
 
 /// Copies a blob as it is to a session under the same keys, verified on the way.
-pub(super) fn copy_blob(from: &Repository, to: &dyn Session, kind: BlobType, id: &Id) -> Result<(), Error> {
-    let lane = match kind {
-        BlobType::CHUNK => Lane::Data,
-        BlobType::OBJECT | BlobType::VFS_ENTRY | BlobType::XATTR_ENTRY | BlobType::ERROR_ENTRY => {
-            Lane::Metadata
-        }
-        _ => Lane::Tree,
-    };
+pub(super) fn copy_blob(
+    from: &Repository,
+    to: &dyn Session,
+    kind: BlobType,
+    id: &Id,
+    lane: Lane,
+) -> Result<(), Error> {
     to.put_encoded(kind, *id, lane, &mut |out| {
         let mut last = Error::Missing { kind, id: *id };
         for place in from.catalogue().find_any(kind, id)? {

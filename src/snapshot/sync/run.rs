@@ -98,7 +98,7 @@ impl One<'_> {
             let after = catalogue.colouring_state(&id).and_then(|state| catalogue.newest_descendant(&state));
             writer.take_back(vec![Delete::snapshot_colour(id)], after);
         }
-        if !(removed && self.is_whole_there()?) {
+        if !(removed && self.is_whole_there(&writer)?) {
             self.copy(&mut writer, removed, report)?;
         }
         add(&mut report.stats, &writer.commit()?);
@@ -137,15 +137,18 @@ impl One<'_> {
     }
 
     /// Returns whether everything a removed snapshot refers to is still there.
-    fn is_whole_there(&self) -> Result<bool, Error> {
+    fn is_whole_there(&self, writer: &Writer) -> Result<bool, Error> {
         let Ok(header) = super::super::catalogue::header(self.to, &self.info.id) else { return Ok(false) };
         if !same_snapshot(&header, &self.info.header) {
             return Err(Error::Collision { id: self.info.id });
         }
         let seen = KnownSet::new(self.to.spills());
         let catalogue = self.to.catalogue();
-        let mut each = |kind, id: Id| {
-            if catalogue.has(kind, &id)? { Ok(()) } else { Err(Error::Missing { kind, id }) }
+        let mut each = |kind, id: Id, _| {
+            if !catalogue.has(kind, &id)? {
+                return Err(Error::Missing { kind, id });
+            }
+            writer.rely(kind, &id)
         };
         match (Reach { repository: self.to, seen: &seen, each: &mut each }).snapshot(&header) {
             Ok(()) => Ok(true),

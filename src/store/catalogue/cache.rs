@@ -2,7 +2,7 @@
 //!
 //! `catalogue` holds the merged states, each with what is kept of it in memory, and names the tables beside it;
 //! it ends with a MAC under the cache key, as every table does. New versions are new files renamed into place.
-//! Anything unexpected makes the cache count as absent: nothing is lost without it.
+//! Anything unexpected makes the cache count as absent: nothing is lost without it. Journals lie beside it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -16,13 +16,14 @@ use crate::crypto::random;
 use crate::format::state::{Metadata, StateReader, encode_metadata};
 use crate::format::version::Version;
 
+use super::super::journal_cache::is_recent_journal;
 use super::super::pins::{create_private, hex};
 use super::super::state::StateFacts;
-use super::Merged;
 use super::aggregate::Kept;
 use super::tables::Tier;
+use super::{Merged, Seen};
 
-const MAGIC: &[u8; 8] = b"PKCAT\0\0\x01";
+const MAGIC: &[u8; 8] = b"PKCAT\0\0\x02";
 const FILE: &str = "catalogue";
 /// How many stores keep a cache; the least recently used go first.
 const STORES: usize = 32;
@@ -62,6 +63,11 @@ impl CacheDir {
         Some(Self { folder })
     }
 
+    /// Returns where journals are kept.
+    pub(in super::super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Creates an empty table file; returns it with its name.
     pub(super) fn create_table(&self) -> Result<(File, String), PathError> {
         let name = format!("t-{}", hex(&random::array::<8>()));
@@ -87,6 +93,7 @@ impl CacheDir {
         let mut cached = Cached::default();
         for state in 0..input.u32()? {
             let (id, size, trailer) = (input.id()?, input.u64()?, input.id()?);
+            let seen = input.seen()?;
             let version = Version(input.u32()?);
             let stream = input.bytes()?;
             let mut reader = StateReader::new(stream, Version::V1_1_0).ok()?;
@@ -95,7 +102,7 @@ impl CacheDir {
                 cached.kept.push(Kept { state, entry: entry.ok()? });
             }
             let facts = StateFacts { version, parent, timestamp: reader.metadata()?.timestamp, trailer };
-            cached.states.push(Merged { id, size, facts });
+            cached.states.push(Merged { id, size, seen, facts });
         }
         for _ in 0..input.u32()? {
             cached.packs.push(input.id()?);
@@ -128,6 +135,7 @@ impl CacheDir {
             body.extend_from_slice(state.id.as_bytes());
             body.extend_from_slice(&state.size.to_le_bytes());
             body.extend_from_slice(state.facts.trailer.as_bytes());
+            push_seen(&mut body, &state.seen);
             body.extend_from_slice(&state.facts.version.0.to_le_bytes());
             push_count(&mut body, stream.len());
             body.extend_from_slice(&stream);
@@ -154,12 +162,14 @@ impl CacheDir {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let wanted = name == FILE || names.iter().any(|wanted| name == **wanted);
             let age = entry.metadata().and_then(|metadata| metadata.modified()).ok();
-            let old = age
-                .and_then(|time| SystemTime::now().duration_since(time).ok())
-                .is_some_and(|age| age > ORPHAN);
-            if !wanted && old {
+            let Some(age) = age.and_then(|time| SystemTime::now().duration_since(time).ok()) else {
+                continue;
+            };
+            let wanted = name == FILE
+                || names.iter().any(|wanted| name == **wanted)
+                || name.to_str().is_some_and(|name| is_recent_journal(name, age));
+            if !wanted && age > ORPHAN {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -191,6 +201,14 @@ fn push_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
 }
 
+/// Two times a byte that tells whether there is a number, and the number.
+fn push_seen(out: &mut Vec<u8>, seen: &Seen) {
+    for number in [seen.modified.map(i64::cast_unsigned), seen.tag] {
+        out.push(u8::from(number.is_some()));
+        out.extend_from_slice(&number.unwrap_or(0).to_le_bytes());
+    }
+}
+
 /// Checked reads of the cache file.
 struct Input<'a>(&'a [u8]);
 
@@ -211,6 +229,16 @@ impl<'a> Input<'a> {
 
     fn id(&mut self) -> Option<Id> {
         Some(Id(self.take(32)?.try_into().ok()?))
+    }
+
+    fn seen(&mut self) -> Option<Seen> {
+        let mut next = || {
+            let [there] = *self.take(1)? else { return None };
+            let number = self.u64()?;
+            Some((there != 0).then_some(number))
+        };
+        let (modified, tag) = (next()?, next()?);
+        Some(Seen { modified: modified.map(u64::cast_signed), tag })
     }
 
     fn bytes(&mut self) -> Option<&'a [u8]> {

@@ -1,11 +1,21 @@
 //! Loading a catalogue: from the cache what is known already, from the store what is new.
+//!
+//! **When a cache is valid.** Every state it merged must be listed, and be what it was. Its trailer says so for
+//! certain: it is a MAC over the whole state. Locally, and in an archive, whose one state always has the same id, it
+//! is read and compared at each opening. From a remote store that would cost a request per state and opening, so
+//! there the trailer is compared once, when the state is merged, and from then on the listing stands for it, which
+//! costs nothing more: size and tag (an object's ETag), or size and modification time where there are no tags. A
+//! state of which either differs has its trailer read again; only when that differs, too, the cache is rebuilt. What
+//! is gained by lying in a listing is that a state is taken for what it was before: a cache is sealed by a MAC of its
+//! own and holds what authentic states said, and a state is never replaced by another of the same name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::Id;
 use crate::base::sort::{ByteOrder, Sorter};
 use crate::base::spill::SpillDir;
-use crate::connector::{ErrorKind, Kind, Storage};
+use crate::connector::{ErrorKind, Kind, Listed, Storage};
 use crate::format::blob::BlobType;
 use crate::format::state::StateEntry;
 
@@ -16,7 +26,7 @@ use super::super::state::{read_state, read_trailer};
 use super::aggregate::{Aggregate, Kept};
 use super::cache::{CacheDir, Cached};
 use super::tables::{Row, Tier, anonymous, state_of};
-use super::{Catalogue, Merged};
+use super::{Catalogue, Merged, Seen};
 
 /// Memory for sorting new locations, in bytes.
 const SORT_MEMORY: usize = 32 << 20;
@@ -30,56 +40,95 @@ pub(in super::super) struct Source<'a> {
     pub(in super::super) cache: Option<&'a CacheDir>,
 }
 
-/// States that could not be used, with the reason. What they alone named is unknown.
-pub(in super::super) type Damaged = Vec<(Id, Error)>;
+/// A state that could not be used. What it alone named is unknown.
+#[derive(Debug)]
+pub(in super::super) struct Damaged {
+    pub(in super::super) id: Id,
+    pub(in super::super) error: Error,
+    /// When it was written, by the listing, in Unix nanoseconds.
+    pub(in super::super) modified: Option<i64>,
+}
+
+/// Requests for trailers under way at once.
+const THREADS: usize = 8;
 
 /// Loads the catalogue of a store.
-pub(in super::super) fn load(source: &Source<'_>) -> Result<(Catalogue, Damaged), Error> {
+pub(in super::super) fn load(source: &Source<'_>) -> Result<(Catalogue, Vec<Damaged>), Error> {
     let mut listed = BTreeMap::new();
     source.storage.list(Kind::State, &mut |state| {
-        listed.insert(state.id, state.size);
+        listed.insert(state.id, state);
     })?;
     let cached = source.cache.and_then(|cache| cache.read(source.keys.cache()));
-    let mut parts = match cached {
-        Some(cached) if is_valid(&cached, &listed, source)? => cached,
-        _ => Cached::default(),
-    };
+    let (mut parts, mut changed) =
+        match cached.map(|cached| revalidate(cached, &listed, source)).transpose()? {
+            Some(Some(valid)) => valid,
+            _ => (Cached::default(), false),
+        };
     let have: HashSet<Id> = parts.states.iter().map(|state| state.id).collect();
-    let missing: Vec<(Id, u64)> = listed.into_iter().filter(|(id, _)| !have.contains(id)).collect();
+    let missing: Vec<Listed> = listed.into_values().filter(|state| !have.contains(&state.id)).collect();
     let damaged = if missing.is_empty() { Vec::new() } else { merge(source, &mut parts, &missing)? };
     if !missing.is_empty() {
         compact(source, &mut parts)?;
-        if let Some(cache) = source.cache {
-            // The cache is a help, not a need.
-            let _ = cache.write(&parts, source.keys.cache());
-        }
+        changed = true;
+    }
+    if let Some(cache) = source.cache.filter(|_| changed) {
+        // The cache is a help, not a need.
+        let _ = cache.write(&parts, source.keys.cache());
     }
     let Cached { states, packs, kept, tiers } = parts;
     let ordinals: HashMap<Id, u32> = (0_u32..).zip(&packs).map(|(ordinal, id)| (*id, ordinal)).collect();
     let aggregate = Aggregate::new(&states, &ordinals, &kept);
-    Ok((Catalogue { tiers, packs, ordinals, states, aggregate }, damaged))
+    Ok((Catalogue { tiers, packs, ordinals, states, aggregate, quick: None }, damaged))
 }
 
-/// A cache is valid while everything it merged is still there, as it was.
-///
-/// Where reads are cheap, and for archives, whose one state always has the same id, the trailers are compared;
-/// elsewhere the length in the listing stands for them, state ids being random.
-fn is_valid(cached: &Cached, listed: &BTreeMap<Id, u64>, source: &Source<'_>) -> Result<bool, Error> {
-    for state in &cached.states {
-        if listed.get(&state.id) != Some(&state.size) {
-            return Ok(false);
+/// Returns the cache if it is valid, and whether what is known of its states has to be written again.
+fn revalidate(
+    mut cached: Cached,
+    listed: &BTreeMap<Id, Listed>,
+    source: &Source<'_>,
+) -> Result<Option<(Cached, bool)>, Error> {
+    let remote = source.storage.is_remote() && !source.storage.is_archive();
+    let mut doubtful = Vec::new();
+    for (ordinal, state) in cached.states.iter_mut().enumerate() {
+        let Some(now) = listed.get(&state.id).filter(|now| now.size == state.size) else { return Ok(None) };
+        let seen = Seen::of(now);
+        if !(remote && state.seen.same(&seen)) {
+            doubtful.push(ordinal);
         }
-        if (!source.storage.is_remote() || source.storage.is_archive())
-            && read_trailer(source.storage, state.id, state.size)? != state.facts.trailer
-        {
-            return Ok(false);
-        }
+        state.seen = seen;
     }
-    Ok(true)
+    let states: Vec<&Merged> = doubtful.iter().map(|ordinal| &cached.states[*ordinal]).collect();
+    if !compare_trailers(source.storage, &states, if remote { THREADS } else { 1 })? {
+        return Ok(None);
+    }
+    Ok(Some((cached, remote && !doubtful.is_empty())))
+}
+
+/// Returns whether the trailers of states are what they were.
+fn compare_trailers(storage: &dyn Storage, states: &[&Merged], threads: usize) -> Result<bool, Error> {
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<bool, Error> {
+        while let Some(state) = states.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if read_trailer(storage, state.id, state.size)? != state.facts.trailer {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    if threads.min(states.len()) <= 1 {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads.min(states.len())).map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or(Err(Error::Aborted)))
+            .try_fold(true, |all, equal| Ok(all & equal?))
+    })
 }
 
 /// Reads the missing states into one new tier.
-fn merge(source: &Source<'_>, parts: &mut Cached, missing: &[(Id, u64)]) -> Result<Damaged, Error> {
+fn merge(source: &Source<'_>, parts: &mut Cached, missing: &[Listed]) -> Result<Vec<Damaged>, Error> {
     let mut ordinals: HashMap<Id, u32> =
         (0_u32..).zip(&parts.packs).map(|(ordinal, id)| (*id, ordinal)).collect();
     let mut sorter = Sorter::new(ByteOrder, source.spills, SORT_MEMORY);
@@ -87,21 +136,22 @@ fn merge(source: &Source<'_>, parts: &mut Cached, missing: &[(Id, u64)]) -> Resu
     // Ordinals of states that turn out to be damaged are not used again in this load.
     let first = u32::try_from(parts.states.len()).expect("fewer than 2^32 states");
     let mut kept_states = Vec::new();
-    for (state, (id, size)) in (first..).zip(missing) {
+    for (state, listed) in (first..).zip(missing) {
+        let (id, size, seen) = (listed.id, listed.size, Seen::of(listed));
         let mut kept = Vec::new();
-        let result = read_state(source.storage, source.keys, source.encoding, *id, *size, &mut |entry| {
+        let result = read_state(source.storage, source.keys, source.encoding, id, size, &mut |entry| {
             collect(entry, state, parts, &mut ordinals, &mut kept, &mut sorter)
         });
         match result {
             Ok(facts) => {
-                kept_states.push((state, Merged { id: *id, size: *size, facts }, kept));
+                kept_states.push((state, Merged { id, size, seen, facts }, kept));
             }
             Err(Error::Connector(error)) if error.kind == ErrorKind::NotFound => {
                 dead.insert(state);
             }
             Err(error) if error.is_damage() || matches!(error, Error::Version { .. }) => {
                 dead.insert(state);
-                damaged.push((*id, error));
+                damaged.push(Damaged { id, error, modified: seen.modified });
             }
             Err(error) => return Err(error),
         }

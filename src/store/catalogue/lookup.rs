@@ -1,13 +1,19 @@
 //! The catalogue as the rest of the store asks it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::UNIX_EPOCH;
 
 use super::super::error::Error;
+use super::super::quick::Quick;
 use super::super::state::StateFacts;
-use super::aggregate::Aggregate;
+use super::aggregate::{Aggregate, Kept};
 use super::tables::{Row, Tier, scan};
 use crate::base::Id;
+use crate::connector::Listed;
 use crate::format::blob::BlobType;
+use crate::format::ptar::{PACKFILE_ID, STATE_ID};
+use crate::format::state::{Location, PackEntry, StateEntry};
+use crate::format::version::Version;
 
 /// Where one copy of a blob is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +33,33 @@ pub struct Place {
 pub(in super::super) struct Merged {
     pub(in super::super) id: Id,
     pub(in super::super) size: u64,
+    pub(in super::super) seen: Seen,
     pub(in super::super) facts: StateFacts,
+}
+
+/// What a listing said of a state when its trailer was last compared.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(in super::super) struct Seen {
+    /// Unix nanoseconds.
+    pub(in super::super) modified: Option<i64>,
+    pub(in super::super) tag: Option<u64>,
+}
+
+impl Seen {
+    pub(super) fn of(listed: &Listed) -> Self {
+        let modified = listed.modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Self { modified: modified.and_then(|since| i64::try_from(since.as_nanos()).ok()), tag: listed.tag }
+    }
+
+    /// Returns whether two listings show one content. A tag says more than a time: a store that was copied keeps
+    /// its tags, and what is put anew within one tick of the clock gets another.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        match (self.tag, other.tag) {
+            (Some(a), Some(b)) => a == b,
+            (None, None) => self.modified.is_some() && self.modified == other.modified,
+            _ => false,
+        }
+    }
 }
 
 /// The aggregated catalogue of one store, immutable once loaded.
@@ -39,9 +71,36 @@ pub struct Catalogue {
     pub(super) ordinals: HashMap<Id, u32>,
     pub(super) states: Vec<Merged>,
     pub(super) aggregate: Aggregate,
+    /// An archive's quick index, which stands in for the tables.
+    pub(super) quick: Option<Quick>,
 }
 
 impl Catalogue {
+    /// Makes the catalogue of an archive from its quick index.
+    pub(in super::super) fn quick(quick: Quick) -> Self {
+        let packs = vec![PACKFILE_ID];
+        let ordinals = HashMap::from([(PACKFILE_ID, 0)]);
+        let facts =
+            StateFacts { version: Version::V1_1_0, parent: Id::ZERO, timestamp: 0, trailer: Id::ZERO };
+        let states = vec![Merged { id: STATE_ID, size: 0, seen: Seen::default(), facts }];
+        let entries = quick.snapshots().map(|id| {
+            StateEntry::Location(Location {
+                kind: BlobType::SNAPSHOT,
+                version: Version::V1_0_0,
+                id,
+                packfile: PACKFILE_ID,
+                offset: 0,
+                length: 0,
+                flags: 0,
+            })
+        });
+        let pack = StateEntry::Packfile(PackEntry { packfile: PACKFILE_ID, state: STATE_ID, when: 0 });
+        let kept: Vec<Kept> =
+            std::iter::once(pack).chain(entries).map(|entry| Kept { state: 0, entry }).collect();
+        let aggregate = Aggregate::new(&states, &ordinals, &kept);
+        Self { tiers: Vec::new(), packs, ordinals, states, aggregate, quick: Some(quick) }
+    }
+
     /// Returns every live place of a blob: in packfiles that are known and not coloured.
     pub fn find(&self, kind: BlobType, id: &Id) -> Result<Vec<Place>, Error> {
         let mut places = Vec::new();
@@ -77,6 +136,11 @@ impl Catalogue {
     }
 
     fn each_row(&self, kind: BlobType, id: &Id, each: &mut dyn FnMut(&Row)) -> Result<(), Error> {
+        if let Some(quick) = &self.quick {
+            return quick.find(kind, id, &mut |offset, length| {
+                each(&Row { id: *id, kind, pack: 0, state: 0, offset, length });
+            });
+        }
         for tier in &self.tiers {
             tier.find(kind, id, &mut |row| {
                 if (row.pack as usize) < self.packs.len() {
@@ -85,6 +149,21 @@ impl Catalogue {
             })?;
         }
         Ok(())
+    }
+
+    /// Returns the bytes of a blob where the catalogue itself holds a copy; nothing else is read.
+    pub(in super::super) fn copy(&self, kind: BlobType, id: &Id) -> Result<Option<Vec<u8>>, Error> {
+        self.quick.as_ref().map_or(Ok(None), |quick| quick.copy(kind, id))
+    }
+
+    /// Returns whether this stands for a state that was not read.
+    pub(in super::super) fn is_quick(&self) -> bool {
+        self.quick.is_some()
+    }
+
+    /// Passes the type and id of every location to `each`: blobs with several come as often, deleted ones, too.
+    pub fn each_blob(&self, each: &mut dyn FnMut(BlobType, &Id)) -> Result<(), Error> {
+        self.tiers.iter().try_for_each(|tier| tier.each(&mut |row| each(row.kind, &row.id)))
     }
 
     /// Returns the ids of the live snapshots, in byte order.
@@ -100,6 +179,16 @@ impl Catalogue {
     /// Returns when a snapshot was coloured (removed), in Unix nanoseconds.
     pub fn removed_at(&self, snapshot: &Id) -> Option<i64> {
         self.aggregate.colour(BlobType::SNAPSHOT.0, snapshot)
+    }
+
+    /// Returns when a snapshot was committed, in Unix nanoseconds: the time of the newest state that names it.
+    pub fn committed_at(&self, snapshot: &Id) -> Result<Option<i64>, Error> {
+        let mut newest = None;
+        self.each_row(BlobType::SNAPSHOT, snapshot, &mut |row| {
+            let state = self.states.get(row.state as usize);
+            newest = newest.max(state.map(|state| state.facts.timestamp));
+        })?;
+        Ok(newest)
     }
 
     /// Returns the ids of journal blobs in live packfiles.

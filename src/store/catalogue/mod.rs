@@ -12,7 +12,7 @@ mod lookup;
 mod tables;
 
 pub(super) use cache::CacheDir;
-pub(super) use load::{Source, load};
-pub(super) use lookup::Merged;
+pub(super) use load::{Damaged, Source, load};
 pub use lookup::{Catalogue, Place};
+pub(super) use lookup::{Merged, Seen};
 pub(super) use tables::table_error;

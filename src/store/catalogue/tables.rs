@@ -195,6 +195,17 @@ impl Tier {
             .map_err(table_error)
     }
 
+    /// Passes all rows to `each`, in order.
+    pub(super) fn each(&self, each: &mut dyn FnMut(&Row)) -> Result<(), Error> {
+        let mut rows = self.table.scan(0);
+        while let Some(bytes) = rows.next().map_err(table_error)? {
+            if let Some(row) = Row::decode(bytes) {
+                each(&row);
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the number of rows.
     pub(super) fn rows(&self) -> u64 {
         self.table.rows()

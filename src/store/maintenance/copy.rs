@@ -1,6 +1,7 @@
 //! Copying blobs into new packfiles, as they are stored.
 
 use crate::base::Id;
+use crate::connector::Purpose;
 use crate::crypto::random;
 use crate::crypto::seal::Item;
 use crate::format::blob::BlobType;
@@ -76,16 +77,16 @@ impl<'a> PackCopy<'a> {
         lane: Lane,
         changes: &mut Changes,
     ) -> Result<(), Error> {
-        let slot = match lane {
+        let (slot, purpose) = match lane {
             Lane::Data => {
                 let lane = random::below(self.data.len() as u64);
-                &mut self.data[usize::try_from(lane).expect("a small number")]
+                (&mut self.data[usize::try_from(lane).expect("a small number")], Purpose::Content)
             }
-            Lane::Metadata | Lane::Tree => &mut self.metadata,
+            Lane::Metadata | Lane::Tree => (&mut self.metadata, Purpose::Metadata),
         };
         let mut pack = match slot.take() {
             Some(pack) => pack,
-            None => OpenPack::new(self.repository.storage().as_ref(), self.repository.padding())?,
+            None => OpenPack::new(self.repository.storage().as_ref(), self.repository.padding(), purpose)?,
         };
         pack.append(kind, id, stored)?;
         if pack.area() <= self.repository.config().packfile.max {

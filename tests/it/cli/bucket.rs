@@ -120,8 +120,6 @@ fn failures_of_a_server_are_told_apart() {
     {
         assert!(user.run(line).code == 0, "{line}: {:?}", user.run(line));
     }
-    let ran = user.run("at @scw_store backup -ignore x @scw_src");
-    assert!(ran.code == 64 && ran.stderr.contains("not available yet"), "{ran:?}");
 }
 
 #[test]
@@ -131,4 +129,43 @@ fn an_unreachable_server_is_no_damage() {
     let ran = user.run("at @s ls");
     assert!(ran.code == 1 && !ran.stderr.contains("hunter2") && !ran.stderr.contains("Signature"), "{ran:?}");
     assert!(ran.stderr.contains("network"), "{}", ran.stderr);
+}
+
+#[test]
+fn versions_come_back_as_of_a_time_and_the_bucket_is_described() {
+    let server = server();
+    server.keep_versions("source");
+    let user = User::new();
+    configure(&user, &server);
+    let old = Object { modified: 1_700_000_000_000, ..Object::new("the old state") };
+    server.insert("source", "history", old);
+    server.insert("source", "history", Object::new("the new state"));
+    server.insert("source", "skip.tmp", Object::new("x"));
+    user.ok("at ./kept create -plaintext");
+    user.ok("at ./kept backup -o versions=all -ignore *.tmp @scw_src");
+    let info = user.ok("at ./kept info latest");
+    let info: Vec<String> =
+        info.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in ["bucket source", "bucket owner owner-1", "versioning Enabled", "versions kept all"] {
+        assert!(info.iter().any(|told| told == line), "{line}: {info:?}");
+    }
+    user.ok("at ./kept restore -to now latest");
+    let read = |path: &str| std::fs::read_to_string(user.home().join(path));
+    assert_eq!(read("now/history").unwrap(), "the new state");
+    assert!(!user.home().join("now/%~%versions").exists() && read("now/skip.tmp").is_err());
+    user.ok("at ./kept restore -as-of 2024-01-01 -to then latest");
+    assert_eq!(read("then/history").unwrap(), "the old state");
+    assert!(read("then/plain.txt").is_err(), "it came later");
+
+    let ran = user.run("at ./kept restore -o versions=all -to @scw_dst latest");
+    assert!(ran.code != 0 && ran.stderr.contains("versioning is off"), "{ran:?}");
+    server.keep_versions("target");
+    user.ok("at ./kept restore -o versions=all -to @scw_dst latest");
+    let bodies = |bucket: &str| -> Vec<Vec<u8>> {
+        server.versions(bucket, "history").iter().map(|version| version.body.to_vec()).collect()
+    };
+    assert_eq!(bodies("target"), bodies("source"));
+    let ran = user.run("at ./kept restore -as-of 2024-01-01 -o versions=all -to @scw_dst latest");
+    assert_eq!(ran.code, 64, "{ran:?}");
+    user.ok("at ./kept restore -no-overwrite -to s3://nowhere -h");
 }

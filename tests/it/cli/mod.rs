@@ -1,7 +1,12 @@
 //! The program as a process: arguments in, exit code and two streams out.
 
+mod archive;
 mod bucket;
 mod configuration;
+mod diff;
+mod digest;
+mod dup;
+mod find;
 mod removal;
 mod restore;
 mod stores;
@@ -30,6 +35,11 @@ impl User {
     /// Sets an environment variable for the runs that follow.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Returns the variables that were set.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -83,6 +93,25 @@ impl From<Output> for Ran {
             stderr: text(output.stderr),
         }
     }
+}
+
+/// Reads JSON lines.
+pub(crate) fn json(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Returns the packfiles of a store in a folder.
+pub(crate) fn packfiles(store: PathBuf) -> Vec<PathBuf> {
+    let shards = std::fs::read_dir(store.join("packfiles")).unwrap();
+    shards
+        .flat_map(|shard| std::fs::read_dir(shard.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path())
+        .collect()
+}
+
+/// Spells bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A temporary folder in memory, where the system has that.

@@ -1,9 +1,8 @@
 //! Stores, snapshots and archives through the command line.
 
 use std::fs;
-use std::path::PathBuf;
 
-use super::User;
+use super::{User, json, packfiles};
 
 /// A user with a small tree in `src`.
 fn user() -> User {
@@ -16,18 +15,6 @@ fn user() -> User {
     fs::write(src.join("sub/deep/odd \x1b name"), "odd").unwrap();
     std::os::unix::fs::symlink("hello", src.join("link")).unwrap();
     user
-}
-
-fn json(text: &str) -> Vec<serde_json::Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn packfiles(store: PathBuf) -> Vec<PathBuf> {
-    let shards = fs::read_dir(store.join("packfiles")).unwrap();
-    shards
-        .flat_map(|shard| fs::read_dir(shard.unwrap().path()).unwrap())
-        .map(|file| file.unwrap().path())
-        .collect()
 }
 
 #[test]

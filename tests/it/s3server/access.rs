@@ -15,12 +15,14 @@ pub(crate) struct Key {
     pub(super) allowed: Option<BTreeSet<String>>,
     /// The session token that must come along.
     pub(super) token: Option<String>,
+    /// Whether the token has expired.
+    pub(super) expired: bool,
 }
 
 impl Key {
     /// A key that may do everything.
     pub(crate) fn all(secret: &str) -> Self {
-        Self { secret: secret.into(), allowed: None, token: None }
+        Self { secret: secret.into(), allowed: None, token: None, expired: false }
     }
 
     /// A key that may do these operations only.
@@ -32,6 +34,12 @@ impl Key {
     /// Demands a session token.
     pub(crate) fn with_token(mut self, token: &str) -> Self {
         self.token = Some(token.into());
+        self
+    }
+
+    /// Lets the token be one that has expired.
+    pub(crate) fn expired(mut self) -> Self {
+        self.expired = true;
         self
     }
 
@@ -68,6 +76,9 @@ pub(super) fn check(shared: &Shared, request: &Request) -> Result<Key, Response>
             "InvalidToken",
             "The provided token is malformed or otherwise invalid.",
         ));
+    }
+    if key.expired {
+        return Err(Response::error(400, "ExpiredToken", "The provided token has expired."));
     }
     let signed: Vec<&str> = claim.signed_headers.split(';').collect();
     if !signed.contains(&"host") {

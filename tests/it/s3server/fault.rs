@@ -9,10 +9,14 @@ use std::time::Duration;
 pub(crate) struct Seen {
     /// The operation: `GetObject`, `ListObjectsV2`.
     pub(crate) op: &'static str,
+    /// The bucket, empty where there is none.
+    pub(crate) bucket: String,
     /// The raw key, empty where there is none.
     pub(crate) key: Vec<u8>,
     /// The number of the request of this operation since the last reset, from 1.
     pub(crate) number: u64,
+    /// How many requests are in the server, this one included.
+    pub(crate) at_once: u64,
 }
 
 /// What happens instead of, or to, the answer.
@@ -43,6 +47,10 @@ pub(crate) enum Action {
     Slow(usize, Duration),
     /// Nothing is answered for so long; then all is normal.
     Stall(Duration),
+    /// Nothing is ever answered, and nothing is done.
+    Hang,
+    /// The answer to a listing's first request, whatever page was asked for.
+    StalePage,
     /// `200 OK` with an `<Error>` body; nothing is done.
     ErrorInOk(&'static str),
     /// `200 OK` with this body; nothing is done.
@@ -99,6 +107,59 @@ impl Fault {
     }
 }
 
+/// Faults of every kind that passes, at random.
+#[derive(Debug)]
+pub(crate) struct Storm {
+    state: u64,
+    per_mille: u64,
+    stall: Duration,
+}
+
+impl Storm {
+    /// Strikes so many requests of a thousand; the seed decides which, and how. `stall` is more than clients wait.
+    pub(crate) fn new(seed: u64, per_mille: u64, stall: Duration) -> Self {
+        Self { state: seed, per_mille, stall }
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        // SplitMix64.
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % below
+    }
+
+    pub(super) fn strike(&mut self, seen: &Seen) -> Option<Action> {
+        if self.random(1000) >= self.per_mille {
+            return None;
+        }
+        let cut = usize::try_from(self.random(4000)).expect("small");
+        let action = match self.random(17) {
+            0 => Action::status(500, "InternalError"),
+            1 => Action::status(502, ""),
+            2 => Action::status(503, "SlowDown"),
+            3 => Action::status(503, "ServiceUnavailable"),
+            4 => Action::status(504, "GatewayTimeout"),
+            5 => Action::status(429, "TooManyRequests"),
+            6 => Action::status(408, "RequestTimeout"),
+            // An answer to HEAD has no code.
+            7 if seen.op != "HeadObject" => Action::status(400, "RequestTimeout"),
+            8 if seen.op != "HeadObject" => Action::status(409, "OperationAborted"),
+            9 => Action::Reset,
+            10 => Action::ResetAfter,
+            11 => Action::ResetBody(cut),
+            12 => Action::Truncate(cut),
+            13 if matches!(seen.op, "GetObject" | "ListObjectsV2") => Action::Shorten(1 + cut % 100),
+            14 => Action::Slow(1 + cut, Duration::from_micros(200)),
+            15 => Action::Stall(self.stall),
+            16 if seen.op == "ListObjectsV2" => Action::StalePage,
+            16 if seen.op == "CompleteMultipartUpload" => Action::ErrorInOk("InternalError"),
+            _ => Action::Stall(Duration::from_millis(5)),
+        };
+        Some(action)
+    }
+}
+
 /// What happened so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counters {
@@ -110,6 +171,14 @@ pub(crate) struct Counters {
     pub(crate) sent_bytes: u64,
     /// Requests that announced `Expect: 100-continue`.
     pub(crate) expected: u64,
+    /// The most requests that were in the server at once, from their first byte to the last of the answer.
+    pub(crate) most_at_once: u64,
+    /// Connections made.
+    pub(crate) connections: u64,
+    /// Requests that hang.
+    pub(crate) hanging: u64,
+    /// Requests that a storm struck.
+    pub(crate) struck: u64,
     /// Every request line's target, signatures and all.
     pub(crate) targets: Vec<String>,
 }

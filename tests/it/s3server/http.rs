@@ -2,7 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
+
+use md5::{Digest, Md5};
 
 use super::fault::{Action, Fault, Seen};
 use super::wire::{Body, Request, Response};
@@ -11,8 +15,11 @@ use super::{Shared, access, ops};
 /// Serves a connection until it ends.
 pub(super) fn serve(stream: &TcpStream, shared: &Shared) {
     let mut buffer = Vec::new();
+    Shared::lock(&shared.counters).connections += 1;
     while let Ok(Some(request)) = read_request(stream, &mut buffer, shared) {
-        match answer(stream, &request, shared) {
+        let lives = answer(stream, &request, shared);
+        shared.at_once.fetch_sub(1, Ordering::SeqCst);
+        match lives {
             Ok(true) => {}
             Ok(false) | Err(_) => break,
         }
@@ -41,6 +48,24 @@ fn read_request(
         }
     };
     buffer.drain(..head);
+    let at_once = shared.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+    let whole = read_body(stream, buffer, &mut request, &mut chunk, shared);
+    if whole.is_err() {
+        shared.at_once.fetch_sub(1, Ordering::SeqCst);
+    }
+    let mut counters = Shared::lock(&shared.counters);
+    counters.most_at_once = counters.most_at_once.max(at_once);
+    drop(counters);
+    whole.map(|()| Some(request))
+}
+
+fn read_body(
+    mut stream: &TcpStream,
+    buffer: &mut Vec<u8>,
+    request: &mut Request,
+    chunk: &mut [u8],
+    shared: &Shared,
+) -> io::Result<()> {
     if request.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue")) {
         Shared::lock(&shared.counters).expected += 1;
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -52,14 +77,17 @@ fn read_request(
         }
         None => 0,
     };
+    buffer.reserve(length.saturating_sub(buffer.len()));
     while buffer.len() < length {
-        match stream.read(&mut chunk)? {
+        match stream.read(chunk)? {
             0 => return Err(invalid("the body is cut off")),
             n => buffer.extend_from_slice(&chunk[..n]),
         }
     }
-    request.body = buffer.drain(..length).collect();
-    Ok(Some(request))
+    let rest = buffer.split_off(length);
+    request.body = Arc::new(std::mem::replace(buffer, rest));
+    request.md5 = Md5::digest(request.body.as_slice()).into();
+    Ok(())
 }
 
 fn parse_head(buffer: &[u8]) -> io::Result<Option<(Request, usize)>> {
@@ -77,7 +105,7 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<(Request, usize)>> {
         path: path.to_owned(),
         query: query.to_owned(),
         headers: parsed.headers.iter().map(|h| (h.name.to_ascii_lowercase(), h.value.to_vec())).collect(),
-        body: Vec::new(),
+        ..Request::default()
     };
     Ok(Some((request, head)))
 }
@@ -93,8 +121,18 @@ fn answer(stream: &TcpStream, request: &Request, shared: &Shared) -> io::Result<
         *count += 1;
         *count
     };
-    let seen = Seen { op: target.op, key: target.key.clone(), number };
-    let action = Fault::strike(&mut Shared::lock(&shared.faults), &seen);
+    let seen = Seen {
+        op: target.op,
+        bucket: target.bucket.clone(),
+        key: target.key.clone(),
+        number,
+        at_once: shared.at_once.load(Ordering::SeqCst),
+    };
+    let mut action = Fault::strike(&mut Shared::lock(&shared.faults), &seen);
+    if action.is_none() {
+        action = Shared::lock(&shared.storm).as_mut().and_then(|storm| storm.strike(&seen));
+        Shared::lock(&shared.counters).struck += u64::from(action.is_some());
+    }
     let normal = || match access::check(shared, request) {
         Ok(key) => ops::handle(shared, request, &target, &key),
         Err(refusal) => refusal,
@@ -114,6 +152,22 @@ fn answer(stream: &TcpStream, request: &Request, shared: &Shared) -> io::Result<
         Some(Action::Replace(body)) => {
             Response { body: body.clone().into_bytes().into(), ..Response::new(200) }
         }
+        Some(Action::Hang) => {
+            Shared::lock(&shared.counters).hanging += 1;
+            while !shared.stopping.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            return Err(invalid("hung up"));
+        }
+        Some(Action::StalePage) => match access::check(shared, request) {
+            Ok(key) => {
+                let mut first = request.clone();
+                let kept = request.query.split('&').filter(|part| !part.starts_with("continuation-token="));
+                first.query = kept.collect::<Vec<_>>().join("&");
+                ops::handle(shared, &first, &target, &key)
+            }
+            Err(refusal) => refusal,
+        },
         Some(Action::Stall(pause)) => {
             std::thread::sleep(*pause);
             normal()

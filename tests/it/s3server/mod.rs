@@ -19,13 +19,14 @@ mod wire;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use access::Key;
 use backend::Backend;
 pub(crate) use backend::Object;
-pub(crate) use fault::{Action, Counters, Fault};
+pub(crate) use fault::{Action, Counters, Fault, Seen, Storm};
+pub(crate) use ops::cold::Retrieval;
 pub(crate) use wire::{elements, percent_decode, percent_encode, unescape};
 
 /// The access key every server starts with.
@@ -45,7 +46,7 @@ pub(crate) fn authorize(
         path: path.into(),
         query: query.into(),
         headers,
-        body: Vec::new(),
+        ..wire::Request::default()
     };
     sigv4::authorize(&request, access_key, secret, region)
 }
@@ -69,6 +70,8 @@ pub(crate) struct Options {
     pub(crate) conditional_put: bool,
     /// Storage classes that exist.
     pub(crate) classes: Vec<&'static str>,
+    /// How often a retrieval is looked at until it is done.
+    pub(crate) retrieval_looks: u32,
 }
 
 impl Default for Options {
@@ -82,6 +85,7 @@ impl Default for Options {
             url_encoding: true,
             conditional_put: true,
             classes: vec!["STANDARD", "ONEZONE_IA", "STANDARD_IA", "GLACIER", "DEEP_ARCHIVE"],
+            retrieval_looks: 2,
         }
     }
 }
@@ -93,8 +97,11 @@ struct Shared {
     backend: Mutex<Backend>,
     keys: Mutex<HashMap<String, Key>>,
     faults: Mutex<Vec<Fault>>,
+    storm: Mutex<Option<Storm>>,
     counters: Mutex<Counters>,
     connections: Mutex<HashMap<u64, TcpStream>>,
+    /// Requests in the server now.
+    at_once: AtomicU64,
     stopping: AtomicBool,
 }
 
@@ -122,8 +129,10 @@ impl S3Server {
             backend: Mutex::default(),
             keys: Mutex::new(HashMap::from([(ACCESS_KEY.to_owned(), Key::all(SECRET_KEY))])),
             faults: Mutex::default(),
+            storm: Mutex::default(),
             counters: Mutex::default(),
             connections: Mutex::default(),
+            at_once: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         });
         let accept = std::thread::spawn({
@@ -151,6 +160,40 @@ impl S3Server {
     /// Creates an empty bucket.
     pub(crate) fn make_bucket(&self, bucket: &str) {
         Shared::lock(&self.shared.backend).make_bucket(bucket);
+    }
+
+    /// Makes a bucket keep versions.
+    pub(crate) fn keep_versions(&self, bucket: &str) {
+        Shared::lock(&self.shared.backend).set_versioning(bucket, "Enabled");
+    }
+
+    /// Returns every version of a key, the newest first, delete markers included.
+    pub(crate) fn versions(&self, bucket: &str, key: impl AsRef<[u8]>) -> Vec<Arc<Object>> {
+        let all = Shared::lock(&self.shared.backend).versions(bucket);
+        all.into_iter()
+            .find(|(found, _)| found == key.as_ref())
+            .map(|(_, versions)| versions)
+            .unwrap_or_default()
+    }
+
+    /// Creates an empty bucket that has Object Lock.
+    pub(crate) fn make_locked_bucket(&self, bucket: &str) {
+        let mut backend = Shared::lock(&self.shared.backend);
+        backend.make_bucket(bucket);
+        backend.set_versioning(bucket, "Enabled");
+        backend.locked.insert(bucket.to_owned());
+    }
+
+    /// Returns the retrievals that were asked for, by key.
+    pub(crate) fn retrievals(&self, bucket: &str) -> Vec<(Vec<u8>, Retrieval)> {
+        let backend = Shared::lock(&self.shared.backend);
+        let all = backend.retrievals.iter().filter(|((of, _), _)| of == bucket);
+        all.map(|((_, key), retrieval)| (key.clone(), retrieval.clone())).collect()
+    }
+
+    /// Lets the retrieved copies go: their days are over.
+    pub(crate) fn forget_retrievals(&self) {
+        Shared::lock(&self.shared.backend).retrievals.clear();
     }
 
     /// Returns the names of the buckets.
@@ -186,6 +229,11 @@ impl S3Server {
     /// Adds a fault; the first that matches a request wins.
     pub(crate) fn inject(&self, fault: Fault) {
         Shared::lock(&self.shared.faults).push(fault);
+    }
+
+    /// Begins a storm, or ends it.
+    pub(crate) fn storm(&self, storm: Option<Storm>) {
+        *Shared::lock(&self.shared.storm) = storm;
     }
 
     /// Removes all faults.

@@ -1,8 +1,12 @@
 //! The operations: from a routed request to an answer.
 
+mod aspects;
+pub(super) mod cold;
 mod list;
+mod lock;
 mod multipart;
 mod object;
+mod versions;
 
 use std::fmt::Write as _;
 
@@ -35,6 +39,17 @@ pub(super) fn route(request: &Request) -> Target {
     let op = match (request.method.as_str(), bucket.is_empty(), key.is_empty()) {
         ("GET", true, _) => "ListBuckets",
         ("GET", false, true) if has("location") => "GetBucketLocation",
+        ("GET", false, true) if has("versioning") => "GetBucketVersioning",
+        ("PUT", false, true) if has("versioning") => "PutBucketVersioning",
+        ("GET", false, true) if has("versions") => "ListObjectVersions",
+        ("GET", false, false) if has("acl") => "GetObjectAcl",
+        ("PUT", false, false) if has("acl") => "PutObjectAcl",
+        ("GET", false, false) if has("retention") => "GetObjectRetention",
+        ("PUT", false, false) if has("retention") => "PutObjectRetention",
+        ("GET", false, false) if has("legal-hold") => "GetObjectLegalHold",
+        ("PUT", false, false) if has("legal-hold") => "PutObjectLegalHold",
+        ("GET", false, true) if has("object-lock") => "GetBucketObjectLockConfiguration",
+        ("POST", false, false) if has("restore") => "RestoreObject",
         ("GET", false, true) if has("uploads") => "ListMultipartUploads",
         ("GET", false, true) => "ListObjectsV2",
         ("PUT", false, true) => "CreateBucket",
@@ -71,11 +86,23 @@ pub(super) fn handle(shared: &Shared, request: &Request, target: &Target, key: &
             return Response::error(409, "BucketAlreadyOwnedByYou", "The bucket exists and is yours.");
         }
         backend.make_bucket(&target.bucket);
+        if request.header("x-amz-bucket-object-lock-enabled") == Some("true") {
+            backend.set_versioning(&target.bucket, "Enabled");
+            backend.locked.insert(target.bucket.clone());
+        }
         return Response::new(200);
     }
     let Some(bucket) = backend.bucket(&target.bucket) else {
         return Response::error(404, "NoSuchBucket", "The specified bucket does not exist");
     };
+    let refused = match target.op {
+        "PutObject" | "CreateMultipartUpload" => lock::refuse_put(request, target, &backend),
+        "DeleteObject" => lock::refuse_delete(request, target, &backend),
+        _ => None,
+    };
+    if let Some(refusal) = refused {
+        return refusal;
+    }
     let response = match target.op {
         "HeadBucket" => Response::new(200).header("x-amz-bucket-region", &shared.options.region),
         "GetBucketLocation" => {
@@ -91,10 +118,23 @@ pub(super) fn handle(shared: &Shared, request: &Request, target: &Target, key: &
             Response::new(204)
         }
         "ListObjectsV2" => list::list_objects(&shared.options, request, &target.bucket, bucket),
-        "GetObject" | "HeadObject" => object::get(request, target, &backend),
+        "ListObjectVersions" => versions::list(&shared.options, request, target, &backend),
+        "GetBucketVersioning" | "PutBucketVersioning" => versions::versioning(request, target, &mut backend),
+        "GetObjectAcl" | "PutObjectAcl" | "GetObjectRetention" | "PutObjectRetention"
+        | "GetObjectLegalHold" | "PutObjectLegalHold" => aspects::handle(request, target, &mut backend),
+        "GetBucketObjectLockConfiguration" => lock::configuration(target, &backend),
+        "RestoreObject" => cold::restore(&shared.options, request, target, &mut backend),
+        "GetObject" => object::get(request, target, &backend),
+        "HeadObject" => {
+            cold::look(target, &mut backend);
+            object::get(request, target, &backend)
+        }
         "PutObject" => object::put(shared, request, target, &mut backend, key),
         "DeleteObject" => {
-            backend.remove(&target.bucket, &target.key);
+            match request.param("versionId") {
+                Some(id) => backend.remove_version(&target.bucket, &target.key, &id),
+                None => backend.remove(&target.bucket, &target.key),
+            }
             Response::new(204)
         }
         "DeleteObjects" => delete_objects(request, target, &mut backend),

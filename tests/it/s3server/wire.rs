@@ -13,7 +13,9 @@ pub(super) struct Request {
     pub(super) query: String,
     /// Names in lower case.
     pub(super) headers: Vec<(String, Vec<u8>)>,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Arc<Vec<u8>>,
+    /// The MD5 of the body.
+    pub(super) md5: [u8; 16],
 }
 
 impl Request {

@@ -14,7 +14,9 @@
 //!   not overwrite each other: the second one is reported. They are recognised by inode, so that this needs to know
 //!   nothing about the rules of the file system.
 
+mod leftovers;
 mod metadata;
+mod objects;
 mod options;
 mod sidecar;
 mod target;

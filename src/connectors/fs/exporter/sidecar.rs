@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::connector::Metadata;
 
 /// The name of the file at the root of a restore.
-pub(super) const NAME: &str = ".plakar-s3-metadata.jsonl";
+pub(super) const NAME: &str = crate::connectors::fs::sys::SIDECAR;
 
 /// The file, made when it is first needed.
 #[derive(Debug, Default)]

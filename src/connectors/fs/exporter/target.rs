@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, fstat, linkat, mkdirat, mknodat, openat, readlinkat,
@@ -17,13 +17,15 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::leftovers;
 use super::metadata::{self, Handle, Rights};
+use super::objects;
 use super::options::{Existing, FsExporterBuilder};
 use super::sidecar::{self, Sidecar};
 use super::tree::{MAX_NAME, Place, Tree};
 use super::write;
 use crate::base::{At, RawString, Timestamp};
-use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Result, Work};
+use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
 use crate::connectors::place;
 use crate::format::entry;
 
@@ -49,8 +51,13 @@ pub struct FsExporter {
     /// What this restore's temporary names begin with.
     prefix: String,
     counter: AtomicU64,
-    /// Whether the root was made, or empty: else its own metadata is not touched.
-    fresh: bool,
+    /// Whether the root was made, or empty, by this restore or the one it goes on with: else its own metadata is not
+    /// touched.
+    fresh: AtomicBool,
+    /// The number in this restore's temporary names, odd if it began with a fresh root: its receipt.
+    number: u64,
+    /// What the temporary names of the restore that this one goes on with begin with.
+    leftovers: OnceLock<String>,
 }
 
 /// Something made under a temporary name, removed unless it gets its own.
@@ -78,16 +85,21 @@ impl FsExporter {
     pub(super) fn open(path: PathBuf, options: FsExporterBuilder, fresh: bool) -> Result<Self> {
         let tree = Tree::open(&path).at("open", &path)?;
         let digits = place::random_digits().at("open", &path)?;
+        let number = u64::from_str_radix(&digits, 16).expect("16 hexadecimal digits");
+        // The last bit tells whoever goes on with this restore whether the root is its own.
+        let number = number & !1 | u64::from(fresh);
         Ok(Self {
             rights: Rights::of_process(options.skip_permissions),
-            prefix: format!(".plakar-{digits}"),
+            prefix: leftovers::prefix(number),
             path,
             options,
             tree,
             made: Mutex::default(),
             sidecar: Sidecar::default(),
             counter: AtomicU64::new(0),
-            fresh,
+            fresh: AtomicBool::new(fresh),
+            number,
+            leftovers: OnceLock::new(),
         })
     }
 
@@ -267,7 +279,8 @@ impl Exporter for FsExporter {
     /// Creates a folder with mode 0700; [`finish_folder`](Exporter::finish_folder) gives it its own.
     fn folder(&self, item: &Item<'_>) -> Result<Outcome> {
         if item.path.is_empty() {
-            return Ok(if self.fresh { Outcome::Restored } else { Outcome::Equal });
+            let fresh = self.fresh.load(Ordering::Relaxed);
+            return Ok(if fresh { Outcome::Restored } else { Outcome::Equal });
         }
         let place = self.tree.place(item.path)?;
         if let Some(outcome) = too_long(&place) {
@@ -279,6 +292,11 @@ impl Exporter for FsExporter {
         let there =
             statat(&*place.folder, place.name, NOFOLLOW).map_err(|e| failed("look at", item.path, e))?;
         if FileType::from_raw_mode(there.st_mode).is_dir() {
+            if let Some(prefix) = self.leftovers.get()
+                && let Ok(folder) = self.tree.open_folder(item.path)
+            {
+                leftovers::remove(&folder, prefix);
+            }
             let maker = self.made().folders.get(&key_of(&there)).copied();
             return Ok(match maker {
                 Some(path) if path != hash_of(item.path) => Outcome::Partly(vec![
@@ -301,6 +319,8 @@ impl Exporter for FsExporter {
     }
 
     fn file(&self, item: &Item<'_>, content: &dyn ContentSource) -> Result<Outcome> {
+        let (entry, without_set_id) = objects::as_file(item.entry);
+        let item = &Item { entry: &entry, ..*item };
         let place = self.tree.place(item.path)?;
         if let Some(outcome) = too_long(&place) {
             return Ok(outcome);
@@ -314,9 +334,36 @@ impl Exporter for FsExporter {
         let file = File::from(file.map_err(|error| failed("create", item.path, error))?);
         temporary.armed = true;
         write::write(&file, &item.path.lossy(), content)?;
-        let missing = self.apply(metadata::open(&file), item);
+        let mut missing = self.apply(metadata::open(&file), item);
+        if without_set_id && !self.options.skip_permissions {
+            missing.push("set-id bits that only user metadata asks for".into());
+        }
         let stat = fstat(&file).map_err(|error| failed("look at", item.path, error))?;
         Ok(with_missing(self.commit(item, &place, temporary, &stat)?, missing))
+    }
+
+    /// What an interrupted restore noted stands if its size, time and mode are right. Without such a note it is
+    /// restored again: size and time alone are no proof of what a file holds.
+    fn stands(&self, item: &Item<'_>, receipt: Option<Receipt>) -> Result<bool> {
+        let Some(receipt) = receipt else { return Ok(false) };
+        if item.path.is_empty() {
+            self.fresh.fetch_or(receipt & 1 != 0, Ordering::Relaxed);
+            let prefix = self.leftovers.get_or_init(|| leftovers::prefix(receipt));
+            leftovers::remove(self.tree.root(), prefix);
+            return Ok(false);
+        }
+        let place = self.tree.place(item.path)?;
+        let Ok(stat) = statat(&*place.folder, place.name, NOFOLLOW) else { return Ok(false) };
+        let size = u64::try_from(item.entry.info.size).ok();
+        let stands = self.is_equal(item, &place, &stat, size);
+        if stands {
+            self.made().files.insert(key_of(&stat));
+        }
+        Ok(stands)
+    }
+
+    fn receipt(&self, _item: &Item<'_>) -> Receipt {
+        self.number
     }
 
     fn hard_link(&self, item: &Item<'_>, first: &RawString) -> Result<Outcome> {
@@ -400,7 +447,7 @@ impl Exporter for FsExporter {
     /// only if it was made or empty: nobody who restores into `/tmp` wants it to become private.
     fn finish_folder(&self, item: &Item<'_>) -> Result<Outcome> {
         if item.path.is_empty() {
-            if !self.fresh {
+            if !self.fresh.load(Ordering::Relaxed) {
                 return Ok(Outcome::Skipped);
             }
             return Ok(with_missing(Outcome::Restored, self.apply(metadata::open(self.tree.root()), item)));

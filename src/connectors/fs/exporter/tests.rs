@@ -636,7 +636,13 @@ fn the_metadata_of_objects_goes_to_attributes_or_to_the_sidecar() {
     assert_eq!(put_entry(&exporter, "object", &object, "x").unwrap(), Outcome::Restored);
     let (_, records) = scan(&target.root.canonicalize().unwrap());
     let record = records.iter().find(|record| record.path.ends_with(b"/object")).unwrap();
-    assert_eq!(record.metadata, object.metadata[..1]);
+    let read: Vec<&str> = record.metadata.iter().map(|item| item.key.as_str().unwrap()).collect();
+    assert_eq!(read, ["s3.huge", "s3.key"], "both are read back");
+    assert!(record.metadata[0] == object.metadata[1] && record.metadata[1] == object.metadata[0]);
+    assert!(
+        records.iter().all(|record| !record.path.ends_with(b".jsonl")),
+        "the sidecar is no file of its own"
+    );
     let sidecar = fs::read_to_string(target.root.join(".plakar-s3-metadata.jsonl")).unwrap();
     let line: serde_json::Value = serde_json::from_str(&sidecar).unwrap();
     assert_eq!(line["path"], "object");

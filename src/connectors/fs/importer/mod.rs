@@ -8,6 +8,7 @@ mod content;
 mod options;
 mod owners;
 mod selection;
+mod sidecar;
 mod source;
 #[cfg(test)]
 mod tests;

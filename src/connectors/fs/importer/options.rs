@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::gitignore::Gitignore;
 
 use super::selection::Selection;
 use super::source::FsImporter;
 use crate::base::RawString;
-use crate::connector::{Error, ErrorKind, Result};
+use crate::connector::Result;
+use crate::connectors::patterns;
 
 /// Collects what an [`FsImporter`] is to read, and how.
 #[derive(Clone, Debug)]
@@ -89,27 +90,6 @@ impl FsImporterBuilder {
     }
 
     fn excludes(&self, root: &RawString) -> Result<Option<Gitignore>> {
-        if self.patterns.is_empty() && self.ignore_files.is_empty() {
-            return Ok(None);
-        }
-        let invalid = |target: &str, error: ignore::Error| {
-            let kind = match error.io_error() {
-                Some(io) if io.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-                _ => ErrorKind::Invalid,
-            };
-            Error::new(kind, "use", target).because(error)
-        };
-        let mut builder = GitignoreBuilder::new(Path::new(super::source::as_os(root)));
-        for file in &self.ignore_files {
-            if let Some(error) = builder.add(file) {
-                return Err(invalid(&file.display().to_string(), error));
-            }
-        }
-        for pattern in &self.patterns {
-            builder
-                .add_line(None, pattern)
-                .map_err(|error| invalid(&format!("the pattern {pattern}"), error))?;
-        }
-        builder.build().map(Some).map_err(|error| invalid("the patterns", error))
+        patterns::compile(Path::new(super::source::as_os(root)), &self.ignore_files, &self.patterns)
     }
 }

@@ -10,9 +10,11 @@ use rustix::io::Errno;
 
 use super::owners::Owners;
 use super::selection::Selection;
+use super::sidecar::Sidecar;
 use super::source::FsImporter;
 use crate::base::{RawString, Timestamp};
 use crate::connector::{Error, ErrorKind, Metadata, Record, Result};
+use crate::connectors::fs::sys;
 use crate::format::entry::{self, FileInfo};
 
 /// How many folders stay open while what is below them is walked; those further up are found again.
@@ -35,6 +37,11 @@ impl Names {
 
     fn get(&self, start: usize) -> &CStr {
         CStr::from_bytes_until_nul(&self.bytes[start..]).expect("every name was pushed with its NUL")
+    }
+
+    /// Returns whether a name is among them, once they are sorted.
+    fn contains(&self, name: &[u8]) -> bool {
+        self.starts.binary_search_by(|start| self.get(*start).to_bytes().cmp(name)).is_ok()
     }
 
     fn sort(&mut self) {
@@ -68,6 +75,8 @@ pub(super) struct Walk<'a> {
     path: Vec<u8>,
     buffer: Vec<u8>,
     levels: Vec<Level<'a>>,
+    /// What restores wrote beside their files, with the lengths of their folders' paths: outermost first.
+    sidecars: Vec<(usize, Sidecar)>,
 }
 
 impl<'a> Walk<'a> {
@@ -79,6 +88,7 @@ impl<'a> Walk<'a> {
             path: Vec::new(),
             buffer: Vec::with_capacity(NAME_BUFFER),
             levels: Vec::new(),
+            sidecars: Vec::new(),
         }
     }
 
@@ -105,6 +115,8 @@ impl<'a> Walk<'a> {
         let Some(level) = self.levels.last_mut() else { return ControlFlow::Continue(()) };
         let Some(name) = level.pending.pop() else {
             let left = self.levels.pop();
+            let left_len = left.as_ref().map_or(0, |level| level.path_len);
+            self.sidecars.retain(|(path_len, _)| *path_len < left_len);
             return self.come_back(left.and_then(|level| level.folder));
         };
         self.path.truncate(level.path_len);
@@ -131,6 +143,9 @@ impl<'a> Walk<'a> {
             self.report_error("list", error.into())?;
         }
         names.sort();
+        if selection.is_some() || names.contains(sys::SIDECAR.as_bytes()) {
+            self.find_sidecar(&folder)?;
+        }
         let mut pending = Vec::new();
         for start in &names.starts {
             let name = names.get(*start);
@@ -145,8 +160,52 @@ impl<'a> Walk<'a> {
         ControlFlow::Continue(())
     }
 
+    /// Reads the sidecar of the folder at hand, if there is one.
+    fn find_sidecar(&mut self, folder: &OwnedFd) -> ControlFlow<()> {
+        if !self.importer.options.s3_metadata {
+            return ControlFlow::Continue(());
+        }
+        let path_len = self.path.len();
+        let path = || [self.path.as_slice(), b"/", sys::SIDECAR.as_bytes()].concat();
+        match Sidecar::open(folder) {
+            Ok(None) => {}
+            Ok(Some(sidecar)) => {
+                let bad_line = sidecar.bad_line.map(|number| (path(), number));
+                self.sidecars.push((path_len, sidecar));
+                if let Some((path, number)) = bad_line {
+                    let detail = format!("line {number} is not one that a restore writes");
+                    let error = io::Error::new(io::ErrorKind::InvalidData, detail);
+                    return (self.emit)(failed_record(path, "read", error));
+                }
+            }
+            Err(error) => {
+                let record = failed_record(path(), "read", error);
+                return (self.emit)(record);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Returns whether a name is that of the sidecar in use of the folder at hand, which is no file of its own.
+    fn is_sidecar(&self, name: &CStr) -> bool {
+        name.to_bytes() == sys::SIDECAR.as_bytes()
+            && self.sidecars.last().is_some_and(|(path_len, _)| *path_len == self.path.len())
+    }
+
+    /// Returns what the sidecars say of a path; the innermost counts.
+    fn from_sidecars(&self, path: &[u8]) -> Vec<Metadata> {
+        let found = self.sidecars.iter().rev().find_map(|(path_len, sidecar)| {
+            let relative = path.get(path_len + 1..)?;
+            sidecar.find(relative).ok().flatten()
+        });
+        found.unwrap_or_default()
+    }
+
     /// Reports one entry of a folder. Returns whether it is a folder to be entered.
     fn visit(&mut self, folder: &OwnedFd, name: &CStr, selected: bool) -> ControlFlow<(), bool> {
+        if self.is_sidecar(name) {
+            return ControlFlow::Continue(false);
+        }
         let mut path = Vec::with_capacity(self.path.len() + 1 + name.count_bytes());
         path.extend_from_slice(&self.path);
         path.push(b'/');
@@ -214,7 +273,14 @@ impl<'a> Walk<'a> {
         if self.importer.options.s3_metadata && (info.mode.is_regular() || info.mode.is_dir()) {
             // What cannot be read here fails again, and is reported, when the attributes are read.
             let found = self.importer.s3_metadata(record.path.as_bytes());
-            record.metadata.extend(found.unwrap_or_default());
+            let mut found = found.unwrap_or_default();
+            for item in self.from_sidecars(record.path.as_bytes()) {
+                if found.iter().all(|known| known.key != item.key) {
+                    found.push(item);
+                }
+            }
+            found.sort_by(|a, b| a.key.cmp(&b.key));
+            record.metadata.extend(found);
         }
     }
 

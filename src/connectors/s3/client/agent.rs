@@ -3,13 +3,14 @@
 use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Proxy};
+use ureq::{Agent, Proxy, ProxyProtocol};
 
 use super::super::location::is_localhost;
 use super::super::options::{Options, ProxySettings};
@@ -44,13 +45,18 @@ impl Resolver for Names {
 /// Makes the agent of a connector.
 pub(super) fn build(options: &Options) -> Result<Agent> {
     let tuning = &options.tuning;
+    let roots = if options.use_tls && !options.insecure {
+        roots(options.ca_file.as_deref())?
+    } else {
+        RootCerts::PlatformVerifier
+    };
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
         .https_only(options.use_tls)
         .no_delay(true)
-        .proxy(options.proxy.as_ref().map(|settings| proxy(settings, options)).transpose()?)
+        .proxy(options.proxy.as_ref().map(ProxySettings::build).transpose()?)
         .user_agent(concat!("plakar/", env!("CARGO_PKG_VERSION")))
         .accept_encoding("")
         .max_response_header_size(64 << 10)
@@ -62,54 +68,65 @@ pub(super) fn build(options: &Options) -> Result<Agent> {
         .timeout_resolve(Some(tuning.connect_timeout))
         .timeout_per_read(Some(tuning.stall_timeout))
         .timeout_per_write(Some(tuning.stall_timeout))
-        .tls_config(tls(options)?)
+        .tls_config(TlsConfig::builder().root_certs(roots).disable_verification(options.insecure).build())
         .build();
-    Ok(Agent::with_parts(config, DefaultConnector::default(), Names::default()))
+    Ok(names_agent(config))
 }
 
-fn proxy(settings: &ProxySettings, options: &Options) -> Result<Proxy> {
-    // The proxy's URL may hold a password: it is not part of the error.
-    let invalid =
-        |_| Error::new(ErrorKind::Invalid, "use", options.describe()).detail("the proxy's URL is not valid");
-    let plain = Proxy::new(&settings.url).map_err(invalid)?;
-    let mut builder = Proxy::builder(plain.protocol()).host(plain.host()).port(plain.port());
-    if let Some(user) = plain.username() {
-        builder = builder.username(user);
-    }
-    if let Some(password) = plain.password() {
-        builder = builder.password(password);
-    }
-    settings
-        .exceptions
-        .iter()
-        .fold(builder, |builder, exception| builder.no_proxy(exception))
-        .build()
-        .map_err(invalid)
+/// Makes an agent that knows the names of this machine.
+pub(in super::super) fn names_agent(config: Config) -> Agent {
+    Agent::with_parts(config, DefaultConnector::default(), Names::default())
 }
 
-fn tls(options: &Options) -> Result<TlsConfig> {
-    let roots = match &options.ca_file {
-        None => RootCerts::PlatformVerifier,
-        Some(path) => {
-            let bytes = std::fs::read(path).map_err(|e| Error::io("read", path.display().to_string(), e))?;
-            let certificates: Vec<Certificate<'static>> = parse_pem(&bytes)
-                .filter_map(|item| match item {
-                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                    _ => None,
-                })
-                .collect();
-            if certificates.is_empty() {
-                let error = Error::new(ErrorKind::Invalid, "read", path.display().to_string());
-                return Err(error.detail("there is no PEM certificate in it"));
-            }
-            RootCerts::from(certificates)
+impl ProxySettings {
+    /// Makes the proxy. Its URL may hold a password: it is not part of the error.
+    pub(in super::super) fn build(&self) -> Result<Proxy> {
+        let refused = || {
+            Error::new(ErrorKind::Invalid, "use", "the proxy of the environment")
+                .detail("its URL is not one of an http or https proxy")
+        };
+        let invalid = |_| refused();
+        let plain = Proxy::new(&self.url).map_err(invalid)?;
+        if !matches!(plain.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
+            return Err(refused());
         }
+        let mut builder = Proxy::builder(plain.protocol()).host(plain.host()).port(plain.port());
+        if let Some(user) = plain.username() {
+            builder = builder.username(user);
+        }
+        if let Some(password) = plain.password() {
+            builder = builder.password(password);
+        }
+        self.exceptions
+            .iter()
+            .fold(builder, |builder, exception| builder.no_proxy(exception))
+            .build()
+            .map_err(invalid)
+    }
+}
+
+/// Returns the certificates that vouch for servers: those of a file, else the system's. A file that cannot be read or
+/// holds none is an error: going on with others would hide the mistake.
+pub(in super::super) fn roots(file: Option<&Path>) -> Result<RootCerts> {
+    let Some(path) = file else { return Ok(RootCerts::PlatformVerifier) };
+    let invalid = |what: &str| {
+        Error::new(ErrorKind::Invalid, "read", format!("the certificates in {}", path.display())).detail(what)
     };
-    Ok(TlsConfig::builder().root_certs(roots).disable_verification(options.insecure).build())
+    let bytes = std::fs::read(path).map_err(|error| invalid(&error.to_string()))?;
+    let certificates: Vec<Certificate<'static>> = parse_pem(&bytes)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(invalid("there is no PEM certificate in it"));
+    }
+    Ok(RootCerts::from(certificates))
 }
 
 /// Says what a transport error is, without a URL in it, and whether trying again may help.
-pub(super) fn explain(error: &ureq::Error) -> (String, Again) {
+pub(in super::super) fn explain(error: &ureq::Error) -> (String, Again) {
     match error {
         ureq::Error::Io(e) => explain_io(e),
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {

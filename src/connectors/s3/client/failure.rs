@@ -109,6 +109,13 @@ impl Failure {
         self.code == code
     }
 
+    /// Returns whether temporary credentials that expired may be the reason. An answer to HEAD has no body to say so.
+    pub(super) fn may_be_expiry(&self) -> bool {
+        let code = self.code.as_str();
+        matches!(code, "ExpiredToken" | "TokenRefreshRequired" | "InvalidToken" | "InvalidAccessKeyId")
+            || (self.status == 400 && code.is_empty() && self.op == "head")
+    }
+
     /// Returns whether the bucket is known not to exist.
     pub(in super::super) fn is_no_bucket(&self) -> bool {
         self.code == "NoSuchBucket"
@@ -182,7 +189,6 @@ pub(super) fn classify(
         answer.region.or_else(|| text("Region").map(str::to_owned)).filter(|region| is_region(region));
     failure.date = answer.date;
     failure.retry_after = answer.retry_after;
-    failure.hint = hint(&code).map(str::to_owned);
     failure.code = code;
     failure
 }
@@ -237,25 +243,8 @@ fn again(status: u16, code: &str) -> Again {
     }
 }
 
-fn hint(code: &str) -> Option<&'static str> {
-    Some(match code {
-        "SignatureDoesNotMatch" => "check secret_access_key, and region if the server checks it",
-        "InvalidAccessKeyId" => "this server does not know the access key: check access_key and the endpoint",
-        "RequestTimeTooSkewed" => "check this machine's clock",
-        "ExpiredToken" | "TokenRefreshRequired" => "the session token has expired: get a new one",
-        "InvalidToken" => "check session_token",
-        "InvalidObjectState" => "the object is archived: retrieve it from the cold storage class first",
-        "InvalidStorageClass" => "this server has no such storage class",
-        "MethodNotAllowed" | "NotImplemented" => "this server has no such operation",
-        "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" => {
-            "check region and endpoint"
-        }
-        _ => return None,
-    })
-}
-
 /// Makes a foreign text printable, and no longer than so many characters.
-pub(super) fn printable(text: &str, limit: usize) -> String {
+pub(in super::super) fn printable(text: &str, limit: usize) -> String {
     let text: String = text.chars().take(limit).collect();
     Printable::message(&text).to_string()
 }

@@ -1,84 +1,103 @@
-//! How many requests are in flight: halved when the server says it is too much, grown back slowly.
+//! The door that requests go through: no more at a time than the pace allows.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One storm of refusals halves the limit once, not once per refused request.
-const STORM: Duration = Duration::from_secs(1);
+use super::pace::Pace;
+use crate::base::Cancel;
+
+/// How often a thread that waits looks whether everything is to end.
+const LOOK: Duration = Duration::from_millis(50);
+/// Whoever waited this long goes through all the same. Requests end or stall out sooner; should every place be held
+/// by threads that wait for something else, the run is slow instead of stuck.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 #[derive(Debug)]
 struct State {
-    limit: usize,
     used: usize,
-    successes: usize,
-    halved: Option<Instant>,
+    pace: Pace,
 }
 
-/// A counter of requests in flight with a limit that moves.
 #[derive(Debug)]
-pub(super) struct Gate {
+struct Shared {
     state: Mutex<State>,
     wake: Condvar,
-    most: usize,
+    born: Instant,
 }
 
-/// The right to have one request in flight. Held until the head of the answer is there, not while its body is
-/// read: a thread that reads one body and asks for something else must not wait for itself.
-#[derive(Debug)]
-pub(super) struct Permit<'a>(&'a Gate);
-
-impl Gate {
-    pub(super) fn new(most: usize) -> Self {
-        let most = most.max(1);
-        let state = State { limit: most, used: 0, successes: 0, halved: None };
-        Self { state: Mutex::new(state), wake: Condvar::new(), most }
-    }
-
+impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Waits until a request may start.
-    pub(super) fn enter(&self) -> Permit<'_> {
-        let mut state = self.lock();
-        while state.used >= state.limit {
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+/// A counter of requests in flight with a limit that moves.
+#[derive(Clone, Debug)]
+pub(super) struct Gate(Arc<Shared>);
+
+/// The right to have one request in flight, until the last byte of its answer was read.
+///
+/// A thread that holds one must not wait for another: what needs several requests at once makes them on threads of
+/// their own, and memory is set aside before a request is made, not while its answer waits.
+#[derive(Debug)]
+pub(super) struct Permit {
+    shared: Arc<Shared>,
+    /// Bytes that went either way, counted once the request succeeded.
+    moved: Option<u64>,
+}
+
+impl Gate {
+    pub(super) fn new(pace: Pace) -> Self {
+        let state = Mutex::new(State { used: 0, pace });
+        Self(Arc::new(Shared { state, wake: Condvar::new(), born: Instant::now() }))
+    }
+
+    /// Waits until a request may start; `None` when everything is to end.
+    pub(super) fn enter(&self, cancel: &Cancel) -> Option<Permit> {
+        let begun = Instant::now();
+        let mut state = self.0.lock();
+        while state.used >= state.pace.limit() && begun.elapsed() < PATIENCE {
+            if cancel.is_cancelled() {
+                return None;
+            }
+            state.pace.saturated();
+            state = self.0.wake.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
         state.used += 1;
-        Permit(self)
+        Some(Permit { shared: Arc::clone(&self.0), moved: None })
     }
 
-    /// Counts an answer that was not a refusal: one full round of them allows one request more.
-    pub(super) fn succeeded(&self) {
-        let mut state = self.lock();
-        state.successes += 1;
-        if state.limit < self.most && state.successes >= state.limit {
-            state.limit += 1;
-            state.successes = 0;
-            self.wake.notify_one();
-        }
-    }
-
-    /// Halves the limit.
+    /// Notes that the server asked for less.
     pub(super) fn throttled(&self) {
-        let mut state = self.lock();
-        state.successes = 0;
-        if state.halved.is_none_or(|at| at.elapsed() >= STORM) {
-            state.limit = (state.limit / 2).max(1);
-            state.halved = Some(Instant::now());
-        }
+        self.0.lock().pace.throttled(self.0.born.elapsed());
     }
 
     #[cfg(test)]
     fn limit(&self) -> usize {
-        self.lock().limit
+        self.0.lock().pace.limit()
     }
 }
 
-impl Drop for Permit<'_> {
+impl Permit {
+    /// Notes a success that moved so many bytes, or so many more.
+    pub(super) fn moved(&mut self, bytes: u64) {
+        self.moved = Some(self.moved.unwrap_or(0) + bytes);
+    }
+}
+
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.lock().used -= 1;
-        self.0.wake.notify_one();
+        let mut state = self.shared.lock();
+        state.used -= 1;
+        if let Some(bytes) = self.moved {
+            let before = state.pace.limit();
+            state.pace.finished(self.shared.born.elapsed(), bytes);
+            if state.pace.limit() > before {
+                self.shared.wake.notify_all();
+            }
+        }
+        drop(state);
+        self.shared.wake.notify_one();
     }
 }
 
@@ -87,31 +106,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_storm_halves_once_and_successes_grow_it_back() {
-        let gate = Gate::new(8);
-        gate.throttled();
-        gate.throttled();
-        assert_eq!(gate.limit(), 4);
-        for _ in 0..4 {
-            gate.succeeded();
-        }
-        assert_eq!(gate.limit(), 5);
-        for _ in 0..100 {
-            gate.succeeded();
-        }
-        assert_eq!(gate.limit(), 8);
-    }
-
-    #[test]
     fn the_limit_is_kept() {
-        let gate = Gate::new(2);
-        let (a, _b) = (gate.enter(), gate.enter());
+        let (gate, cancel) = (Gate::new(Pace::fixed(2)), Cancel::new());
+        let (a, _b) = (gate.enter(&cancel), gate.enter(&cancel));
         std::thread::scope(|scope| {
-            let third = scope.spawn(|| drop(gate.enter()));
-            assert_eq!(gate.lock().used, 2);
+            let third = scope.spawn(|| drop(gate.enter(&cancel)));
+            assert_eq!(gate.0.lock().used, 2);
             drop(a);
             third.join().unwrap();
         });
-        assert_eq!(gate.lock().used, 1);
+        assert_eq!(gate.0.lock().used, 1);
+        gate.throttled();
+        assert_eq!(gate.limit(), 1);
+    }
+
+    #[test]
+    fn waiting_ends_when_everything_does() {
+        let (gate, cancel) = (Gate::new(Pace::fixed(1)), Cancel::new());
+        let _held = gate.enter(&cancel);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| gate.enter(&cancel).is_none());
+            cancel.cancel();
+            assert!(waiting.join().unwrap());
+        });
     }
 }

@@ -1,11 +1,12 @@
 //! Listings: page by page, keys exactly as they are.
 
+use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use percent_encoding::percent_decode_str;
 use rusty_s3::Method;
 
-use super::failure::{Failure, Result};
+use super::failure::{Again, Failure, Result};
 use super::object::{root, unquote};
 use super::send::{Client, Payload, Request};
 use super::xml::{Element, is_xml};
@@ -52,8 +53,7 @@ impl Client {
         let target = self.target(Some(prefix));
         let text = std::str::from_utf8(prefix)
             .map_err(|_| Failure::protocol("list", &target, "the prefix is not UTF-8"))?;
-        let mut token: Option<String> = None;
-        let mut last: Option<Vec<u8>> = None;
+        let mut place = Place { token: None, first: None, last: None, ascending: true };
         loop {
             let mut request = Request::new("list", Method::Get, None)
                 .query("list-type", "2")
@@ -62,34 +62,65 @@ impl Client {
             if let Some(most) = most {
                 request = request.query("max-keys", most.to_string());
             }
-            if let Some(token) = &token {
+            if let Some(token) = &place.token {
                 request = request.query("continuation-token", token.as_str());
             }
             let page = self.run(&request, Payload::None, &mut |response| {
-                page(&root(response, "list", &target, "ListBucketResult")?, &target)
+                let page = page(&root(response, "list", &target, "ListBucketResult")?, &target)?;
+                if place.is_behind(&page) {
+                    // A stale answer of a cache on the way, perhaps: the next one may be right.
+                    let mut failure = repeats(&target);
+                    failure.again = Again::Soon;
+                    return Err(failure);
+                }
+                Ok(page)
             })?;
+            place.first = page.objects.first().map(|object| object.key.clone());
             for object in page.objects {
                 if !object.key.starts_with(prefix) {
                     return Err(Failure::protocol("list", &target, "the listing leaves the prefix"));
                 }
-                // Circles are noticed by what repeats, whatever the order a server lists in.
-                if last.as_ref() == Some(&object.key) {
-                    return Err(Failure::protocol("list", &target, "the listing repeats itself"));
+                match place.last.as_ref().map(|last| object.key.cmp(last)) {
+                    Some(Ordering::Equal) => return Err(repeats(&target)),
+                    Some(Ordering::Less) => place.ascending = false,
+                    _ => {}
                 }
-                last = Some(object.key.clone());
+                place.last = Some(object.key.clone());
                 if each(object).is_break() {
                     return Ok(());
                 }
             }
             match page.next {
                 None => return Ok(()),
-                next if next == token => {
-                    return Err(Failure::protocol("list", &target, "the listing repeats itself"));
-                }
-                next => token = next,
+                next => place.token = next,
             }
         }
     }
+}
+
+/// How far a listing has come.
+struct Place {
+    token: Option<String>,
+    /// The first key of the page before.
+    first: Option<Vec<u8>>,
+    last: Option<Vec<u8>>,
+    /// Whether keys have come in order so far. There are servers that list in none.
+    ascending: bool,
+}
+
+impl Place {
+    /// Returns whether a page does not lead on from here.
+    fn is_behind(&self, page: &Page) -> bool {
+        if page.next.is_some() && page.next == self.token {
+            return true;
+        }
+        let (Some(last), Some(first)) = (&self.last, page.objects.first()) else { return false };
+        if self.ascending { first.key <= *last } else { Some(&first.key) == self.first.as_ref() }
+    }
+}
+
+fn repeats(target: &str) -> Box<Failure> {
+    Failure::protocol("list", target, "the listing repeats itself")
 }
 
 fn page(root: &Element, target: &str) -> Result<Page> {
@@ -128,7 +159,7 @@ fn object(contents: &Element, encoded: bool) -> std::result::Result<Listed, Stri
 }
 
 /// Decodes a key of a listing. `encoded` tells whether the server said that it encoded it.
-fn decode_key(text: &str, encoded: bool) -> std::result::Result<Vec<u8>, String> {
+pub(super) fn decode_key(text: &str, encoded: bool) -> std::result::Result<Vec<u8>, String> {
     if encoded {
         return Ok(percent_decode_str(&text.replace('+', " ")).collect());
     }

@@ -5,20 +5,40 @@
 //! host is one of AWS's. What goes wrong is a `Failure` first, with all that a decision needs, and becomes a
 //! [`crate::connector::Error`] where it leaves the connector.
 
+mod acl;
+mod advice;
 mod agent;
+mod body;
+mod bucket;
 mod failure;
 mod gate;
+mod last_words;
 mod list;
+mod lock;
 mod multipart;
 mod object;
+mod pace;
+mod retention;
+mod retrieval;
 mod retry;
 mod send;
 mod sign;
+mod suffix;
+mod versions;
 mod xml;
 
-pub(super) use failure::{Failure, Result};
+pub(super) use acl::{Acl, Grantee};
+pub(super) use agent::{explain, names_agent, roots};
+pub(super) use failure::{Failure, Result, printable};
 pub(super) use list::Listed;
+pub(super) use lock::kept_until;
 pub(super) use multipart::{Part, PartSizes};
-pub(super) use object::{Condition, Download, FileRange, Put, Source};
+pub(super) use object::{Condition, Download, FileRange, Put, Source, etag};
+pub(super) use retention::Retention;
+pub(super) use retrieval::readiness;
 pub use send::Client;
 pub(super) use send::Rewind;
+pub(super) use sign::sign_post;
+pub(super) use suffix::Suffix;
+pub(super) use versions::Version;
+pub(super) use xml::Element;

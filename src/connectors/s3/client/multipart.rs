@@ -136,7 +136,8 @@ impl Client {
 
     /// Gives an upload up.
     pub(in super::super) fn abort_upload(&self, key: &[u8], upload: &str) -> Result<()> {
-        let request = Request::new("abort", Method::Delete, Some(key)).query("uploadId", upload);
+        let request =
+            Request::new("abort", Method::Delete, Some(key)).query("uploadId", upload).cleaning_up();
         match self.run(&request, Payload::None, &mut |_| Ok(())) {
             Err(failure) if failure.is("NoSuchUpload") => Ok(()),
             result => result,

@@ -69,6 +69,8 @@ impl Rewind for FileRange<'_> {
 pub(in super::super) struct Put {
     /// System headers, `x-amz-meta-*`, class, tags; names in lower case.
     pub(in super::super) headers: Vec<(String, Vec<u8>)>,
+    /// Whether it is sent even when everything is to end.
+    pub(in super::super) at_the_end: bool,
 }
 
 /// What became of a PUT.
@@ -125,7 +127,7 @@ impl Read for FileReader<'_> {
 }
 
 /// Returns the ETag of an answer without quotes, or nothing.
-pub(super) fn etag(headers: &HeaderMap) -> String {
+pub(in super::super) fn etag(headers: &HeaderMap) -> String {
     let text = headers.get("etag").and_then(|value| value.to_str().ok()).unwrap_or_default();
     unquote(text).to_owned()
 }
@@ -155,7 +157,7 @@ impl Client {
         self.options().customer_key.is_none() && !kms
     }
 
-    fn get_request<'a>(
+    pub(super) fn get_request<'a>(
         &self,
         key: &'a [u8],
         range: Option<(u64, u64)>,
@@ -168,6 +170,8 @@ impl Client {
         if let Some(etag) = if_match.filter(|etag| !etag.is_empty()) {
             request = request.header("if-match", format!("\"{etag}\""));
         }
+        // Servers that keep checksums tell them only to those who ask.
+        request = request.header("x-amz-checksum-mode", "ENABLED");
         self.customer_key(&mut request.headers);
         request
     }
@@ -186,24 +190,60 @@ impl Client {
         })
     }
 
-    /// Reads a whole object of at most `limit` bytes.
-    pub(in super::super) fn get_bytes(&self, key: &[u8], limit: u64) -> Result<(Vec<u8>, String)> {
+    /// Starts a GET of a whole object in the version listed, which has so many bytes.
+    pub(in super::super) fn get_listed(&self, key: &[u8], etag: &str, size: u64) -> Result<Download> {
         let target = self.target(Some(key));
-        self.run(&self.get_request(key, None, None), Payload::None, &mut |response| {
-            let etag = etag(&response.headers);
-            Ok((response.bytes("get", &target, limit)?, etag))
+        self.run(&self.get_request(key, None, Some(etag)), Payload::None, &mut |response| {
+            let download = download(response, None, &target)?;
+            if download.etag() == etag && download.length != size {
+                let told = format!("{} bytes were answered where {size} are listed", download.length);
+                return Err(may_pass(Failure::protocol("get", &target, told)));
+            }
+            Ok(download)
         })
     }
 
-    /// Reads exactly `length` bytes from `offset` on.
-    pub(in super::super) fn get_range(&self, key: &[u8], offset: u64, length: usize) -> Result<Vec<u8>> {
+    /// Reads a whole object of at most `limit` bytes. What does not have the MD5 that its ETag may be is read again;
+    /// read twice with the same result, it is the ETag that is something else.
+    pub(in super::super) fn get_bytes(&self, key: &[u8], limit: u64) -> Result<(Vec<u8>, String)> {
+        let target = self.target(Some(key));
+        let mut before = None;
+        self.run(&self.get_request(key, None, None), Payload::None, &mut |response| {
+            let etag = etag(&response.headers);
+            let comparable = is_md5(&etag) && self.etags_are_md5(&response.headers);
+            let bytes = response.bytes("get", &target, limit)?;
+            if comparable && hex(&Md5::digest(&bytes)) != etag && before.as_ref() != Some(&bytes) {
+                before = Some(bytes);
+                return Err(Failure::transport("get", &target, "the answer is not what its ETag says"));
+            }
+            Ok((bytes, etag))
+        })
+    }
+
+    /// Reads exactly `length` bytes from `offset` on; of one version only, where its ETag is given.
+    pub(in super::super) fn get_range(
+        &self,
+        key: &[u8],
+        version: Option<&str>,
+        offset: u64,
+        length: usize,
+        if_match: Option<&str>,
+    ) -> Result<Vec<u8>> {
         let target = self.target(Some(key));
         let end = offset
             .checked_add(length as u64)
             .ok_or_else(|| Failure::protocol("get", &target, "the range is past every end"))?;
         let range = Some((offset, end));
-        self.run(&self.get_request(key, range, None), Payload::None, &mut |response| {
+        let mut request = self.get_request(key, range, if_match);
+        if let Some(version) = version {
+            request = request.query("versionId", version);
+        }
+        self.run(&request, Payload::None, &mut |response| {
             let mut download = download(response, range, &target)?;
+            // A server that does not know the condition answers with what it has.
+            if if_match.is_some_and(|etag| etag != download.etag()) {
+                return Err(replaced(&target));
+            }
             let mut out = vec![0; length];
             download.body.read_exact(&mut out).map_err(|e| broken("get", &target, &e))?;
             Ok(out)
@@ -234,6 +274,7 @@ impl Client {
     ) -> Result<Stored> {
         let mut request = Request::new("put", Method::Put, Some(key));
         request.headers.clone_from(&put.headers);
+        request.cleans_up = put.at_the_end;
         match condition {
             Condition::Always => {}
             Condition::IfAbsent => request = request.header("if-none-match", "*"),
@@ -303,9 +344,11 @@ impl Client {
         }))
     }
 
-    /// Deletes an object; one that is gone is not an error.
-    pub(in super::super) fn delete(&self, key: &[u8]) -> Result<()> {
-        let request = Request::new("delete", Method::Delete, Some(key));
+    /// Deletes an object; one that is gone is not an error. `at_the_end` says that this takes back what would stay
+    /// behind, so that it is tried even when everything is to end.
+    pub(in super::super) fn delete(&self, key: &[u8], at_the_end: bool) -> Result<()> {
+        let mut request = Request::new("delete", Method::Delete, Some(key));
+        request.cleans_up = at_the_end;
         match self.run(&request, Payload::None, &mut |_| Ok(())) {
             Err(failure) if failure.status == 404 && !failure.is_no_bucket() => Ok(()),
             result => result,
@@ -377,7 +420,11 @@ impl Client {
         // AWS's first region has no name here, and other servers take their own region when none is named.
         let named = self.options().location.endpoint.is_aws() && region != "us-east-1";
         let payload = Payload::Bytes(if named { body.as_bytes() } else { b"" });
-        match self.run(&Request::new("create", Method::Put, None), payload, &mut |_| Ok(())) {
+        let mut request = Request::new("create", Method::Put, None);
+        if self.options().object_lock.is_some() {
+            request = request.header("x-amz-bucket-object-lock-enabled", "true");
+        }
+        match self.run(&request, payload, &mut |_| Ok(())) {
             Err(failure) if failure.is("BucketAlreadyOwnedByYou") => Ok(()),
             result => result,
         }
@@ -387,7 +434,7 @@ impl Client {
 /// Parses an answer and demands its root element: some errors come with `200 OK`.
 pub(super) fn root(response: Response, op: &'static str, target: &str, name: &str) -> Result<Element> {
     let body = response.bytes(op, target, MAX_XML)?;
-    let root = Element::parse(&body).map_err(|what| Failure::protocol(op, target, what))?;
+    let root = Element::parse(&body).map_err(|what| may_pass(Failure::protocol(op, target, what)))?;
     if root.name == name {
         return Ok(root);
     }
@@ -408,7 +455,7 @@ pub(super) fn root(response: Response, op: &'static str, target: &str, name: &st
 }
 
 /// Checks that an answer holds the range that was asked for.
-fn download(response: Response, range: Option<(u64, u64)>, target: &str) -> Result<Download> {
+pub(super) fn download(response: Response, range: Option<(u64, u64)>, target: &str) -> Result<Download> {
     let wrong = |what: &str| Failure::protocol("get", target, what);
     let length = response.length().ok_or_else(|| wrong("the answer tells no length"))?;
     if let Some((start, end)) = range {
@@ -418,12 +465,26 @@ fn download(response: Response, range: Option<(u64, u64)>, target: &str) -> Resu
         let expected = format!("bytes {start}-{}/", end.saturating_sub(1));
         let told = response.header("content-range").unwrap_or_default();
         if length != end - start || !told.starts_with(&expected) {
-            return Err(wrong("the object is shorter than the range"));
+            return Err(may_pass(wrong("the object is shorter than the range")));
         }
     } else if response.status != 200 {
         return Err(wrong("a part was answered where the whole was asked for"));
     }
     Ok(Download { headers: response.headers, length, body: Box::new(response.body) })
+}
+
+/// A failure that is more likely an accident on the way than what the server has to say.
+fn may_pass(mut failure: Box<Failure>) -> Box<Failure> {
+    failure.again = super::failure::Again::Briefly;
+    failure
+}
+
+/// The failure of a condition that the server did not look at.
+fn replaced(target: &str) -> Box<Failure> {
+    let message = "there is another version now";
+    let mut failure = Failure::new(connector::ErrorKind::Changed, "get", target, message);
+    failure.status = 412;
+    failure
 }
 
 /// A content that is hashed as it passes; every start begins a new hash.

@@ -3,18 +3,23 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusty_s3::Method;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
-use ureq::{Agent, BodyReader, SendBody};
+use ureq::{Agent, SendBody};
 
+use super::super::credentials::Credentials;
 use super::super::location::Endpoint;
 use super::super::options::Options;
+use super::advice::{Advice, advise, redact};
 use super::agent;
+use super::body::Body;
 use super::failure::{Again, Answer, Failure, Result, classify, printable};
-use super::gate::Gate;
+use super::gate::{Gate, Permit};
+use super::last_words::{LastWords, Watch};
+use super::pace::Pace;
 use super::retry::Retry;
 use super::sign::{Unsigned, encode, presign};
 use crate::base::Printable;
@@ -24,6 +29,9 @@ use crate::connector;
 const MAX_ERROR_BODY: u64 = 64 << 10;
 /// Clocks that differ by more than this many seconds make signatures invalid, five minutes being their life.
 const MAX_SKEW: i64 = 240;
+/// How often one request may learn from a refusal what the time is, or the region. Once would do, if another thread
+/// did not learn something else meanwhile from a server among many whose clock is wrong.
+const LESSONS: u32 = 2;
 /// Bodies of at least this many bytes wait for `100 Continue`, so that a refusal costs no upload.
 const EXPECT_FROM: u64 = 1 << 20;
 
@@ -35,6 +43,10 @@ pub struct Client {
     aim: RwLock<Aim>,
     /// Seconds the server's clock is ahead of ours, once learnt.
     skew: AtomicI64,
+    /// Breaks connections off once everything is to end.
+    _watch: Watch,
+    /// What still has to be said then.
+    last_words: OnceLock<LastWords>,
 }
 
 /// Where requests go: corrected once when the server names another region.
@@ -42,6 +54,13 @@ pub struct Client {
 struct Aim {
     region: String,
     endpoint: Endpoint,
+}
+
+/// What one attempt was signed with: other threads may learn better meanwhile.
+struct Signing {
+    who: Arc<Credentials>,
+    aim: Aim,
+    skew: i64,
 }
 
 impl fmt::Debug for Client {
@@ -91,11 +110,21 @@ pub(super) struct Request<'a> {
     pub(super) query: Vec<(&'static str, String)>,
     /// Names in lower case.
     pub(super) headers: Vec<(String, Vec<u8>)>,
+    /// Whether it takes back what would stay behind, and so is sent even when everything is to end.
+    pub(super) cleans_up: bool,
+    /// Whether it addresses the server, and no bucket on it.
+    pub(super) of_service: bool,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(op: &'static str, method: Method, key: Option<&'a [u8]>) -> Self {
-        Self { op, method, key, query: Vec::new(), headers: Vec::new() }
+        let (query, headers) = (Vec::new(), Vec::new());
+        Self { op, method, key, query, headers, cleans_up: false, of_service: false }
+    }
+
+    pub(super) fn cleaning_up(mut self) -> Self {
+        self.cleans_up = true;
+        self
     }
 
     pub(super) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -113,7 +142,7 @@ impl<'a> Request<'a> {
 pub(super) struct Response {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
-    pub(super) body: BodyReader<'static>,
+    pub(super) body: Body,
 }
 
 impl fmt::Debug for Response {
@@ -160,8 +189,18 @@ impl Client {
     pub fn new(options: Options) -> connector::Result<Self> {
         let agent = agent::build(&options)?;
         let aim = Aim { region: options.region.clone(), endpoint: options.location.endpoint.clone() };
-        let gate = Gate::new(options.tuning.workers);
-        Ok(Self { options, agent, gate, aim: RwLock::new(aim), skew: AtomicI64::new(0) })
+        let tuning = &options.tuning;
+        let pace = if tuning.adaptive { Pace::adaptive(tuning.workers) } else { Pace::fixed(tuning.workers) };
+        let watch = Watch::start(&options.cancel, &agent);
+        Ok(Self {
+            gate: Gate::new(pace),
+            options,
+            agent,
+            aim: RwLock::new(aim),
+            skew: AtomicI64::new(0),
+            _watch: watch,
+            last_words: OnceLock::new(),
+        })
     }
 
     /// Returns the settings.
@@ -172,6 +211,12 @@ impl Client {
     /// Returns the region requests are signed for now.
     pub fn region(&self) -> String {
         self.aim().region
+    }
+
+    fn signing(&self, op: &'static str, target: &str) -> Result<Signing> {
+        let who = self.options.credentials.current(&self.options.cancel);
+        let who = who.map_err(|error| Failure::new(error.kind(), op, target, error.to_string()))?;
+        Ok(Signing { who, aim: self.aim(), skew: self.skew.load(Ordering::Relaxed) })
     }
 
     fn aim(&self) -> Aim {
@@ -203,21 +248,35 @@ impl Client {
             return Err(Failure::new(connector::ErrorKind::Invalid, request.op, &target, message));
         }
         let mut retry = Retry::new(&self.options.tuning);
-        let (mut moved, mut wound) = (false, false);
+        let (mut moved, mut wound, mut renewed) = (0, 0, false);
         loop {
             if self.options.cancel.is_cancelled() {
-                return Err(Failure::new(connector::ErrorKind::Cancelled, request.op, &target, "cancelled"));
+                if request.cleans_up {
+                    return self.last_word(request, payload, &target, consume);
+                }
+                return Err(cancelled(request.op, &target));
             }
-            let mut failure = match self.attempt(request, payload, &target).and_then(&mut *consume) {
+            let signing = self.signing(request.op, &target)?;
+            let attempt = self.attempt(request, payload, &target, &signing);
+            let mut failure = match attempt.and_then(&mut *consume) {
                 Ok(value) => return Ok(value),
+                // What is broken off is no failure of the server's.
+                Err(_) if self.options.cancel.is_cancelled() => continue,
                 Err(failure) => failure,
             };
-            if !wound && self.learn_clock(&failure) {
-                wound = true;
+            if !renewed
+                && failure.may_be_expiry()
+                && self.options.credentials.renew(&signing.who, &self.options.cancel)
+            {
+                renewed = true;
                 continue;
             }
-            if !moved && self.learn_region(&failure) {
-                moved = true;
+            if wound < LESSONS && self.learn_clock(&failure, &signing) {
+                wound += 1;
+                continue;
+            }
+            if moved < LESSONS && self.learn_region(&failure, &signing) {
+                moved += 1;
                 continue;
             }
             if failure.again == Again::Throttled {
@@ -225,7 +284,7 @@ impl Client {
             }
             let Some(pause) = retry.next(&failure) else {
                 failure.attempts = retry.failures();
-                self.advise(&mut failure);
+                self.advise(&mut failure, &signing.who);
                 return Err(failure);
             };
             self.pause(pause);
@@ -243,37 +302,86 @@ impl Client {
         }
     }
 
+    /// Sends a request that takes something back, once more, after everything else was broken off.
+    fn last_word<T>(
+        &self,
+        request: &Request<'_>,
+        payload: Payload<'_>,
+        target: &str,
+        consume: &mut dyn FnMut(Response) -> Result<T>,
+    ) -> Result<T> {
+        let words = self.last_words.get_or_init(|| LastWords::begin(&self.options));
+        let signing = self.signing(request.op, target)?;
+        let mut result = Err(cancelled(request.op, target));
+        // A server that answers at all answers the second time, should it be busy the first.
+        for _ in 0..2 {
+            let Some(agent) = words.agent() else { break };
+            let sent = self.send(agent, request, payload, target, &signing);
+            result = sent
+                .and_then(|answer| self.judge(request, target, answer, None, &signing))
+                .and_then(&mut *consume);
+            if result.as_ref().is_ok() || result.as_ref().is_err_and(|failure| failure.again == Again::Never)
+            {
+                break;
+            }
+        }
+        result
+    }
+
     /// Sends a request once and returns the answer if it is a success.
-    fn attempt(&self, request: &Request<'_>, payload: Payload<'_>, target: &str) -> Result<Response> {
-        let permit = self.gate.enter();
-        let answer = self.send(request, payload, target)?;
-        drop(permit);
+    fn attempt(
+        &self,
+        request: &Request<'_>,
+        payload: Payload<'_>,
+        target: &str,
+        signing: &Signing,
+    ) -> Result<Response> {
+        let permit = self.gate.enter(&self.options.cancel);
+        let mut permit = permit.ok_or_else(|| cancelled(request.op, target))?;
+        let answer = self.send(&self.agent, request, payload, target, signing)?;
+        if answer.status().is_success() {
+            permit.moved(payload.length());
+        }
+        self.judge(request, target, answer, Some(permit), signing)
+    }
+
+    /// Tells a success from a refusal.
+    fn judge(
+        &self,
+        request: &Request<'_>,
+        target: &str,
+        answer: http::Response<ureq::Body>,
+        permit: Option<Permit>,
+        signing: &Signing,
+    ) -> Result<Response> {
         let (parts, body) = answer.into_parts();
         let status = parts.status.as_u16();
-        let response = Response { status, headers: parts.headers, body: body.into_reader() };
+        let mut response = Response { status, headers: parts.headers, body: Body::none() };
+        let length = response.length().filter(|_| request.method != Method::Head);
+        response.body = Body::new(body.into_reader(), length, permit);
         if (200..300).contains(&status) {
-            self.gate.succeeded();
             return Ok(response);
         }
         let text = |name: &str| response.header(name).map(str::to_owned);
         let (region, request_id) = (text("x-amz-bucket-region"), text("x-amz-request-id"));
         let date = response.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
-        let retry_after =
-            response.header("retry-after").and_then(|s| s.trim().parse().ok()).map(Duration::from_secs);
+        let retry_after = response.header("retry-after").and_then(|text| pause_asked_for(text, date));
         let mut body = Vec::new();
         // What of it arrived is enough: the status alone is an answer.
         let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
         let answer = Answer { status, body: &body, request_id, region, date, retry_after };
-        Err(classify(request.op, target, answer, &|text| self.redact(text)))
+        Err(classify(request.op, target, answer, &|text| redact(text, &signing.who)))
     }
 
     fn send(
         &self,
+        agent: &Agent,
         request: &Request<'_>,
         payload: Payload<'_>,
         target: &str,
+        signing: &Signing,
     ) -> Result<http::Response<ureq::Body>> {
-        let url = self.sign(request);
+        let url = self.sign(request, signing);
         let mut builder = http::Request::builder().method(method(request.method)).uri(url);
         let invalid = |what: String| Failure::new(connector::ErrorKind::Invalid, request.op, target, what);
         if let Some(headers) = builder.headers_mut() {
@@ -288,12 +396,12 @@ impl Client {
         }
         let unsendable = |_| invalid("the request cannot be expressed".into());
         let result = match payload {
-            Payload::None => self.agent.run(builder.body(()).map_err(unsendable)?),
-            Payload::Bytes(bytes) => self.agent.run(builder.body(bytes).map_err(unsendable)?),
+            Payload::None => agent.run(builder.body(()).map_err(unsendable)?),
+            Payload::Bytes(bytes) => agent.run(builder.body(bytes).map_err(unsendable)?),
             Payload::Reader(content) => {
                 let mut reader = content.open().map_err(|error| caused(request.op, target, error))?;
                 let builder = builder.header(http::header::CONTENT_LENGTH, content.length());
-                self.agent.run(builder.body(SendBody::from_reader(&mut reader)).map_err(unsendable)?)
+                agent.run(builder.body(SendBody::from_reader(&mut reader)).map_err(unsendable)?)
             }
         };
         result.map_err(|error| match error {
@@ -311,15 +419,17 @@ impl Client {
     }
 
     /// Returns the signed URL of a request: a secret that goes to the agent and nowhere else.
-    fn sign(&self, request: &Request<'_>) -> String {
-        let aim = self.aim();
+    fn sign(&self, request: &Request<'_>, signing: &Signing) -> String {
+        let aim = &signing.aim;
         let bucket = &self.options.location.bucket;
         let tls = self.options.use_tls;
         let default_port = if tls { 443 } else { 80 };
         let endpoint =
-            Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint };
+            Endpoint { port: aim.endpoint.port.filter(|&port| port != default_port), ..aim.endpoint.clone() };
         let key = request.key.map(encode).unwrap_or_default();
-        let (authority, path) = if self.in_host_name() {
+        let (authority, path) = if request.of_service {
+            (endpoint.authority(), "/".to_owned())
+        } else if self.in_host_name() {
             (format!("{bucket}.{}", endpoint.authority()), format!("/{key}"))
         } else {
             let path = if request.key.is_some() { format!("/{bucket}/{key}") } else { format!("/{bucket}") };
@@ -340,9 +450,9 @@ impl Client {
             query: &query,
             headers: &headers,
         };
-        let now = jiff::Timestamp::now().as_second() + self.skew.load(Ordering::Relaxed);
+        let now = jiff::Timestamp::now().as_second() + signing.skew;
         let time = jiff::Timestamp::from_second(now).unwrap_or_else(|_| jiff::Timestamp::now());
-        presign(&unsigned, &self.options.credentials, &aim.region, time)
+        presign(&unsigned, &signing.who, &aim.region, time)
     }
 
     /// Returns whether the bucket goes into the host name: asked for, and possible. A dot in the name would
@@ -354,77 +464,50 @@ impl Client {
         self.options.virtual_host && bucket_is_label && place.endpoint.address().is_none()
     }
 
-    /// Learns the server's clock from a refusal; returns whether it differs enough to sign again.
-    fn learn_clock(&self, failure: &Failure) -> bool {
+    /// Learns the server's clock from a refusal; returns whether it differs enough from what was signed with to sign
+    /// again.
+    fn learn_clock(&self, failure: &Failure, signing: &Signing) -> bool {
         let Some(date) = failure.date.filter(|_| matches!(failure.status, 400 | 403)) else { return false };
-        let theirs = seconds(date);
-        let ours = seconds(SystemTime::now());
-        let used = ours + self.skew.load(Ordering::Relaxed);
-        if (theirs - used).abs() <= MAX_SKEW {
+        let skew = seconds(date) - seconds(SystemTime::now());
+        if (skew - signing.skew).abs() <= MAX_SKEW {
             return false;
         }
-        self.skew.store(theirs - ours, Ordering::Relaxed);
+        self.skew.store(skew, Ordering::Relaxed);
         true
     }
 
-    /// Learns the bucket's region from a refusal; returns whether it is another one.
-    fn learn_region(&self, failure: &Failure) -> bool {
+    /// Learns the bucket's region from a refusal; returns whether it is another one than was signed for.
+    fn learn_region(&self, failure: &Failure, signing: &Signing) -> bool {
         let Some(region) =
             failure.region.as_ref().filter(|_| matches!(failure.status, 301 | 307 | 400 | 403))
         else {
             return false;
         };
-        let mut aim = self.aim.write().unwrap_or_else(PoisonError::into_inner);
-        if aim.region == *region {
+        if signing.aim.region == *region {
             return false;
         }
-        if let Some(endpoint) = aim.endpoint.in_region(region) {
-            aim.endpoint = endpoint;
+        let mut aim = self.aim.write().unwrap_or_else(PoisonError::into_inner);
+        if aim.region != *region {
+            if let Some(endpoint) = aim.endpoint.in_region(region) {
+                aim.endpoint = endpoint;
+            }
+            aim.region.clone_from(region);
         }
-        aim.region.clone_from(region);
         true
     }
 
     /// Adds what a person can do about a failure, where the code alone did not say it.
-    fn advise(&self, failure: &mut Failure) {
-        if failure.hint.is_some() {
-            return;
-        }
+    fn advise(&self, failure: &mut Failure, who: &Credentials) {
         let place = &self.options.location;
-        failure.hint = match failure.kind {
-            connector::ErrorKind::Denied => {
-                let mut hint = permission(failure.op).map_or_else(String::new, |p| format!("grant {p}"));
-                if place.endpoint.is_scaleway() {
-                    hint.push_str(
-                        "; a Scaleway key acts in its preferred project: ACCESSKEY@project-id names another",
-                    );
-                }
-                Some(hint).filter(|hint| !hint.is_empty())
-            }
-            connector::ErrorKind::NotFound if failure.is_no_bucket() => Some(place.reading.explain().into()),
-            connector::ErrorKind::Transport if failure.status == 0 => {
-                let tls = "set tls_ca_file for a private CA, or use_tls=false if the server has no TLS";
-                let reading = place.reading.explain();
-                Some(if self.options.use_tls { format!("{reading}; {tls}") } else { reading.into() })
-            }
-            _ => None,
+        let about = Advice {
+            endpoint: &place.endpoint,
+            reading: place.reading,
+            use_tls: self.options.use_tls,
+            bucket: &place.bucket,
+            region: &self.region(),
+            who,
         };
-    }
-
-    /// Removes the secrets of this client and anything signed from a text of the server's.
-    fn redact(&self, text: &str) -> String {
-        let credentials = &self.options.credentials;
-        let mut out = text.to_owned();
-        let secrets =
-            [Some(&*credentials.secret), credentials.token.as_deref(), Some(&credentials.access_key)];
-        for secret in secrets.into_iter().flatten().filter(|secret| !secret.is_empty()) {
-            out = out.replace(secret.as_str(), "…");
-        }
-        while let Some(at) = out.find("X-Amz-") {
-            let end = out[at..].find(|c: char| c == '&' || c.is_whitespace()).map_or(out.len(), |n| at + n);
-            out.replace_range(at..end, "…");
-        }
-        out
+        advise(failure, &about);
     }
 }
 
@@ -432,6 +515,18 @@ fn caused(op: &'static str, target: &str, error: connector::Error) -> Box<Failur
     let mut failure = Failure::new(error.kind, op, target, "the content could not be read");
     failure.cause = Some(Box::new(error));
     failure
+}
+
+fn cancelled(op: &'static str, target: &str) -> Box<Failure> {
+    Failure::new(connector::ErrorKind::Cancelled, op, target, "cancelled")
+}
+
+/// Reads `Retry-After`: seconds, or a date by the clock of the server.
+fn pause_asked_for(text: &str, date: Option<SystemTime>) -> Option<Duration> {
+    let text = text.trim();
+    let until = || httpdate::parse_http_date(text).ok();
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    seconds.or_else(|| until()?.duration_since(date.unwrap_or_else(SystemTime::now)).ok())
 }
 
 fn seconds(time: SystemTime) -> i64 {
@@ -446,18 +541,4 @@ fn method(method: Method) -> http::Method {
         Method::Post => http::Method::POST,
         Method::Delete => http::Method::DELETE,
     }
-}
-
-/// Names the permission an operation needs.
-fn permission(op: &str) -> Option<&'static str> {
-    Some(match op {
-        "get" | "head" => "s3:GetObject (and s3:ListBucket, without which a missing key looks forbidden)",
-        "list" => "s3:ListBucket",
-        "put" | "upload" => "s3:PutObject",
-        "delete" => "s3:DeleteObject",
-        "create" => "s3:CreateBucket",
-        "read the tags of" => "s3:GetObjectTagging",
-        "abort" => "s3:AbortMultipartUpload",
-        _ => return None,
-    })
 }

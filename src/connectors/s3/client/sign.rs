@@ -3,7 +3,7 @@
 //! Ordinary requests are signed by `rusty-s3`. It signs what a [`Url`] can express and folds every kind of white
 //! space in header values, so two kinds of request are signed here instead: keys with `.` or `..` segments (a
 //! `Url` would address another object) and header values that are not plain ASCII. Both ways give the same URL
-//! wherever both apply, which a test asserts.
+//! wherever both apply, which a test asserts. Requests to AWS's token service are signed in their headers.
 
 use std::fmt::Write as _;
 
@@ -144,14 +144,58 @@ fn raw(request: &Unsigned<'_>, credentials: &Credentials, region: &str, time: ji
         canonical.push(b'\n');
     }
     canonical.extend_from_slice(format!("\n{names}\nUNSIGNED-PAYLOAD").as_bytes());
-    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(&canonical)));
+    let signature = signature(credentials, &date, &scope, &canonical);
+    format!("{}://{}{}?{query}&X-Amz-Signature={signature}", request.scheme, request.authority, request.path)
+}
+
+/// Signs a POST to one of AWS's other services in its headers; returns all headers the request needs but `host`.
+/// `scope` is the region and the service.
+pub(in super::super) fn sign_post(
+    url: &Url,
+    content_type: &str,
+    body: &[u8],
+    credentials: &Credentials,
+    (region, service): (&str, &str),
+    time: jiff::Timestamp,
+) -> Vec<(&'static str, Zeroizing<String>)> {
+    let date = time.strftime("%Y%m%dT%H%M%SZ").to_string();
+    let scope = format!("{}/{region}/{service}/aws4_request", &date[..8]);
+    let host = match (url.host_str().unwrap_or_default(), url.port()) {
+        (host, Some(port)) => format!("{host}:{port}"),
+        (host, None) => host.to_owned(),
+    };
+    let text = |text: &str| Zeroizing::new(text.to_owned());
+    let mut headers =
+        vec![("content-type", text(content_type)), ("host", text(&host)), ("x-amz-date", text(&date))];
+    headers.extend(credentials.token.clone().map(|token| ("x-amz-security-token", token)));
+    let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
+    let names = names.join(";");
+    let mut canonical = Zeroizing::new(format!("POST\n{}\n\n", url.path()));
+    for (name, value) in &headers {
+        let _ = writeln!(canonical, "{name}:{}", value.as_str());
+    }
+    let _ = write!(canonical, "\n{names}\n{}", hex(&Sha256::digest(body)));
+    let signature = signature(credentials, &date, &scope, canonical.as_bytes());
+    headers.push((
+        "authorization",
+        Zeroizing::new(format!(
+            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
+            credentials.access_key
+        )),
+    ));
+    headers.retain(|(name, _)| *name != "host");
+    headers
+}
+
+/// Signs a canonical request; `scope` is day, region, service and the closing word.
+fn signature(credentials: &Credentials, date: &str, scope: &str, canonical: &[u8]) -> String {
+    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
     let secret = Zeroizing::new(format!("AWS4{}", credentials.secret.as_str()));
-    let mut key = hmac(secret.as_bytes(), day.as_bytes());
-    for part in [region, "s3", "aws4_request"] {
+    let mut key = Zeroizing::new(secret.as_bytes().to_vec());
+    for part in scope.split('/') {
         key = hmac(&key, part.as_bytes());
     }
-    let signature = hex(&hmac(&key, text.as_bytes()));
-    format!("{}://{}{}?{query}&X-Amz-Signature={signature}", request.scheme, request.authority, request.path)
+    hex(&hmac(&key, text.as_bytes()))
 }
 
 /// Trims white space and folds runs of it, as the signature demands of header values.
@@ -188,7 +232,8 @@ mod tests {
             access_key: "AKIAIOSFODNN7EXAMPLE".into(),
             secret: Zeroizing::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
             token: token.map(|t| Zeroizing::new(t.to_owned())),
-            origin: "test",
+            expires: None,
+            origin: "test".into(),
         }
     }
 
@@ -212,6 +257,28 @@ mod tests {
             "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&"
         ));
         assert_eq!(url, presign(&request, &credentials(None), "us-east-1", time()));
+    }
+
+    #[test]
+    fn forms_are_signed_as_the_documentation_does() {
+        // AWS's published test suite of Signature Version 4, "post-x-www-form-urlencoded".
+        let credentials = Credentials {
+            access_key: "AKIDEXAMPLE".into(),
+            secret: Zeroizing::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into()),
+            ..credentials(None)
+        };
+        let url = Url::parse("https://example.amazonaws.com/").unwrap();
+        let time = "2015-08-30T12:36:00Z".parse().unwrap();
+        let form = "application/x-www-form-urlencoded";
+        let headers = sign_post(&url, form, b"Param1=value1", &credentials, ("us-east-1", "service"), time);
+        let authorization = headers.iter().find(|(name, _)| *name == "authorization").unwrap().1.as_str();
+        assert_eq!(
+            authorization,
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, \
+             SignedHeaders=content-type;host;x-amz-date, \
+             Signature=ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"
+        );
+        assert!(headers.iter().all(|(name, _)| *name != "host"));
     }
 
     #[test]

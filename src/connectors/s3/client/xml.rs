@@ -13,18 +13,18 @@ const MAX_ELEMENTS: usize = 200_000;
 
 /// An element with its text and its children.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Element {
+pub(in super::super) struct Element {
     /// The name without a namespace prefix.
-    pub(super) name: String,
+    pub(in super::super) name: String,
     /// All text directly inside, entities resolved.
-    pub(super) text: String,
+    pub(in super::super) text: String,
     /// The elements inside, in order.
-    pub(super) children: Vec<Element>,
+    pub(in super::super) children: Vec<Element>,
 }
 
 impl Element {
     /// Parses a document and returns its root element; the error says what is wrong.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(in super::super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|_| "the answer is not UTF-8")?;
         let mut reader = Reader::from_str(text);
         let mut open: Vec<Self> = Vec::new();
@@ -71,12 +71,12 @@ impl Element {
     }
 
     /// Returns the first child of a name.
-    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+    pub(in super::super) fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|child| child.name == name)
     }
 
     /// Returns the text of the first child of a name.
-    pub(super) fn text_of(&self, name: &str) -> Option<&str> {
+    pub(in super::super) fn text_of(&self, name: &str) -> Option<&str> {
         self.child(name).map(|child| child.text.as_str())
     }
 }

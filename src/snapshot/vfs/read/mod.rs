@@ -11,6 +11,7 @@
 mod children;
 mod content;
 mod items;
+mod pair;
 mod parent;
 mod view;
 mod walk;
@@ -18,6 +19,7 @@ mod walk;
 pub use children::{Child, Children};
 pub use content::ObjectReader;
 pub use items::Items;
+pub use pair::{Pair, PairWalk};
 pub use parent::ParentCursor;
 pub use view::{Fault, Vfs};
 pub use walk::{Visit, Walk, WalkError};

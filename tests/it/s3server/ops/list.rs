@@ -59,18 +59,17 @@ pub(super) fn list_objects(
 }
 
 /// Encodes a key as AWS does: a space becomes a plus, slashes stay.
-fn key_text(key: &[u8], url: bool) -> String {
+pub(super) fn key_text(key: &[u8], url: bool) -> String {
     if url { percent_encode(key, b"/*").replace("%20", "+") } else { escape(&String::from_utf8_lossy(key)) }
 }
 
 fn entry(out: &mut String, key: &[u8], object: &Object, url: bool, owner: bool) {
-    let time = jiff::Timestamp::from_millisecond(object.modified).unwrap_or_default();
     let _ = write!(
         out,
         "<Contents><Key>{}</Key><LastModified>{}</LastModified><ETag>&quot;{}&quot;</ETag><Size>{}</Size>\
          <StorageClass>{}</StorageClass>",
         key_text(key, url),
-        time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ"),
+        time_text(object.modified),
         object.etag,
         object.body.len(),
         object.class
@@ -79,6 +78,12 @@ fn entry(out: &mut String, key: &[u8], object: &Object, url: bool, owner: bool) 
         out.push_str("<Owner><ID>owner-1</ID><DisplayName>tester</DisplayName></Owner>");
     }
     out.push_str("</Contents>");
+}
+
+/// Spells a time as listings do.
+pub(super) fn time_text(millis: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
+    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -53,8 +53,11 @@ pub(super) fn part(options: &Options, request: &Request, target: &Target, backen
     if (&upload.bucket, &upload.key) != (&target.bucket, &target.key) {
         return no_such_upload();
     }
-    upload.parts.insert(number, Arc::new(request.body.clone()));
-    Response::new(200).header("etag", format!("\"{}\"", hex(&Md5::digest(&request.body))))
+    if let Err(refusal) = object::check_customer_key(request, upload.template.sse.as_ref()) {
+        return refusal;
+    }
+    upload.parts.insert(number, (request.body.clone(), request.md5));
+    Response::new(200).header("etag", format!("\"{}\"", hex(&request.md5)))
 }
 
 pub(super) fn complete(
@@ -74,8 +77,7 @@ pub(super) fn complete(
     let (mut body, mut digests) = (Vec::new(), Vec::new());
     for (at, (number, etag)) in numbers.iter().zip(&etags).enumerate() {
         let part = upload.parts.get(number);
-        let Some(part) = part.filter(|part| hex(&Md5::digest(part.as_slice())) == etag.trim_matches('"'))
-        else {
+        let Some((part, md5)) = part.filter(|(_, md5)| hex(md5) == etag.trim_matches('"')) else {
             return Response::error(
                 400,
                 "InvalidPart",
@@ -89,7 +91,7 @@ pub(super) fn complete(
                 "Your proposed upload is smaller than the minimum.",
             );
         }
-        digests.extend_from_slice(&Md5::digest(part.as_slice()));
+        digests.extend_from_slice(md5);
         body.extend_from_slice(part);
     }
     let etag = format!("{}-{}", hex(&Md5::digest(&digests)), numbers.len());

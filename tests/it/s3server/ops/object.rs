@@ -7,10 +7,11 @@ use md5::{Digest, Md5};
 use super::super::Shared;
 use super::super::access::Key;
 use super::super::backend::{Backend, Object};
+use super::super::sigv4::hex;
 use super::super::wire::{Body, Request, Response, elements, escape, percent_decode, unescape};
-use super::Target;
+use super::{Target, cold};
 
-const SYSTEM_HEADERS: [&str; 7] = [
+const SYSTEM_HEADERS: [&str; 9] = [
     "content-type",
     "content-encoding",
     "content-language",
@@ -18,6 +19,8 @@ const SYSTEM_HEADERS: [&str; 7] = [
     "cache-control",
     "expires",
     "x-amz-website-redirect-location",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
 ];
 
 fn unquote(text: &str) -> &str {
@@ -36,9 +39,9 @@ pub(super) fn check_integrity(request: &Request, required: bool) -> Result<(), R
         ));
     }
     #[expect(clippy::big_endian_bytes, reason = "the header's byte order is fixed by the protocol")]
-    let real_crc = crc32c::crc32c(&request.body).to_be_bytes();
-    if md5.is_some_and(|given| given != BASE64.encode(Md5::digest(&request.body)))
-        || crc.is_some_and(|given| given != BASE64.encode(real_crc))
+    let crc_of = |body: &[u8]| crc32c::crc32c(body).to_be_bytes();
+    if md5.is_some_and(|given| given != BASE64.encode(request.md5))
+        || crc.is_some_and(|given| given != BASE64.encode(crc_of(&request.body)))
     {
         return Err(Response::error(
             400,
@@ -47,6 +50,37 @@ pub(super) fn check_integrity(request: &Request, required: bool) -> Result<(), R
         ));
     }
     Ok(())
+}
+
+/// Returns the digest of the customer's key (SSE-C) that a request brings along; the three headers must fit together.
+pub(super) fn customer_key(request: &Request) -> Result<Option<String>, Response> {
+    let part = |name: &str| request.header(&format!("x-amz-server-side-encryption-customer-{name}"));
+    let (algorithm, key, md5) = (part("algorithm"), part("key"), part("key-MD5").or(part("key-md5")));
+    if algorithm.is_none() && key.is_none() && md5.is_none() {
+        return Ok(None);
+    }
+    let bytes = key.and_then(|key| BASE64.decode(key).ok()).filter(|bytes| bytes.len() == 32);
+    match (algorithm, bytes, md5) {
+        (Some("AES256"), Some(bytes), Some(md5)) if BASE64.encode(Md5::digest(&bytes)) == md5 => {
+            Ok(Some(md5.to_owned()))
+        }
+        _ => Err(Response::error(400, "InvalidArgument", "The secret key was invalid for the algorithm.")),
+    }
+}
+
+/// Refuses a request that does not bring the key the object is encrypted under.
+pub(super) fn check_customer_key(request: &Request, wanted: Option<&String>) -> Result<(), Response> {
+    let given = customer_key(request)?;
+    match (given.as_ref(), wanted) {
+        (given, wanted) if given == wanted => Ok(()),
+        (Some(_), Some(_)) => Err(Response::error(403, "AccessDenied", "Access Denied")),
+        _ => Err(Response::error(
+            400,
+            "InvalidRequest",
+            "The object was stored using a form of Server Side Encryption. \
+             The correct parameters must be provided to retrieve the object.",
+        )),
+    }
 }
 
 /// Makes an object from a request's headers, without its content.
@@ -59,7 +93,9 @@ pub(super) fn template(shared: &Shared, request: &Request, key: &Key) -> Result<
             "The storage class you specified is not valid",
         ));
     }
-    let mut object = Object::new(Vec::new()).class(class);
+    let mut object = Object { sse: customer_key(request)?, ..Object::new(Vec::new()).class(class) };
+    let lock = |name: &str| request.header(name).map(str::to_owned);
+    object.retention = lock("x-amz-object-lock-mode").zip(lock("x-amz-object-lock-retain-until-date"));
     for (name, value) in &request.headers {
         if SYSTEM_HEADERS.contains(&name.as_str()) || name.starts_with("x-amz-meta-") {
             object.headers.push((name.clone(), value.clone()));
@@ -126,24 +162,36 @@ pub(super) fn put(
         Ok(template) => template,
         Err(refusal) => return refusal,
     };
-    let fresh = Object::new(request.body.clone());
-    let etag = fresh.etag.clone();
-    let object = Object { class: template.class, headers: template.headers, tags: template.tags, ..fresh };
+    let fresh = Object::hashed(request.body.clone(), request.md5);
+    // Of what is encrypted the ETag is no MD5 of the content.
+    let etag = match &template.sse {
+        Some(digest) => hex(&Md5::digest([digest.as_bytes(), request.body.as_slice()].concat())),
+        None => fresh.etag.clone(),
+    };
+    let object = Object { etag: etag.clone(), body: fresh.body, modified: fresh.modified, ..template };
     backend.insert(&target.bucket, &target.key, object);
     Response::new(200).header("etag", format!("\"{etag}\""))
 }
 
 pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Response {
-    let Some(object) = backend.object(&target.bucket, &target.key) else {
+    let id = request.param("versionId");
+    let Some(object) = backend.version(&target.bucket, &target.key, id.as_deref()) else {
         return Response::error(404, "NoSuchKey", "The specified key does not exist.");
     };
+    if object.delete_marker {
+        return Response::error(405, "MethodNotAllowed", "The specified method is not allowed here.")
+            .header("x-amz-delete-marker", "true");
+    }
+    if let Err(refusal) = check_customer_key(request, object.sse.as_ref()) {
+        return refusal;
+    }
     if request.header("if-match").is_some_and(|wanted| unquote(wanted) != object.etag) {
         return Response::error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold");
     }
     if request.header("if-none-match").is_some_and(|wanted| unquote(wanted) == object.etag) {
         return Response::new(304).header("etag", format!("\"{}\"", object.etag));
     }
-    if request.method == "GET" && matches!(object.class.as_str(), "GLACIER" | "DEEP_ARCHIVE") {
+    if request.method == "GET" && !cold::is_readable(target, &object, backend) {
         return Response::error(
             403,
             "InvalidObjectState",
@@ -169,8 +217,20 @@ pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Resp
     if object.class != "STANDARD" {
         response = response.header("x-amz-storage-class", &object.class);
     }
+    response = cold::headers(response, target, &object, backend);
     if !object.tags.is_empty() {
         response = response.header("x-amz-tagging-count", object.tags.len().to_string());
+    }
+    if !object.version.is_empty() {
+        response = response.header("x-amz-version-id", &object.version);
+    }
+    if let Some((mode, until)) = &object.retention {
+        response = response
+            .header("x-amz-object-lock-mode", mode)
+            .header("x-amz-object-lock-retain-until-date", until);
+    }
+    if object.hold {
+        response = response.header("x-amz-object-lock-legal-hold", "ON");
     }
     for (name, value) in &object.headers {
         response = response.header(name, value);
@@ -197,7 +257,8 @@ fn range(text: &str, length: usize) -> Option<(usize, usize)> {
 }
 
 pub(super) fn tagging(request: &Request, target: &Target, backend: &mut Backend) -> Response {
-    let Some(object) = backend.object(&target.bucket, &target.key) else {
+    let id = request.param("versionId");
+    let Some(object) = backend.version(&target.bucket, &target.key, id.as_deref()) else {
         return Response::error(404, "NoSuchKey", "The specified key does not exist.");
     };
     if request.method == "PUT" {
@@ -208,7 +269,7 @@ pub(super) fn tagging(request: &Request, target: &Target, backend: &mut Backend)
             .zip(elements(&text, "Value"))
             .map(|(name, value)| (unescape(name), unescape(value)))
             .collect();
-        backend.insert(&target.bucket, &target.key, object);
+        backend.amend(&target.bucket, &target.key, object);
         return Response::new(200);
     }
     let tags = object

@@ -1,35 +1,22 @@
-//! A store's resources as objects below an optional prefix (FORMAT.md, "Storage layouts", S3):
-//!
-//! ```text
-//! CONFIG
-//! CONFIG.frozen              for cold storage classes only: a second copy
-//! packfiles/<xx>/<id>        <xx> = the first two digits of <id>
-//! states/<xx>/<id>
-//! locks/<id>
-//! ```
-//!
-//! Keys below the three folders that do not have this shape are not ours: listings pass over them.
-//!
-//! **Storage class.** The class chosen for the connector goes to every object, unless it is a cold one: then only
-//! packfiles get it, and CONFIG, states and locks stay where they can be read at once.
+//! The store itself: creation, reading, writing.
 
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::client::{Client, Condition, Failure, FileRange, Put, Source};
-use super::options::Options;
+use super::super::class::{Part, is_cold};
+use super::super::client::{Client, Condition, Failure, FileRange, Put, Source, kept_until};
+use super::super::options::Options;
+use super::layout::{name_of, parse_name};
 use crate::base::Id;
-use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
+use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Purpose, Result, Retrieval, Storage};
 
 /// The longest CONFIG that is read, in bytes.
 const MAX_CONFIG: u64 = 32 << 10;
 /// The longest resource that is read whole, in bytes.
 const MAX_WHOLE: u64 = 2 << 30;
-
-/// Classes whose objects must be retrieved before they can be read.
-const COLD: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 /// A store in a bucket.
 #[derive(Debug)]
@@ -38,52 +25,80 @@ pub struct S3Store {
     /// Empty, or ending in a slash.
     prefix: Vec<u8>,
     /// Set once the server refused a conditional PUT as unknown.
-    unconditional: AtomicBool,
-}
-
-/// Returns whether objects of a class must be retrieved before they can be read.
-pub(super) fn is_cold(class: &str) -> bool {
-    COLD.contains(&class)
+    pub(super) unconditional: AtomicBool,
+    /// Set once tagging was refused.
+    pub(super) untagged: AtomicBool,
+    notes: Mutex<Vec<String>>,
 }
 
 impl S3Store {
     /// Makes the connector; no request is sent yet.
     pub fn new(options: Options) -> Result<Self> {
         let prefix = options.folder_prefix();
-        Ok(Self { client: Client::new(options)?, prefix, unconditional: AtomicBool::new(false) })
+        Ok(Self {
+            client: Client::new(options)?,
+            prefix,
+            unconditional: AtomicBool::new(false),
+            untagged: AtomicBool::new(false),
+            notes: Mutex::default(),
+        })
     }
 
-    fn key(&self, name: &str) -> Vec<u8> {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn note(&self, text: String) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    pub(super) fn key(&self, name: &str) -> Vec<u8> {
         [self.prefix.as_slice(), name.as_bytes()].concat()
     }
 
     fn key_of(&self, kind: Kind, id: Id) -> Vec<u8> {
-        let hex = id.to_hex();
-        self.key(&match kind {
-            Kind::Packfile | Kind::State => format!("{}/{}/{hex}", kind.folder(), &hex[..2]),
-            Kind::Lock => format!("{}/{hex}", kind.folder()),
-        })
+        self.key(&name_of(kind, id))
     }
 
-    /// Returns the headers of an object; `bulk` tells a packfile from what must be readable at once.
-    fn put_headers(&self, bulk: bool) -> Put {
-        let class = self.client.options().storage_class.as_deref();
-        let class = class.filter(|class| *class != "STANDARD" && (bulk || !is_cold(class)));
-        Put { headers: class.map(|class| ("x-amz-storage-class".into(), class.into())).into_iter().collect() }
-    }
-
-    /// Puts an object that must not be there yet. Returns false where it is there.
-    fn put_new(&self, key: &[u8], headers: &Put, source: Source<'_>) -> Result<bool> {
-        if !self.unconditional.load(Ordering::Relaxed) {
-            match self.client.put(key, headers, source, &Condition::IfAbsent) {
-                Ok(_) => return Ok(true),
-                Err(failure) if failure.status == 412 => return Ok(false),
-                Err(failure) if failure.status == 501 => self.unconditional.store(true, Ordering::Relaxed),
-                Err(failure) => return Err(failure.into()),
+    /// Fails when an object is kept for some time yet. Asked before every deletion: where a bucket has versions,
+    /// deleting hides what may not be deleted, and succeeds.
+    fn refuse_kept(&self, key: &[u8]) -> Result<()> {
+        // Whatever else may be wrong is told by the deletion.
+        let Ok(head) = self.client.head(key) else { return Ok(()) };
+        match kept_until(&head.headers, SystemTime::now()) {
+            None => Ok(()),
+            Some(until) => {
+                let error = Error::new(ErrorKind::Denied, "delete", self.client.target(Some(key)));
+                Err(error.detail(format!("Object Lock keeps it until {until}")))
             }
         }
-        self.client.put(key, headers, source, &Condition::Always)?;
-        Ok(true)
+    }
+
+    fn put_as(&self, kind: Kind, id: Id, purpose: Purpose, body: Body<'_>) -> Result<()> {
+        let key = self.key_of(kind, id);
+        let file;
+        let source = match body {
+            Body::Bytes(bytes) => Source::Bytes(bytes),
+            Body::Spool { file: spooled, length } => {
+                file = FileRange { file: spooled, length };
+                Source::Local(&file)
+            }
+        };
+        // A packfile or state that is there already holds what its name says.
+        match (kind, purpose) {
+            (Kind::Lock, _) => {
+                // A lock that may not be deleted is released by overwriting it, even when everything is to end.
+                let put = Put { at_the_end: true, ..self.put_headers(Part::Control, false) };
+                self.client.put(&key, &put, source, &Condition::Always)?;
+            }
+            (Kind::Packfile, Purpose::Content) => {
+                self.put_new_data(&key, self.put_headers(Part::Content, true), source)?;
+            }
+            (Kind::Packfile | Kind::State, _) => {
+                self.put_new(&key, &self.put_headers(Part::Metadata, true), source)?;
+            }
+        }
+        Ok(())
     }
 
     /// Fails when there is a store, or what is left of one.
@@ -126,7 +141,7 @@ impl S3Store {
             _ => false,
         };
         // Where nothing may be deleted the probe stays: five bytes that no one reads.
-        let _ = self.client.delete(&key);
+        let _ = self.client.delete(&key, true);
         Ok(refused)
     }
 
@@ -143,12 +158,22 @@ impl Storage for S3Store {
 
     fn create(&self, config: &[u8]) -> Result<()> {
         self.refuse_existing()?;
+        self.check_object_lock()?;
         let cold = self.client.options().storage_class.as_deref().is_some_and(is_cold);
         if cold {
             let frozen = self.key("CONFIG.frozen");
-            self.client.put(&frozen, &self.put_headers(true), Source::Bytes(config), &Condition::Always)?;
+            self.client.put(
+                &frozen,
+                &self.put_headers(Part::Content, false),
+                Source::Bytes(config),
+                &Condition::Always,
+            )?;
         }
-        if self.put_new(&self.key("CONFIG"), &self.put_headers(false), Source::Bytes(config))? {
+        if self.put_new(
+            &self.key("CONFIG"),
+            &self.put_headers(Part::Control, false),
+            Source::Bytes(config),
+        )? {
             return Ok(());
         }
         // Either another was faster, or an answer of ours was lost and the retry met our own CONFIG.
@@ -180,7 +205,12 @@ impl Storage for S3Store {
             if self.config()? != expected {
                 break;
             }
-            match self.client.put(&key, &self.put_headers(false), Source::Bytes(new), &condition) {
+            match self.client.put(
+                &key,
+                &self.put_headers(Part::Control, false),
+                Source::Bytes(new),
+                &condition,
+            ) {
                 Ok(_) => {
                     refusal = None;
                     break;
@@ -205,7 +235,7 @@ impl Storage for S3Store {
         self.client.list(&folder, None, &mut |object| {
             if let Some(id) = parse_name(kind, &object.key[folder.len()..]) {
                 let modified = object.time().map(SystemTime::from);
-                each(Listed { id, size: object.size, modified });
+                each(Listed { id, size: object.size, modified, tag: tag_of(&object.etag) });
             }
             ControlFlow::Continue(())
         })?;
@@ -238,7 +268,7 @@ impl Storage for S3Store {
             consume(&[]);
             return Ok(());
         }
-        consume(&self.client.get_range(&key, offset, length)?);
+        consume(&self.client.get_range(&key, None, offset, length, None)?);
         Ok(())
     }
 
@@ -247,60 +277,41 @@ impl Storage for S3Store {
     }
 
     fn put(&self, kind: Kind, id: Id, body: Body<'_>) -> Result<()> {
-        let key = self.key_of(kind, id);
-        let headers = self.put_headers(kind == Kind::Packfile);
-        let file;
-        let source = match body {
-            Body::Bytes(bytes) => Source::Bytes(bytes),
-            Body::Spool { file: spooled, length } => {
-                file = FileRange { file: spooled, length };
-                Source::Local(&file)
-            }
-        };
-        if kind == Kind::Lock {
-            self.client.put(&key, &headers, source, &Condition::Always)?;
-        } else {
-            // One that is there already holds what its name says.
-            self.put_new(&key, &headers, source)?;
-        }
-        Ok(())
+        self.put_as(kind, id, Purpose::Content, body)
+    }
+
+    fn put_packfile(&self, id: Id, purpose: Purpose, body: Body<'_>) -> Result<()> {
+        self.put_as(Kind::Packfile, id, purpose, body)
     }
 
     fn delete(&self, kind: Kind, id: Id) -> Result<()> {
-        Ok(self.client.delete(&self.key_of(kind, id))?)
+        let key = self.key_of(kind, id);
+        if kind != Kind::Lock {
+            self.refuse_kept(&key)?;
+        }
+        Ok(self.client.delete(&key, kind == Kind::Lock)?)
     }
 
     fn is_remote(&self) -> bool {
         true
     }
-}
 
-/// Reads a resource's id off what follows its folder; `None` for a foreign name.
-fn parse_name(kind: Kind, rest: &[u8]) -> Option<Id> {
-    let name = match kind {
-        Kind::Packfile | Kind::State => {
-            let (fan, name) = (rest.get(..2)?, rest.get(3..)?);
-            (rest[2] == b'/' && name.starts_with(fan)).then_some(name)?
-        }
-        Kind::Lock => rest,
-    };
-    Id::from_hex(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_another_shape_are_foreign() {
-        let id = Id([0xab; 32]);
-        let hex = id.to_hex();
-        assert_eq!(parse_name(Kind::State, format!("ab/{hex}").as_bytes()), Some(id));
-        assert_eq!(parse_name(Kind::Lock, hex.as_bytes()), Some(id));
-        for name in ["", "a", "ab/", "ac/", "README", "ab/README"] {
-            assert_eq!(parse_name(Kind::Packfile, name.as_bytes()), None, "{name}");
-        }
-        assert_eq!(parse_name(Kind::Packfile, format!("cd/{hex}").as_bytes()), None);
-        assert_eq!(parse_name(Kind::Packfile, format!("ab/{hex}.tmp").as_bytes()), None);
+    fn parallelism(&self) -> usize {
+        self.client.options().tuning.workers
     }
+
+    fn retrieval(&self) -> Option<&dyn Retrieval> {
+        Some(self)
+    }
+
+    fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Shortens an ETag to what a listing carries; nothing where the server told none.
+fn tag_of(etag: &str) -> Option<u64> {
+    let hash = blake3::hash(etag.as_bytes());
+    let (head, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+    (!etag.is_empty()).then(|| u64::from_le_bytes(*head))
 }

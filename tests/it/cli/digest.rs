@@ -1,0 +1,60 @@
+//! `digest`.
+
+use std::fs;
+
+use sha2::Digest as _;
+
+use super::{User, hex, json, packfiles};
+
+#[test]
+fn digests_are_those_of_other_programs() {
+    let user = User::new();
+    let src = user.home().join("src");
+    fs::create_dir_all(src.join("sub")).unwrap();
+    let big: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(src.join("big"), &big).unwrap();
+    fs::write(src.join("empty"), "").unwrap();
+    fs::write(src.join("sub/odd\nname"), "hello").unwrap();
+    std::os::unix::fs::symlink("big", src.join("link")).unwrap();
+    user.ok("at store create -plaintext");
+    user.ok("at store backup src");
+    let root = src.canonicalize().unwrap();
+    let root = root.to_str().unwrap();
+    let sha = |bytes: &[u8]| hex(&sha2::Sha256::digest(bytes));
+    assert_eq!(
+        user.ok("at store digest -hashing SHA256 latest"),
+        format!(
+            "SHA256 ({root}/big) = {}\nSHA256 ({root}/empty) = {}\nSHA256 ({root}/sub/odd\\nname) = {}\n",
+            sha(&big),
+            sha(b""),
+            sha(b"hello")
+        )
+    );
+    assert_eq!(
+        user.ok("at store digest latest:big"),
+        format!("BLAKE3 ({root}/big) = {}\n", blake3::hash(&big).to_hex())
+    );
+    let lines = json(&user.ok("-json at store digest latest:big latest:sub"));
+    assert_eq!(
+        lines[0],
+        serde_json::json!({
+            "type": "digest", "snapshot": lines[0]["snapshot"], "path": format!("{root}/big"),
+            "algorithm": "BLAKE3", "digest": blake3::hash(&big).to_hex().to_string(), "size": big.len()
+        })
+    );
+    assert_eq!((lines.len(), lines[1]["size"].as_u64()), (2, Some(5)));
+    assert_eq!(user.run("at store digest -hashing MD5 latest").code, 64);
+    assert_eq!(user.run("at store digest").code, 64);
+
+    // A damaged content has no digest.
+    for pack in packfiles(user.home().join("store")) {
+        let mut bytes = fs::read(&pack).unwrap();
+        if bytes.len() > 1 << 20 {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(&pack, bytes).unwrap();
+        }
+    }
+    let ran = user.run("at store digest latest");
+    assert!(ran.code == 65 && !ran.stdout.contains("/big)") && ran.stdout.contains("/empty)"), "{ran:?}");
+}

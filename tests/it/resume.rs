@@ -1,0 +1,322 @@
+//! Runs that were interrupted go on where they were: what is read and sent again is counted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plakar::base::Cancel;
+use plakar::connector::{Kind, Storage};
+use plakar::connectors::fs::FsImporter;
+use plakar::connectors::memory::MemoryStore;
+use plakar::connectors::s3::{S3Importer, S3Store};
+use plakar::crypto::Secret;
+use plakar::format::blob::BlobType;
+use plakar::format::state::{Delete, StateEntry};
+use plakar::snapshot::{BackupOptions, BackupReport, Tally, backup, list};
+use plakar::store::{CheckpointPolicy, OpenOptions, Repository, WithPassphrase};
+
+use crate::engine::{PASSPHRASE, Shared, StopAfter, assert_clean, assert_restores, kinds, noise};
+use crate::lapse::put_state;
+use crate::s3_bed::Bed;
+use crate::s3server;
+
+/// Length of every content in the tests, in bytes.
+const LENGTH: usize = 20_000;
+
+fn open(storage: Arc<dyn Storage>, cache: Option<&Path>) -> Arc<Repository> {
+    let mut passphrase = WithPassphrase(Secret::from(PASSPHRASE.to_owned()));
+    let options = OpenOptions { cache_dir: cache.map(Path::to_owned), ..OpenOptions::default() };
+    Repository::open(storage, &mut passphrase, &options).unwrap()
+}
+
+/// Contents that have nothing in common.
+fn content(number: u32) -> Vec<u8> {
+    let mut bytes = noise(LENGTH);
+    let key = blake3::hash(&number.to_le_bytes());
+    bytes.iter_mut().zip(key.as_bytes().iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+    bytes
+}
+
+fn checkpoints() -> CheckpointPolicy {
+    CheckpointPolicy { bytes: 1_000_000, interval: Duration::from_hours(1) }
+}
+
+#[test]
+fn a_killed_backup_of_a_bucket_reads_and_sends_only_what_its_last_checkpoint_lacks() {
+    const COUNT: u32 = 600;
+    let source = Bed::own(s3server::Options::default());
+    for number in 0..COUNT {
+        let object = s3server::Object::new(content(number));
+        source.own_server().insert("bucket", format!("src/{}/{number}", number % 7), object);
+    }
+    for cached in [false, true] {
+        let target = Bed::own(s3server::Options::default());
+        let cache = tempfile::tempdir().unwrap();
+        let cache = cached.then(|| cache.path());
+        let storage = || Arc::new(S3Store::new(target.options("", &[])).unwrap()) as Arc<dyn Storage>;
+        Repository::create(storage().as_ref(), &kinds()[0].1).unwrap();
+        let importer = S3Importer::new(source.options("src/", &[])).unwrap();
+
+        let cancel = Cancel::new();
+        let options =
+            BackupOptions { checkpoints: checkpoints(), cancel: cancel.clone(), ..BackupOptions::default() };
+        let ninety = u64::from(COUNT) * LENGTH as u64 * 9 / 10;
+        let stopper = StopAfter { tally: Tally::default(), bytes: ninety, cancel };
+        assert!(backup(&open(storage(), cache), &importer, &options, &stopper).is_err(), "it was stopped");
+
+        source.own_server().reset_counters();
+        target.own_server().reset_counters();
+        let report = backup(
+            &open(storage(), cache),
+            &importer,
+            &BackupOptions { checkpoints: checkpoints(), ..BackupOptions::default() },
+            &Tally::default(),
+        )
+        .unwrap();
+        // A tenth that was never read, a checkpoint's worth, and what the workers had in their hands.
+        let in_hand = 64;
+        let most = u64::from(COUNT) / 10 + checkpoints().bytes / LENGTH as u64 + in_hand;
+        let (read, sent) = (source.own_server().counters(), target.own_server().counters());
+        println!(
+            "cached: {cached}; read again {} of {COUNT} objects, sent {} bytes in {} requests; {report:?}",
+            read.of("GetObject"),
+            sent.received_bytes,
+            sent.of("PutObject")
+        );
+        assert!(read.of("GetObject") <= most, "{} objects were read", read.of("GetObject"));
+        assert_eq!(report.unchanged_count + read.of("GetObject"), u64::from(COUNT));
+        // Names, trees and the padding of the packfiles beside the contents.
+        assert!(
+            sent.received_bytes < most * LENGTH as u64 + 1_000_000,
+            "{} bytes were sent",
+            sent.received_bytes
+        );
+        let repository = open(storage(), None);
+        assert_clean(&repository);
+        assert_eq!(report.file_count, u64::from(COUNT));
+    }
+}
+
+/// A store with an interrupted run of 200 files in it, and a cache that knows of it.
+struct Interrupted {
+    folder: tempfile::TempDir,
+    store: Arc<MemoryStore>,
+    covered: usize,
+}
+
+impl Interrupted {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        fs::create_dir_all(&tree).unwrap();
+        for number in 0..200 {
+            fs::write(tree.join(format!("{number:04}")), content(number)).unwrap();
+        }
+        // What was modified a moment before a backup began would be read again.
+        std::thread::sleep(Duration::from_millis(100));
+        let store = Arc::new(MemoryStore::new());
+        Repository::create(&Shared::new(&store), &kinds()[0].1).unwrap();
+        let cancel = Cancel::new();
+        let stopper = StopAfter { tally: Tally::default(), bytes: 3_000_000, cancel: cancel.clone() };
+        let options = BackupOptions { checkpoints: checkpoints(), cancel, ..BackupOptions::default() };
+        let mut all = Self { folder, store, covered: 0 };
+        assert!(backup(&all.open(), &all.importer(), &options, &stopper).is_err(), "it was stopped");
+        assert_eq!(all.files().len(), 1, "a copy of the journal");
+        all.covered = 50;
+        all
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.folder.path().join("tree")
+    }
+
+    fn importer(&self) -> FsImporter {
+        FsImporter::builder().place(self.tree()).build().unwrap()
+    }
+
+    fn storage(&self) -> Arc<dyn Storage> {
+        Arc::new(Shared::new(&self.store))
+    }
+
+    fn open(&self) -> Arc<Repository> {
+        open(self.storage(), Some(&self.folder.path().join("cache")))
+    }
+
+    /// The cached journals.
+    fn files(&self) -> Vec<PathBuf> {
+        let kloset = self.folder.path().join("cache/kloset");
+        let store = fs::read_dir(kloset).unwrap().next().unwrap().unwrap().path();
+        let files = fs::read_dir(store).unwrap().map(|file| file.unwrap().path());
+        files.filter(|file| file.file_name().unwrap().to_str().unwrap().starts_with("j-")).collect()
+    }
+
+    /// Makes the store forget its journal.
+    fn forget_in_store(&self) {
+        let repository = self.open();
+        let catalogue = repository.catalogue();
+        let mut entries = Vec::new();
+        for id in catalogue.journals() {
+            for place in catalogue.find_any(BlobType::JOURNAL, &id).unwrap() {
+                entries.push(StateEntry::Delete(Delete::location(BlobType::JOURNAL, id, place.packfile)));
+            }
+        }
+        assert!(!entries.is_empty());
+        put_state(&repository, &entries);
+        assert_eq!(self.open().catalogue().journals(), []);
+    }
+
+    fn finish(&self) -> BackupReport {
+        let report =
+            backup(&self.open(), &self.importer(), &BackupOptions::default(), &Tally::default()).unwrap();
+        let repository = open(self.storage(), None);
+        assert_clean(&repository);
+        assert_restores(&repository, list(&repository).0.len() - 1, &self.tree());
+        assert_eq!(self.files(), [] as [PathBuf; 0], "a run that is committed needs no journal");
+        report
+    }
+}
+
+fn flip_all(path: &Path, step: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes.iter_mut().step_by(step).for_each(|byte| *byte ^= 0x40);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn either_copy_of_a_journal_will_do() {
+    // Both there.
+    let run = Interrupted::new();
+    assert!(run.finish().unchanged_count as usize >= run.covered);
+    // Only the cache's.
+    let run = Interrupted::new();
+    run.forget_in_store();
+    let report = run.finish();
+    assert!(report.unchanged_count as usize >= run.covered, "{report:?}");
+    // Only the store's: the cache's is damaged, cut short or gone.
+    for harm in [
+        |path: &Path| flip_all(path, 100),
+        |path: &Path| fs::write(path, b"x").unwrap(),
+        |path: &Path| {
+            fs::remove_file(path).unwrap();
+        },
+    ] {
+        let run = Interrupted::new();
+        harm(&run.files()[0]);
+        let report = run.finish_with_leftovers();
+        assert!(report.unchanged_count as usize >= run.covered, "{report:?}");
+    }
+    // Neither.
+    let run = Interrupted::new();
+    run.forget_in_store();
+    run.files().iter().for_each(|file| flip_all(file, 100));
+    assert_eq!(run.finish_with_leftovers().unchanged_count, 0);
+}
+
+impl Interrupted {
+    /// The same where a broken journal stays behind: nobody can tell whose it was.
+    fn finish_with_leftovers(&self) -> BackupReport {
+        let report =
+            backup(&self.open(), &self.importer(), &BackupOptions::default(), &Tally::default()).unwrap();
+        let repository = open(self.storage(), None);
+        assert_clean(&repository);
+        assert_restores(&repository, list(&repository).0.len() - 1, &self.tree());
+        report
+    }
+}
+
+#[test]
+fn a_journal_is_not_believed_blindly() {
+    let run = Interrupted::new();
+    run.forget_in_store();
+    // The packfile that holds the first contents is gone, and a state says so.
+    let lost = {
+        let repository = run.open();
+        let id = repository.keys().id(&content(0));
+        repository.catalogue().find_any(BlobType::CHUNK, &id).unwrap()[0].packfile
+    };
+    put_state(&run.open(), &[StateEntry::Delete(Delete::packfile(lost))]);
+    run.storage().delete(Kind::Packfile, lost).unwrap();
+    let report = run.finish();
+    assert!(report.unchanged_count < 150, "what is lost was read again: {report:?}");
+    // The same where the store's own journal vouches for it, and nothing says that the packfile is gone.
+    let run = Interrupted::new();
+    let lost = {
+        let repository = run.open();
+        let id = repository.keys().id(&content(0));
+        repository.catalogue().find_any(BlobType::CHUNK, &id).unwrap()[0].packfile
+    };
+    run.storage().delete(Kind::Packfile, lost).unwrap();
+    backup(&run.open(), &run.importer(), &BackupOptions::default(), &Tally::default()).unwrap();
+    let repository = open(run.storage(), None);
+    assert_restores(&repository, 0, &run.tree());
+}
+
+#[test]
+fn a_cached_catalogue_costs_one_listing_and_notices_what_changed() {
+    let bed = Bed::own(s3server::Options::default());
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, tree) = (folder.path().join("cache"), folder.path().join("tree"));
+    fs::create_dir_all(&tree).unwrap();
+    let storage =
+        |prefix: &str| Arc::new(S3Store::new(bed.options(prefix, &[])).unwrap()) as Arc<dyn Storage>;
+    Repository::create(storage("a").as_ref(), &kinds()[0].1).unwrap();
+    let importer = FsImporter::builder().place(&tree).build().unwrap();
+    let back_up = |prefix: &str, number: u32| {
+        fs::write(tree.join("file"), content(number)).unwrap();
+        let repository = open(storage(prefix), Some(&cache));
+        backup(&repository, &importer, &BackupOptions::default(), &Tally::default()).unwrap();
+    };
+    for number in 0..5 {
+        back_up("a", number);
+    }
+    let server = bed.own_server();
+    let requests = |prefix: &str| {
+        server.reset_counters();
+        let repository = open(storage(prefix), Some(&cache));
+        let counters = server.counters();
+        // CONFIG is always read.
+        (list(&repository).0.len(), counters.of("ListObjectsV2"), counters.of("GetObject") - 1)
+    };
+    assert_eq!(requests("a"), (5, 1, 0));
+
+    // A copy elsewhere: other times, the same tags. Nothing is read again.
+    let states = |prefix: &str| -> Vec<Vec<u8>> {
+        let keys = server.keys("bucket");
+        keys.into_iter().filter(|key| key.starts_with(format!("{prefix}/states/").as_bytes())).collect()
+    };
+    for key in server.keys("bucket") {
+        let object = server.object("bucket", &key).unwrap();
+        let copy = [b"b", &key[1..]].concat();
+        server.insert("bucket", copy, s3server::Object::new(object.body.to_vec()));
+    }
+    assert_eq!(requests("b"), (5, 1, 0));
+    // They part: each has what the other lacks, and each is seen as it is.
+    back_up("a", 5);
+    back_up("b", 6);
+    back_up("b", 7);
+    back_up("a", 7);
+    for prefix in ["a", "b"] {
+        assert_eq!(requests(prefix).0, 7);
+        assert_clean(&open(storage(prefix), Some(&cache)));
+    }
+
+    // Put again, the same bytes under another tag (another encryption of the server's, say): one look at the
+    // trailer, once.
+    requests("a");
+    let key = states("a").pop().unwrap();
+    let mut object = server.object("bucket", &key).unwrap().as_ref().clone();
+    object.etag = "0123456789abcdef0123456789abcdef".into();
+    server.insert("bucket", &key, object.clone());
+    assert_eq!(requests("a"), (7, 1, 1));
+    assert_eq!(requests("a"), (7, 1, 0));
+
+    // Another state of the same length in its place: what the cache says of it does not count any more.
+    let mut swapped = object.body.to_vec();
+    let end = swapped.len();
+    swapped[end - 40..].iter_mut().for_each(|byte| *byte ^= 1);
+    server.insert("bucket", &key, s3server::Object::new(swapped));
+    let repository = open(storage("a"), Some(&cache));
+    assert_eq!(repository.damaged_states().len(), 1);
+    assert!(list(&repository).0.len() < 7);
+}

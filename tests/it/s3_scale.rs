@@ -1,0 +1,163 @@
+//! How many requests a run makes, how many at a time, and what memory it takes for many objects or large ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plakar::connectors::s3::{Options, S3Importer};
+use plakar::snapshot::{BackupOptions, BackupReport, Tally, backup};
+use plakar::store::{CreateOptions, NoPassphrase, OpenOptions, Repository};
+
+use crate::cli::User;
+use crate::memory::watched;
+use crate::s3_bed::Bed;
+use crate::s3server::{self, ACCESS_KEY, Action, Fault, Object, S3Server, SECRET_KEY};
+
+const MIB: u64 = 1 << 20;
+
+/// Backs a bucket up into a store in memory.
+fn run(options: Options) -> (BackupReport, Tally) {
+    let store = plakar::connectors::memory::MemoryStore::default();
+    Repository::create(&store, &CreateOptions::default()).unwrap();
+    let repository = Repository::open(Arc::new(store), &mut NoPassphrase, &OpenOptions::default()).unwrap();
+    let tally = Tally::default();
+    let report = backup(&repository, &S3Importer::new(options).unwrap(), &BackupOptions::default(), &tally);
+    (report.unwrap(), tally)
+}
+
+fn bed(objects: u32) -> Bed {
+    let bed = Bed::own(s3server::Options::default());
+    for n in 0..objects {
+        bed.own_server().insert("bucket", format!("{}/{n}", n % 11), Object::new(format!("content {n}")));
+    }
+    bed
+}
+
+#[test]
+fn no_more_requests_are_in_flight_than_were_asked_for() {
+    for concurrency in [1, 3, 20] {
+        let bed = bed(300);
+        bed.own_server().inject(Fault::on("GetObject", Action::Stall(Duration::from_millis(3))));
+        let (report, tally) = run(bed.options("", &[("concurrency", &concurrency.to_string())]));
+        assert_eq!((report.file_count, tally.problems().len()), (300, 0));
+        let counters = bed.own_server().counters();
+        assert_eq!(counters.most_at_once, concurrency, "{:?}", counters.requests);
+        // One request an object, and connections are used again.
+        assert_eq!((counters.of("GetObject"), counters.total()), (300, 301));
+        assert!(counters.connections <= concurrency + 1, "{} connections", counters.connections);
+    }
+}
+
+#[test]
+fn without_a_wish_it_grows_while_that_helps_and_shrinks_when_refused() {
+    // A server of some latency: the more at once, the faster.
+    let calm = bed(4000);
+    calm.own_server().inject(Fault::on("GetObject", Action::Stall(Duration::from_millis(10))));
+    run(calm.options("", &[]));
+    let most = calm.own_server().counters().most_at_once;
+    assert!((9..=64).contains(&most), "{most} at once");
+
+    // The same, but more than ten at once are refused.
+    let strict = bed(4000);
+    let server = strict.own_server();
+    server.inject(Fault::when(
+        |seen| seen.op == "GetObject" && seen.at_once > 10,
+        Action::status(503, "SlowDown"),
+    ));
+    server.inject(Fault::on("GetObject", Action::Stall(Duration::from_millis(10))));
+    let mut options = strict.options("", &[]);
+    // As in life, the pause after a refusal is long beside what a request takes.
+    options.tuning.throttle_delay = Duration::from_millis(50);
+    options.tuning.max_delay = Duration::from_millis(500);
+    let (report, tally) = run(options);
+    assert_eq!((report.error_count, tally.problems().len()), (0, 0));
+    let counters = server.counters();
+    let refused = counters.of("GetObject") - 4000;
+    assert!(refused > 0 && refused < 1500, "{refused} of {} were refused", counters.of("GetObject"));
+}
+
+#[test]
+fn large_objects_are_read_by_ranges_and_small_ones_are_not() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let noise = |length: u64| {
+        let mut bytes = vec![0; usize::try_from(length).unwrap()];
+        blake3::Hasher::new().update(&length.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    };
+    server.insert("bucket", "below", Object::new(noise(16 * MIB - 1)));
+    run(bed.options("", &[]));
+    assert_eq!((server.counters().of("GetObject"), server.counters().of("HeadObject")), (1, 0));
+
+    // Eight MiB each, the last one shorter; several at a time, since each takes a while.
+    server.insert("bucket", "large", Object::new(noise(60 * MIB + 5)));
+    server.inject(Fault::on("GetObject", Action::Stall(Duration::from_millis(50))));
+    server.reset_counters();
+    let (report, _) = run(bed.options("large", &[]));
+    assert_eq!((report.content_bytes, report.error_count), (60 * MIB + 5, 0));
+    let counters = server.counters();
+    assert_eq!(counters.of("GetObject"), 8);
+    assert!(counters.most_at_once >= 3, "{} at once", counters.most_at_once);
+    server.clear_faults();
+
+    // Little memory: short ranges, one at a time if need be.
+    let mut options = bed.options("large", &[]);
+    options.tuning.read_ahead = MIB;
+    server.reset_counters();
+    assert_eq!(run(options).0.content_bytes, 60 * MIB + 5);
+    assert_eq!(server.counters().of("GetObject"), 61);
+    assert!(server.counters().most_at_once <= 3);
+
+    // Replaced while it is read: it is read again from its start.
+    server.inject(Fault::when(
+        |seen| seen.op == "GetObject" && seen.number == 4,
+        Action::status(412, "PreconditionFailed"),
+    ));
+    server.reset_counters();
+    let (report, tally) = run(bed.options("large", &[]));
+    assert_eq!((report.file_count, report.error_count), (1, 0), "{:?}", tally.problems());
+    assert!(server.counters().of("GetObject") > 8);
+}
+
+/// A source of very many tiny objects, and a user with a store in a folder.
+fn crowd(objects: u32) -> (S3Server, User) {
+    let server = S3Server::new();
+    for n in 0..objects {
+        let key = format!("{:02}/{:03}/object number {n:07}", n % 50, n / 50 % 100);
+        server.insert("source", key, Object::new(format!("{n}")));
+    }
+    let user = User::in_memory();
+    let place = format!("s3://{}/source", server.authority());
+    let keys = format!("access_key={ACCESS_KEY} secret_access_key={SECRET_KEY} use_tls=false");
+    user.ok(&format!("source add src {place} {keys}"));
+    user.ok("at ./store create -plaintext");
+    (server, user)
+}
+
+#[test]
+fn a_hundred_thousand_unchanged_objects_cost_a_hundred_listings() {
+    let objects = 100_000;
+    let (server, user) = crowd(objects);
+    let line = "-memory 64MiB at ./store backup @src";
+    let begun = std::time::Instant::now();
+    let first = watched(&user, line);
+    println!("first run: {:?}, {} MiB", begun.elapsed(), first >> 20);
+    let counters = server.counters();
+    assert_eq!((counters.of("GetObject"), counters.of("ListObjectsV2")), (u64::from(objects), 100));
+    assert_eq!(counters.total(), u64::from(objects) + 100, "{:?}", counters.requests);
+
+    server.reset_counters();
+    let begun = std::time::Instant::now();
+    let again = watched(&user, line);
+    println!("unchanged: {:?}, {} MiB", begun.elapsed(), again >> 20);
+    let counters = server.counters();
+    assert_eq!((counters.of("ListObjectsV2"), counters.total()), (100, 100), "{:?}", counters.requests);
+
+    // One changed among them costs one GET.
+    server.insert("source", "07/001/object number 0000057", Object::new("changed"));
+    server.reset_counters();
+    user.ok(line);
+    assert_eq!((server.counters().of("GetObject"), server.counters().total()), (1, 101));
+    for peak in [first, again] {
+        assert!(peak <= 112 * MIB, "{} MiB with a budget of 64", peak >> 20);
+    }
+}
