@@ -43,7 +43,11 @@ impl Bed {
     }
 
     fn write(&self, name: &str, seed: u64, length: usize) {
-        fs::write(self.source().join(name), content(seed, length)).unwrap();
+        let path = self.source().join(name);
+        fs::write(&path, content(seed, length)).unwrap();
+        // What attributes name is to be kept as well; a folder that takes none has none to lose.
+        let flags = rustix::fs::XattrFlags::empty();
+        let _ = rustix::fs::setxattr(&path, "user.seed", &content(seed ^ 77, 500), flags);
     }
 
     fn open(&self) -> Arc<Repository> {
