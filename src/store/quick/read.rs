@@ -201,7 +201,8 @@ impl Quick {
         Ok(Some(Rest::Index { copies: by_id(copies), places }))
     }
 
-    fn read_state(&self) -> Result<Catalogue, Error> {
+    /// Reads the whole state behind the index.
+    pub(in super::super) fn read_state(&self) -> Result<Catalogue, Error> {
         let Origin { storage, keys, encoding, spills } = &self.origin;
         let source = Source { storage: storage.as_ref(), keys, encoding, spills, cache: None };
         let (catalogue, mut damaged) = load(&source)?;
