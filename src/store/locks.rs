@@ -39,6 +39,10 @@ impl Default for LockTerms {
 
 /// How far the clocks of a writer and of the storage may be apart.
 const SKEW: Duration = Duration::from_hours(1);
+/// After this long a lock is stale by any clock.
+const ANCIENT: Duration = Duration::from_hours(24);
+/// Among more locks than this, ancient ones are not read.
+const MANY: usize = 32;
 /// The most a lock may take when decoded; real ones are below 300 bytes.
 const LIMIT: usize = 1 << 16;
 
@@ -169,7 +173,9 @@ impl Held {
     fn look_for_others(&self) -> Result<(), Error> {
         let mut listed = Vec::new();
         self.storage.list(Kind::Lock, &mut |lock| listed.push(lock))?;
-        for other in listed.into_iter().filter(|other| other.id != self.id) {
+        // Where nothing may be deleted every run leaves its lock behind; reading them all would take longer each time.
+        let many = !self.exclusive && listed.len() > MANY;
+        for other in listed.into_iter().filter(|other| other.id != self.id && !(many && is_ancient(other))) {
             let lock = match self.read(other.id) {
                 Ok(lock) => Some(lock),
                 Err(Error::Connector(error)) if error.kind == ErrorKind::NotFound => continue,
@@ -207,6 +213,13 @@ impl Held {
             let _ = self.write(Timestamp::EPOCH);
         }
     }
+}
+
+/// Returns whether a lock was last written so long ago that it is stale whatever it says inside.
+fn is_ancient(listed: &Listed) -> bool {
+    listed
+        .modified
+        .is_some_and(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age >= ANCIENT))
 }
 
 fn is_stale(listed: &Listed, lock: &Lock, stale: Duration) -> bool {

@@ -10,8 +10,11 @@ use plakar::connectors::fs::{FsExporter, FsImporter};
 use plakar::connectors::s3::S3Store;
 use plakar::snapshot::retrieval::{Planner, Target};
 use plakar::snapshot::vfs::read::Vfs;
-use plakar::snapshot::{BackupOptions, RestoreOptions, SnapshotInfo, Tally, backup, check, list, restore};
-use plakar::store::{CreateOptions, NoPassphrase, OpenOptions, Repository, WithPassphrase};
+use plakar::snapshot::{
+    BackupOptions, Fate, MaintenanceOptions, RestoreOptions, SnapshotInfo, Tally, backup, check, list,
+    maintain, restore,
+};
+use plakar::store::{CreateOptions, NoPassphrase, OpenOptions, Repository, WithPassphrase, remove_snapshots};
 
 use crate::cli::User;
 use crate::s3_bed::Bed;
@@ -32,7 +35,16 @@ fn tree(root: &Path) {
     fs::create_dir_all(root.join("a/b")).unwrap();
     fs::write(root.join("a/small"), "small").unwrap();
     fs::write(root.join("empty"), "").unwrap();
-    let noise: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    // Incompressible, so that packfiles are of some size.
+    let mut state = 1_u64;
+    let noise: Vec<u8> = (0..3_000_000)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[4]
+        })
+        .collect();
     fs::write(root.join("a/b/large"), noise).unwrap();
     std::os::unix::fs::symlink("small", root.join("a/link")).unwrap();
 }
@@ -297,6 +309,48 @@ fn a_backup_goes_on_in_a_cold_store_without_a_retrieval() {
     let told = user.ok("at @cold backup data");
     assert!(told.contains("unchanged"), "{told}");
     assert_eq!(server.counters().of("RestoreObject"), 0);
+}
+
+#[test]
+fn maintenance_leaves_what_is_archived_alone_until_nothing_needs_it() {
+    let source = tempfile::tempdir().unwrap();
+    tree(source.path());
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    Repository::create(storage(&bed, &GLACIER).as_ref(), &CreateOptions::default()).unwrap();
+    let run = || {
+        let options = MaintenanceOptions {
+            apply: true,
+            grace: std::time::Duration::ZERO,
+            ..MaintenanceOptions::default()
+        };
+        maintain(&open(&bed, &GLACIER), &options, &Tally::default()).unwrap()
+    };
+    let whole = back_up(&open(&bed, &GLACIER), source.path());
+    fs::remove_file(source.path().join("a/b/large")).unwrap();
+    let rest = back_up(&open(&bed, &GLACIER), source.path());
+    remove_snapshots(&open(&bed, &GLACIER), &[whole.id]).unwrap();
+    let content = packfiles(server, "bucket").0;
+    server.reset_counters();
+    let report = run();
+    let repacked = report.fates.iter().filter(|pack| pack.fate == Fate::Repacked);
+    let repacked: Vec<String> = repacked.map(|pack| pack.id.to_hex()).collect();
+    assert!(!content.iter().any(|key| repacked.iter().any(|id| key.ends_with(id))), "{report:?}");
+    let counters = server.counters();
+    assert_eq!(counters.of("RestoreObject"), 0);
+    let touched = |target: &&String| {
+        target.starts_with("GET") && content.iter().any(|key| target.contains(key.as_str()))
+    };
+    let touched: Vec<&str> =
+        counters.targets.iter().filter(touched).map(|target| &target[..target.find('?').unwrap()]).collect();
+    assert_eq!(touched, Vec::<&str>::new(), "{report:?}");
+    assert_eq!(packfiles(server, "bucket").0, content);
+
+    remove_snapshots(&open(&bed, &GLACIER), &[rest.id]).unwrap();
+    // One run colours, the next deletes.
+    run();
+    run();
+    assert_eq!(packfiles(server, "bucket").0, Vec::<String>::new());
 }
 
 #[test]

@@ -165,6 +165,34 @@ fn putting_getting_and_listing_is_enough_for_backups() {
 }
 
 #[test]
+fn many_locks_of_long_ago_are_not_read_again_and_again() {
+    let source = tempfile::tempdir().unwrap();
+    std::fs::write(source.path().join("file"), "content").unwrap();
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    server.set_key("WRITER", Key::only("writer-secret", &WRITER));
+    let storage = || Arc::new(S3Store::new(bed.options_as("WRITER", "writer-secret", "", &[])).unwrap());
+    Repository::create(storage().as_ref(), &CreateOptions::default()).unwrap();
+    let back_up = || {
+        let repository = Repository::open(storage(), &mut NoPassphrase, &OpenOptions::default()).unwrap();
+        let importer = FsImporter::builder().place(source.path()).build().unwrap();
+        backup(&repository, &importer, &BackupOptions::default(), &Tally::default()).unwrap();
+    };
+    back_up();
+    let lock = server.keys("bucket").into_iter().find(|key| key.starts_with(b"locks/")).unwrap();
+    let released = server.object("bucket", &lock).unwrap();
+    for n in 0..200 {
+        let mut old = (*released).clone();
+        old.modified -= 25 * 3600 * 1000;
+        server.insert("bucket", format!("locks/{}", id(n)), old);
+    }
+    server.reset_counters();
+    back_up();
+    let reads = |target: &&String| target.starts_with("GET") && target.contains("/locks/");
+    assert_eq!(server.counters().targets.iter().filter(reads).count(), 1, "that of the first run");
+}
+
+#[test]
 fn options_are_checked_when_a_store_is_configured_or_opened() {
     let server = S3Server::new();
     let user = User::new();
