@@ -41,6 +41,8 @@ impl Default for LockTerms {
 const ANCIENT: Duration = Duration::from_hours(24);
 /// Among more locks than this, ancient ones are not read.
 const MANY: usize = 32;
+/// How far the clocks of a writer and of the storage may be apart.
+const SKEW: Duration = Duration::from_hours(1);
 /// The most a lock may take when decoded; real ones are below 300 bytes.
 const LIMIT: usize = 1 << 16;
 
@@ -222,9 +224,14 @@ fn is_ancient(listed: &Listed) -> bool {
 
 fn is_stale(listed: &Listed, lock: &Lock, stale: Duration) -> bool {
     let inside = lock.timestamp.to_system();
+    // The writer's clock may go before that of the storage, within reason: a time far ahead of the listing's is no
+    // time at all, and must not keep a lock alive for ever.
+    let sane = |inside: &SystemTime| listed.modified.is_none_or(|listed| *inside <= listed + SKEW);
     // A lock written with an old time inside was released by a key that may not delete.
     let written = match (listed.modified, inside) {
-        (Some(listed), Some(inside)) if lock.timestamp != Timestamp::EPOCH => Some(listed.max(inside)),
+        (Some(listed), Some(inside)) if lock.timestamp != Timestamp::EPOCH => {
+            Some(if sane(&inside) { listed.max(inside) } else { listed })
+        }
         (_, inside) => inside,
     };
     written.is_none_or(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age >= stale))

@@ -354,7 +354,7 @@ fn an_interrupted_archive_leaves_nothing_in_the_bucket() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while server.open_uploads() == 0 && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -562,3 +562,36 @@ fn a_wait_for_cold_storage_can_be_given_up() {
         assert!(run.join().unwrap().is_err());
     });
 }
+
+#[test]
+fn encryption_comes_along_or_is_reported_and_what_a_server_withholds_is_told() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let kms = Object::new("x")
+        .header("x-amz-server-side-encryption", "aws:kms")
+        .header("x-amz-server-side-encryption-aws-kms-key-id", "key-1");
+    server.insert("bucket", "kms", kms);
+    server.insert("bucket", "plain", Object::new("x").header("x-amz-server-side-encryption", "AES256"));
+    server.insert("bucket", "withheld", Object::new("x").header("x-amz-missing-meta", "2"));
+    let (_storage, repository) = store();
+    let (snapshot, monitor) = take(&repository, &importer(&bed, &[]));
+    assert_eq!(monitor.problems().len(), 1, "{:?}", monitor.problems());
+    let found = entries(&repository, &snapshot);
+    assert_eq!(found[b"withheld".as_slice()].metadata("s3.not-captured").unwrap(), b"metadata");
+
+    let target = bed.beside("kms");
+    let (report, _) = bring(&repository, &snapshot, &exporter(&target, &[]));
+    assert_eq!((report.error_count, report.partly_count), (0, 0));
+    let header = |key: &str, name: &str| server.object(&target.bucket, key).unwrap().get(name);
+    assert_eq!(header("kms", "x-amz-server-side-encryption").as_deref(), Some("aws:kms"));
+    assert_eq!(header("kms", "x-amz-server-side-encryption-aws-kms-key-id").as_deref(), Some("key-1"));
+    assert_eq!(header("plain", "x-amz-server-side-encryption"), None, "the server does as it always does");
+
+    let target = bed.beside("without");
+    let refusal = s3server::Action::status(400, "InvalidArgument");
+    server
+        .inject(s3server::Fault::when(|seen| seen.op == "PutObject" && seen.key == b"kms", refusal).times(1));
+    let (report, monitor) = bring(&repository, &snapshot, &exporter(&target, &[]));
+    assert_eq!((report.error_count, report.partly_count), (0, 1));
+    assert!(monitor.problems()[0].message.contains("server-side encryption"), "{:?}", monitor.problems());
+}

@@ -391,7 +391,7 @@ fn archived_objects_are_called_archived() {
     bed.own_server().insert("bucket", "k", Object::new("x").class("GLACIER"));
     let importer = importer(&bed, "");
     let error = read(&importer, &objects(&importer)[0]).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Unsupported);
+    assert_eq!(error.kind, ErrorKind::Archived);
     assert!(error.to_string().contains("archived"), "{error}");
 }
 

@@ -8,11 +8,13 @@ use plakar::snapshot::{BackupOptions, BackupReport, Tally, backup};
 use plakar::store::{CreateOptions, NoPassphrase, OpenOptions, Repository};
 
 use crate::cli::User;
-use crate::memory::watched;
+use crate::memory::watched_below;
 use crate::s3_bed::Bed;
 use crate::s3server::{self, ACCESS_KEY, Action, Fault, Object, S3Server, SECRET_KEY};
 
 const MIB: u64 = 1 << 20;
+/// Address space for data, the stacks of threads that wait included.
+const LIMIT: u64 = 256 * MIB;
 
 /// Backs a bucket up into a store in memory.
 fn run(options: Options) -> (BackupReport, Tally) {
@@ -66,8 +68,8 @@ fn without_a_wish_it_grows_while_that_helps_and_shrinks_when_refused() {
     server.inject(Fault::on("GetObject", Action::Stall(Duration::from_millis(10))));
     let mut options = strict.options("", &[]);
     // As in life, the pause after a refusal is long beside what a request takes.
-    options.tuning.throttle_delay = Duration::from_millis(50);
-    options.tuning.max_delay = Duration::from_millis(500);
+    options.tuning.throttle_delay = Duration::from_millis(100);
+    options.tuning.max_delay = Duration::from_secs(3);
     let (report, tally) = run(options);
     assert_eq!((report.error_count, tally.problems().len()), (0, 0));
     let counters = server.counters();
@@ -139,7 +141,7 @@ fn a_hundred_thousand_unchanged_objects_cost_a_hundred_listings() {
     let (server, user) = crowd(objects);
     let line = "-memory 64MiB at ./store backup @src";
     let begun = std::time::Instant::now();
-    let first = watched(&user, line);
+    let first = watched_below(LIMIT, &user, line);
     println!("first run: {:?}, {} MiB", begun.elapsed(), first >> 20);
     let counters = server.counters();
     assert_eq!((counters.of("GetObject"), counters.of("ListObjectsV2")), (u64::from(objects), 100));
@@ -147,7 +149,7 @@ fn a_hundred_thousand_unchanged_objects_cost_a_hundred_listings() {
 
     server.reset_counters();
     let begun = std::time::Instant::now();
-    let again = watched(&user, line);
+    let again = watched_below(LIMIT, &user, line);
     println!("unchanged: {:?}, {} MiB", begun.elapsed(), again >> 20);
     let counters = server.counters();
     assert_eq!((counters.of("ListObjectsV2"), counters.total()), (100, 100), "{:?}", counters.requests);

@@ -228,6 +228,15 @@ fn a_bucket_comes_back_as_it_was() {
         let far = Timestamp::from_secs(Timestamp::now().secs + 1000);
         bring(&repository, &snapshot, &fs, Versions::AsOf(far));
         assert_eq!(std::fs::read_to_string(folder.path().join("now/a/b")).unwrap(), "below");
+        // A part, too: an object that is gone by now, by its name.
+        for (start, file) in [("/src/deleted", "part/deleted"), ("/src/odd", "part/%~/\u{e9} +%~/%~%2E%2E/x")]
+        {
+            let fs = FsExporter::builder(folder.path().join("part")).build().unwrap();
+            let options = RestoreOptions { versions: Versions::AsOf(middle), ..RestoreOptions::default() };
+            let start = Some(start.as_bytes());
+            restore(&repository, &snapshot, start, &fs, &options, &Tally::default()).unwrap();
+            assert!(folder.path().join(file).is_file(), "{file}");
+        }
         let nothing = FsExporter::builder(folder.path().join("never")).build().unwrap();
         let (report, _) = bring(&repository, &snapshot, &nothing, Versions::AsOf(Timestamp::EPOCH));
         assert_eq!((report.file_count, report.error_count), (0, 0));

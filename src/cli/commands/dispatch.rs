@@ -6,8 +6,8 @@ use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::globals::Globals;
 use super::{
-    archive, backup, cat, check, configure, create, diff, digest, dup, find, help, info, locate, ls,
-    maintenance, policy, prune, ptar, restore, rm, sync, version,
+    archive, backup, cat, check, configure, create, diff, digest, dup, find, help, info, key, locate, ls,
+    maintenance, policy, prune, ptar, repair, restore, rm, sync, version,
 };
 use crate::connectors::Role;
 
@@ -49,6 +49,8 @@ enum Command {
     Rm(rm::Args),
     Prune(prune::Args),
     Policy(policy::Args),
+    Repair(repair::Args),
+    Key(key::Args),
     Maintenance(maintenance::Args),
     Store(configure::Args),
     Source(configure::Args),
@@ -84,6 +86,8 @@ pub(crate) fn dispatch(cli: Cli, context: &Context) -> Result<Exit, CommandError
         Command::Rm(args) => rm::run(&args, context),
         Command::Prune(args) => prune::run(&args, context),
         Command::Policy(args) => policy::run(&args, context),
+        Command::Repair(args) => repair::run(&args, context),
+        Command::Key(args) => key::run(&args, context),
         Command::Maintenance(args) => maintenance::run(&args, context),
         Command::Store(args) => configure::run(Some(Role::Store), &args, context),
         Command::Source(args) => configure::run(Some(Role::Source), &args, context),

@@ -34,6 +34,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("sync", "copy snapshots to, from or with another store"),
             listed("dup", "make a second snapshot of the same content"),
             listed("info", "describe the store or a snapshot"),
+            listed("key", "show and change what opens the store"),
             listed("locate", "find files by name in all snapshots"),
             listed("find", "find them by size, time, type, metadata too (also: search)"),
             listed("diff", "show what changed between two snapshots"),
@@ -47,6 +48,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("prune", "remove snapshots that no retention rule keeps"),
             listed("policy", "name sets of retention rules"),
             listed("maintenance", "make room for what no snapshot needs"),
+            listed("repair", "bring back what lost states named"),
         ],
     ),
     (
@@ -68,7 +70,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
 ];
 
 /// Commands that exist upstream and come here later.
-pub(crate) const LATER: &[&str] = &["completions", "key", "mount", "pkg", "repair", "server", "ui"];
+pub(crate) const LATER: &[&str] = &["completions", "mount", "pkg", "server", "ui"];
 
 /// Global flags that come later.
 const LATER_GLOBAL: [&str; 1] = ["trace"];

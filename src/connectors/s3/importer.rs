@@ -110,22 +110,14 @@ impl S3Importer {
         !named && excludes.matched_path_or_any_parents(OsStr::from_bytes(&path), false).is_ignore()
     }
 
-    /// Lists the objects of a prefix: `each` is told the key, and makes the record if it wants it.
-    fn list(
-        &self,
-        prefix: &[u8],
-        only: bool,
-        each: &mut dyn FnMut(&[u8], &mut dyn FnMut() -> Record) -> ControlFlow<()>,
-    ) -> Result<()> {
-        let most = only.then_some(1);
+    /// Lists the objects of a prefix, or their versions; `only` those of exactly this key.
+    fn list(&self, prefix: &[u8], only: bool, each: &mut dyn FnMut(Record) -> ControlFlow<()>) -> Result<()> {
         if !self.client.options().versions {
-            return Ok(self.client.list(prefix, most, &mut |object| {
+            return Ok(self.client.list(prefix, only.then_some(1), &mut |object| {
                 if only && object.key != prefix {
                     return ControlFlow::Break(());
                 }
-                let key = object.key.clone();
-                let mut object = Some(object);
-                let flow = each(&key, &mut || listing::object(object.take().expect("made once")));
+                let flow = each(listing::object(object));
                 if only { ControlFlow::Break(()) } else { flow }
             })?);
         }
@@ -134,9 +126,7 @@ impl S3Importer {
             if only && version.object.key != prefix {
                 return ControlFlow::Break(());
             }
-            let key = version.object.key.clone();
-            let mut version = Some(version);
-            each(&key, &mut || versions.record(version.take().expect("made once")))
+            each(versions.record(version))
         })?)
     }
 
@@ -193,12 +183,12 @@ impl Importer for S3Importer {
         }
         let prefix = self.prefix().as_bytes();
         let (found, broken) = (Cell::new(false), Cell::new(false));
-        let mut each = |key: &[u8], record: &mut dyn FnMut() -> Record| {
+        let mut each = |record: Record| {
             found.set(true);
-            if self.is_excluded(key) {
+            if self.is_excluded(&record.locator) {
                 return ControlFlow::Continue(());
             }
-            let flow = emit(record());
+            let flow = emit(record);
             broken.set(flow.is_break());
             flow
         };

@@ -293,6 +293,22 @@ mod tests {
     }
 
     #[test]
+    fn encryption_is_asked_for_where_it_says_something() {
+        let of = |items: &[Metadata]| {
+            let got = Headers::of_object(items);
+            assert!(got.plain.is_empty(), "{got:?}");
+            (got.encryption, got.lost)
+        };
+        assert_eq!(of(&[item(SSE, "AES256")]), (vec![], vec![]));
+        let kms = [item(SSE, "aws:kms"), item(SSE_KEY, "arn:aws:kms:eu-west-1:1:key/k")];
+        let (headers, lost) = of(&kms);
+        assert_eq!((headers.len(), lost.len()), (2, 0));
+        assert_eq!(headers[0], (SSE_HEADER.to_owned(), b"aws:kms".to_vec()));
+        assert_eq!(of(&[item(SSE, "SSE-C")]), (vec![], vec![CUSTOMER_KEY.to_owned()]));
+        assert_eq!(of(&[item(SSE, "aws:kms\r\nx: y")]), (vec![], vec![SSE.to_owned()]));
+    }
+
+    #[test]
     fn cold_classes_are_never_written_back() {
         let class = |name: &str| Headers::of_object(&[item("s3.storage-class", name)]).class;
         assert_eq!(class("ONEZONE_IA"), Some(b"ONEZONE_IA".to_vec()));

@@ -27,10 +27,10 @@ impl Deferred {
     }
 
     /// Takes a record to be looked at after a pause; gives it back where too many wait.
-    pub(super) fn push(&self, record: Record) -> Result<(), Record> {
+    pub(super) fn push(&self, record: Record) -> Result<(), Box<Record>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() >= MOST {
-            return Err(record);
+            return Err(Box::new(record));
         }
         waiting.push_back((Instant::now() + self.pause, record));
         Ok(())

@@ -6,6 +6,7 @@
 //! which names may collide that do not collide today. Where everything is restored, the versions of one key go to one
 //! thread, oldest first, and a delete marker is handed on like a special file.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crossbeam_channel::bounded;
@@ -75,7 +76,7 @@ impl<'a, 'b> Reader<'a, 'b> {
     pub(super) fn new(shared: &'a Shared<'b>, start: &'a RawString) -> Result<Self, Error> {
         let names = start.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
         let segments =
-            names.map(|name| unescape_segment(name).map_or(name.to_vec(), |s| s.into_owned())).collect();
+            names.map(|name| unescape_segment(name).map_or(name.to_vec(), Cow::into_owned)).collect();
         let single = shared.vfs.entry(start)?.is_some_and(|entry| !entry.info.mode.is_dir());
         Ok(Self { shared, start, segments, single })
     }

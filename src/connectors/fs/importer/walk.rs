@@ -193,7 +193,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Returns what the sidecars say of a path; the innermost counts.
-    fn from_sidecars(&self, path: &[u8]) -> Vec<Metadata> {
+    fn told_by_sidecars(&self, path: &[u8]) -> Vec<Metadata> {
         let found = self.sidecars.iter().rev().find_map(|(path_len, sidecar)| {
             let relative = path.get(path_len + 1..)?;
             sidecar.find(relative).ok().flatten()
@@ -274,7 +274,7 @@ impl<'a> Walk<'a> {
             // What cannot be read here fails again, and is reported, when the attributes are read.
             let found = self.importer.s3_metadata(record.path.as_bytes());
             let mut found = found.unwrap_or_default();
-            for item in self.from_sidecars(record.path.as_bytes()) {
+            for item in self.told_by_sidecars(record.path.as_bytes()) {
                 if found.iter().all(|known| known.key != item.key) {
                     found.push(item);
                 }
