@@ -37,12 +37,12 @@ impl Default for LockTerms {
     }
 }
 
+/// How far the clocks of a writer and of the storage may be apart.
+const SKEW: Duration = Duration::from_hours(1);
 /// After this long a lock is stale by any clock.
 const ANCIENT: Duration = Duration::from_hours(24);
 /// Among more locks than this, ancient ones are not read.
 const MANY: usize = 32;
-/// How far the clocks of a writer and of the storage may be apart.
-const SKEW: Duration = Duration::from_hours(1);
 /// The most a lock may take when decoded; real ones are below 300 bytes.
 const LIMIT: usize = 1 << 16;
 

@@ -199,10 +199,10 @@ fn unused(found: &[SlotInfo], name: &str) -> String {
 
 /// Asking for a passphrase that cannot be used would be rude.
 fn must_be_free(label: &str, found: &[SlotInfo]) -> Result<(), CommandError> {
-    match found.iter().any(|slot| slot.label == label) {
-        true => Err(SlotsError::Taken(label.to_owned()).into()),
-        false => Ok(()),
+    if found.iter().any(|slot| slot.label == label) {
+        return Err(SlotsError::Taken(label.to_owned()).into());
     }
+    Ok(())
 }
 
 /// Returns the slot whose passphrase is changed when none is named: the one that opened the store, or the only one.

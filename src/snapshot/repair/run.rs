@@ -55,7 +55,7 @@ pub fn repair(
         let damaged = exclusive.damaged_states().to_vec();
         (Some(exclusive), damaged)
     } else {
-        (None, look_at_any(repository)?.1)
+        (None, look_at_any(repository)?)
     };
     report.damaged_states = damaged.iter().filter(|(_, damaged)| *damaged).map(|(id, _)| *id).collect();
     monitor.phase("packfiles");

@@ -50,14 +50,13 @@ impl<'a> PackCopy<'a> {
     ) -> Result<(), Error> {
         let repository = self.repository;
         let whole = |stored: &[u8]| repository.decode(kind, &id, stored, METADATA_LIMIT).map(drop);
-        let stored = match ahead.filter(|stored| whole(stored).is_ok()) {
-            Some(stored) => stored.to_vec(),
-            None => {
-                let mut stored = Vec::with_capacity(place.length as usize);
-                repository.with_stored(place, &mut |bytes| stored.extend_from_slice(bytes))?;
-                whole(&stored)?;
-                stored
-            }
+        let stored = if let Some(stored) = ahead.filter(|stored| whole(stored).is_ok()) {
+            stored.to_vec()
+        } else {
+            let mut stored = Vec::with_capacity(place.length as usize);
+            repository.with_stored(place, &mut |bytes| stored.extend_from_slice(bytes))?;
+            whole(&stored)?;
+            stored
         };
         self.append(kind, id, &stored, lane, changes)
     }

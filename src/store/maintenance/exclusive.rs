@@ -143,11 +143,10 @@ pub fn look(repository: &Repository) -> Result<Arc<Catalogue>, Error> {
     Ok(repository.catalogue())
 }
 
-/// As [`look`], whatever state the states are in. Returns those that cannot be used beside the catalogue, each with
+/// Loads the catalogue anew as [`look`] does, whatever its states are like. Returns those that cannot be used, each with
 /// whether it is damaged.
-pub fn look_at_any(repository: &Repository) -> Result<(Arc<Catalogue>, Vec<(Id, bool)>), Error> {
-    let damaged = repository.reload_telling()?;
-    Ok((repository.catalogue(), damaged))
+pub fn look_at_any(repository: &Repository) -> Result<Vec<(Id, bool)>, Error> {
+    repository.reload_telling()
 }
 
 /// Fails unless every state ever seen is there and readable.
