@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(of(&[("x-amz-storage-class", "GLACIER_IR")]), Readiness::Ready);
         assert_eq!(of(&[glacier]), Readiness::Archived);
         assert_eq!(of(&[glacier, ("x-amz-restore", "ongoing-request=\"true\"")]), Readiness::Ongoing);
-        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(1_356_048_000);
+        let until = SystemTime::UNIX_EPOCH + Duration::from_hours(376_680);
         let restored = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2012 00:00:00 GMT\"";
         assert_eq!(of(&[glacier, ("x-amz-restore", restored)]), Readiness::Retrieved { until: Some(until) });
         let tiering = ("x-amz-storage-class", "INTELLIGENT_TIERING");
