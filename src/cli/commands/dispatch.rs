@@ -6,8 +6,8 @@ use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::globals::Globals;
 use super::{
-    archive, backup, cat, check, configure, create, diff, digest, dup, find, help, info, key, locate, ls,
-    maintenance, policy, prune, ptar, repair, restore, rm, sync, version,
+    archive, backup, cat, check, completions, configure, create, diff, digest, dup, find, help, info, key,
+    locate, ls, maintenance, pkg, policy, prune, ptar, repair, restore, rm, sync, version,
 };
 use crate::connectors::Role;
 
@@ -56,6 +56,8 @@ enum Command {
     Source(configure::Args),
     Destination(configure::Args),
     Config(configure::Args),
+    Pkg(pkg::Args),
+    Completions(completions::Args),
     Help(help::Args),
     Version(version::Args),
 }
@@ -93,6 +95,8 @@ pub(crate) fn dispatch(cli: Cli, context: &Context) -> Result<Exit, CommandError
         Command::Source(args) => configure::run(Some(Role::Source), &args, context),
         Command::Destination(args) => configure::run(Some(Role::Destination), &args, context),
         Command::Config(args) => configure::run(None, &args, context),
+        Command::Pkg(args) => pkg::run(&args, context),
+        Command::Completions(args) => completions::run(&args, context),
         Command::Help(args) => help::run(&args, context),
         Command::Version(args) => version::run(&args, context),
     }

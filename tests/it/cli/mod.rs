@@ -2,11 +2,13 @@
 
 mod archive;
 mod bucket;
+mod completions;
 mod configuration;
 mod diff;
 mod digest;
 mod dup;
 mod find;
+mod pkg;
 mod removal;
 mod restore;
 mod stores;
