@@ -39,7 +39,7 @@ use rusty_s3::{Bucket, Credentials, S3Action as _, UrlStyle};
 type Failure = Box<dyn std::error::Error>;
 
 const MIB: f64 = 1_048_576.0;
-const LIFE: Duration = Duration::from_secs(600);
+const LIFE: Duration = Duration::from_mins(10);
 /// Ranges of the large object, in bytes, and how many are asked for at a time.
 const RANGE: u64 = 8 << 20;
 const RANGES_AT_ONCE: usize = 4;

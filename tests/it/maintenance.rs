@@ -47,7 +47,7 @@ impl Bed {
         fs::write(&path, content(seed, length)).unwrap();
         // What attributes name is to be kept as well; a folder that takes none has none to lose.
         let flags = rustix::fs::XattrFlags::empty();
-        let _ = rustix::fs::setxattr(&path, "user.seed", &content(seed ^ 77, 500), flags);
+        let _ = rustix::fs::setxattr(&path, "user.seed", &content(seed ^ 0x4d, 500), flags);
     }
 
     fn open(&self) -> Arc<Repository> {

@@ -11,8 +11,8 @@ use plakar::connectors::s3::S3Store;
 use plakar::snapshot::retrieval::{Planner, Target};
 use plakar::snapshot::vfs::read::Vfs;
 use plakar::snapshot::{
-    BackupOptions, Fate, MaintenanceOptions, RestoreOptions, SnapshotInfo, Tally, backup, check, list,
-    maintain, restore,
+    BackupOptions, CheckOptions, Fate, MaintenanceOptions, RestoreOptions, SnapshotInfo, Tally, backup,
+    check, list, maintain, restore,
 };
 use plakar::store::{CreateOptions, NoPassphrase, OpenOptions, Repository, WithPassphrase, remove_snapshots};
 
@@ -408,7 +408,7 @@ fn a_store_on_a_real_server_takes_tags_and_classes() {
     let options = RestoreOptions::default();
     let report = restore(&repository, &info, None, &exporter, &options, &Tally::default()).unwrap();
     assert_eq!(report.error_count, 0);
-    assert!(check(&repository, None, &Default::default(), &Tally::default()).unwrap().damage.is_empty());
+    assert!(check(&repository, None, &CheckOptions::default(), &Tally::default()).unwrap().damage.is_empty());
 }
 
 #[test]

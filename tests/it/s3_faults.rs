@@ -485,8 +485,8 @@ fn what_is_cancelled_neither_waits_nor_is_sent() {
     server.inject(Fault::on("GetObject", Action::Hang));
     server.inject(Fault::on("HeadObject", Action::status(503, "SlowDown")));
     let mut options = bed.options("", &[]);
-    options.tuning.throttle_delay = Duration::from_secs(3600);
-    options.tuning.max_delay = Duration::from_secs(3600);
+    options.tuning.throttle_delay = Duration::from_hours(1);
+    options.tuning.max_delay = Duration::from_hours(1);
     let cancel = options.cancel.clone();
     let store = S3Store::new(options).unwrap();
     store.put(Kind::Lock, ID, Body::Bytes(b"lock")).unwrap();

@@ -11,7 +11,7 @@ use crate::cli::User;
 use crate::s3server::{ACCESS_KEY, Action, Fault, Object, S3Server, SECRET_KEY};
 
 /// Long enough for any machine; a program that waits for the server takes for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Scene {
     server: S3Server,

@@ -15,6 +15,7 @@ mod stores;
 mod usage;
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -113,7 +114,10 @@ pub(crate) fn packfiles(store: PathBuf) -> Vec<PathBuf> {
 
 /// Spells bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
 }
 
 /// A temporary folder in memory, where the system has that.
