@@ -518,9 +518,10 @@ fn a_snapshot_of_bottomless_trees_is_refused() {
         let mut top = put(&writer, BlobType::TREE_NODE, &leaf.encode());
         for _ in 0..levels {
             let below = named.unwrap_or(top);
-            let node = match wide {
-                true => Node { keys: vec!["/m".into()], pointers: vec![below, below], ..Node::default() },
-                false => Node { pointers: vec![below], ..Node::default() },
+            let node = if wide {
+                Node { keys: vec!["/m".into()], pointers: vec![below, below], ..Node::default() }
+            } else {
+                Node { pointers: vec![below], ..Node::default() }
             };
             top = match named {
                 Some(id) => {
