@@ -4,7 +4,8 @@
 //! a store in memory, with as many requests in flight, and prints the ratio. Many small objects are read one by one,
 //! the large one by ranges. The server is this program once more, as a process of its own on this machine; it takes
 //! its share of the processors, so that a backup, which has computing to do, is held back by what the server takes.
-//! A second row adds a latency to every answer, as networks do. With `S3_ENDPOINT`, `S3_ACCESS_KEY`, `S3_SECRET_KEY`
+//! The rows marked `latency` add 20 ms to every answer, those marked `bandwidth` send 64 KiB a millisecond at most on
+//! each connection, as networks do. With `S3_ENDPOINT`, `S3_ACCESS_KEY`, `S3_SECRET_KEY`
 //! (and `S3_REGION`) set, the same is done on that server, in a bucket that is removed afterwards.
 //!
 //! | Variable | Meaning |
@@ -72,7 +73,7 @@ fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().collect();
     let sizes = Sizes::read()?;
     if let Some(at) = arguments.iter().position(|argument| argument == "--serve") {
-        return serve(sizes, arguments[at + 1].parse()?);
+        return serve(sizes, &arguments[at + 1]);
     }
     // `cargo test --benches` and `cargo nextest` start this without `--bench`: there is nothing to test then.
     if !arguments.iter().any(|argument| argument == "--bench") {
@@ -86,10 +87,10 @@ fn main() -> Result<(), Failure> {
         sizes.concurrency
     ))?;
     say("server                  what        bare MiB/s  cpu s    backup MiB/s  cpu s    ratio")?;
-    for latency in [0, 20] {
-        let server = Server::start(latency)?;
+    for network in ["none", "latency", "bandwidth"] {
+        let server = Server::start(network)?;
         let place = Place::own(&server.authority);
-        measure(&format!("own, {latency} ms"), &place, sizes)?;
+        measure(&format!("own, {network}"), &place, sizes)?;
     }
     if let Some(place) = Place::real() {
         place.fill(sizes)?;
@@ -105,14 +106,18 @@ fn say(line: &str) -> io::Result<()> {
 }
 
 /// Serves the objects until standard input ends.
-fn serve(sizes: Sizes, latency: u64) -> Result<(), Failure> {
+fn serve(sizes: Sizes, network: &str) -> Result<(), Failure> {
     let server = s3server::S3Server::new();
     for (key, body) in contents(sizes) {
         server.insert("bench", key, s3server::Object::new(body));
     }
-    if latency > 0 {
-        let pause = s3server::Action::Stall(Duration::from_millis(latency));
-        server.inject(s3server::Fault::on("GetObject", pause));
+    let network = match network {
+        "latency" => Some(s3server::Action::Stall(Duration::from_millis(20))),
+        "bandwidth" => Some(s3server::Action::Slow(64 << 10, Duration::from_millis(1))),
+        _ => None,
+    };
+    if let Some(network) = network {
+        server.inject(s3server::Fault::on("GetObject", network));
     }
     say(&server.authority())?;
     io::stdin().read_to_end(&mut Vec::new())?;
@@ -142,9 +147,9 @@ struct Server {
 }
 
 impl Server {
-    fn start(latency: u64) -> Result<Self, Failure> {
+    fn start(network: &str) -> Result<Self, Failure> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["--serve", &latency.to_string()])
+            .args(["--serve", network])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

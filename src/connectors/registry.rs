@@ -53,7 +53,7 @@ pub struct Limits {
     pub no_mmap: bool,
     /// Where warnings go.
     pub notices: Notices,
-    /// The memory of the run, in bytes; connectors take an eighth at most. `None` lets the connector choose.
+    /// The memory of the run, in bytes; connectors take a sixth at most. `None` lets the connector choose.
     pub memory: Option<u64>,
     /// Ends what waits for a server.
     pub cancel: Cancel,
@@ -228,7 +228,7 @@ fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Optio
     parsed.cancel = limits.cancel.clone();
     if let Some(memory) = limits.memory {
         let tuning = &mut parsed.tuning;
-        tuning.read_ahead = tuning.read_ahead.min(memory / 8);
+        tuning.read_ahead = tuning.read_ahead.min(memory / 6);
         if tuning.adaptive {
             // Every worker has buffers and tables of its own.
             let affordable = usize::try_from(memory / WORKER_MEMORY).unwrap_or(usize::MAX);

@@ -80,7 +80,7 @@ impl Default for Tuning {
         Self {
             workers: 64,
             adaptive: true,
-            read_ahead: 32 << 20,
+            read_ahead: 40 << 20,
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_mins(1),
             attempts: 9,
