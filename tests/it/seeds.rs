@@ -180,7 +180,7 @@ fn follow(document: &str, reader: &mut Reader, mut before: impl FnMut(&mut Reade
         if command.ends_with(" ui") {
             assert!(ran.code == 1 && ran.stderr.contains("not available yet"), "{command}: {ran:?}");
         } else if command.starts_with("plakar pkg build") || command.starts_with("plakar pkg rm") {
-            assert!(ran.code == 1 && ran.stderr.contains("built in"), "{command}: {ran:?}");
+            assert!(ran.code == 1 && ran.stderr.contains("part of the program"), "{command}: {ran:?}");
         } else {
             assert_eq!(ran.code, 0, "{command}: {}", ran.stderr);
         }
