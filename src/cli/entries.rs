@@ -1,11 +1,12 @@
 //! Entries as `ls`, `find` and `diff` show them.
 
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
 use super::dates;
 use crate::base::{Printable, Timestamp};
 use crate::format::entry::{Entry, Mode};
-use crate::ui::units;
+use crate::ui::{Output, OutputError, units};
 
 /// Spells a foreign string.
 pub(crate) fn shown(text: impl AsRef<[u8]>) -> String {
@@ -54,19 +55,56 @@ impl EntryLine {
     }
 }
 
-/// Formats an entry as `ls` does, with a name of the caller's, which is printable already.
-pub(crate) fn long_line(entry: &Entry, name: &str) -> String {
-    let info = &entry.info;
-    let owner = |name: &[u8], number: u64| if name.is_empty() { number.to_string() } else { shown(name) };
-    let size = units::bytes(u64::try_from(info.size).unwrap_or(0));
-    let time = dates::rfc3339(Timestamp { nanos: 0, ..info.modified });
-    let target = target(entry).map(|target| format!(" -> {target}")).unwrap_or_default();
-    format!(
-        "{time:<20} {} {:>8} {:>8} {size:>9} {name}{target}",
-        mode(info.mode),
-        owner(&info.user, info.uid),
-        owner(&info.group, info.gid),
-    )
+/// Lines that are aligned with one another at most: a listing of millions is held in parts.
+const ALIGNED: usize = 256;
+
+/// Entries as `ls -l` shows them: time, mode, owner, group, size, name. Must be flushed at the end.
+#[derive(Debug)]
+pub(crate) struct LongLines<'a> {
+    output: &'a Output,
+    rows: Vec<([String; 5], String)>,
+}
+
+impl<'a> LongLines<'a> {
+    /// Begins without lines.
+    pub(crate) fn new(output: &'a Output) -> Self {
+        Self { output, rows: Vec::new() }
+    }
+
+    /// Adds an entry under a name of the caller's, which is printable already.
+    pub(crate) fn push(&mut self, entry: &Entry, name: &str) -> Result<(), OutputError> {
+        let info = &entry.info;
+        let owner = |name: &[u8], number: u64| if name.is_empty() { number.to_string() } else { shown(name) };
+        let cells = [
+            dates::rfc3339(Timestamp { nanos: 0, ..info.modified }),
+            mode(info.mode),
+            owner(&info.user, info.uid),
+            owner(&info.group, info.gid),
+            units::bytes(u64::try_from(info.size).unwrap_or(0)),
+        ];
+        let target = target(entry).map(|target| format!(" -> {target}")).unwrap_or_default();
+        self.rows.push((cells, format!("{name}{target}")));
+        if self.rows.len() == ALIGNED { self.flush() } else { Ok(()) }
+    }
+
+    /// Prints what was added.
+    pub(crate) fn flush(&mut self) -> Result<(), OutputError> {
+        let rows = std::mem::take(&mut self.rows);
+        let widths: [usize; 5] =
+            std::array::from_fn(|i| rows.iter().map(|(cells, _)| cells[i].width()).max().unwrap_or(0));
+        for (cells, name) in rows {
+            let mut line = String::new();
+            for (i, cell) in cells.iter().enumerate() {
+                let pad = " ".repeat(widths[i] - cell.width());
+                // Sizes are numbers, the others text.
+                let (before, after) = if i == 4 { (pad.as_str(), "") } else { ("", pad.as_str()) };
+                line.extend([before, cell.as_str(), after, " "]);
+            }
+            // The name ends the line as it is, blanks at its end included.
+            self.output.line(format_args!("{line}{name}"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Returns where a symbolic link leads.
@@ -117,6 +155,22 @@ pub(crate) fn mode(mode: Mode) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::entry::FileInfo;
+    use crate::ui::Loudness;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let output = Output::to(std::io::sink(), std::io::sink(), Loudness::Normal, false, false);
+        let mut lines = LongLines::new(&output);
+        let mut entry = Entry::new("/", FileInfo::new("a", Mode::regular(0o644)));
+        (entry.info.user, entry.info.size) = ("somebody".into(), 5000);
+        lines.push(&entry, "a").unwrap();
+        assert_eq!(lines.rows[0].0[2..], ["somebody", "0", "4.88 KiB"]);
+        (0..ALIGNED).for_each(|_| lines.push(&entry, "b").unwrap());
+        assert_eq!(lines.rows.len(), 1, "a full part was printed");
+        lines.flush().unwrap();
+        assert!(lines.rows.is_empty());
+    }
 
     #[test]
     fn modes_look_like_those_of_ls() {

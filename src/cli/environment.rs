@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use crate::crypto::Secret;
 
 /// Variables that hold secrets: no child process inherits them.
-pub(crate) const SECRET_VARIABLES: [&str; 2] = ["PLAKAR_PASSPHRASE", "PLAKAR_PEER_PASSPHRASE"];
+pub(crate) const SECRET_VARIABLES: [&str; 3] =
+    ["PLAKAR_PASSPHRASE", "PLAKAR_PEER_PASSPHRASE", "PLAKAR_NEW_PASSPHRASE"];
 
 /// The environment variables that this program reads; empty ones count as unset.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub(crate) struct Environment {
     pub(crate) passphrase: Option<Secret>,
     /// The passphrase of the other store.
     pub(crate) peer_passphrase: Option<Secret>,
+    /// The passphrase of a new key slot.
+    pub(crate) new_passphrase: Option<Secret>,
     /// Whether `NO_COLOR` is set.
     pub(crate) no_color: bool,
     /// The kind of terminal.
@@ -54,6 +57,7 @@ impl Environment {
             tags: text("PLAKAR_TAGS"),
             passphrase: secret("PLAKAR_PASSPHRASE"),
             peer_passphrase: secret("PLAKAR_PEER_PASSPHRASE"),
+            new_passphrase: secret("PLAKAR_NEW_PASSPHRASE"),
             no_color: variable("NO_COLOR").is_some(),
             term: text("TERM"),
         }

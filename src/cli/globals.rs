@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::quantity;
+use super::trace::Trace;
 use crate::ui::Loudness;
 
 /// Global flags. They may stand before or after the command.
@@ -46,6 +47,9 @@ pub(crate) struct Globals {
     /// Say how long the command took
     #[arg(long, global = true, help_heading = "Global flags")]
     pub(crate) time: bool,
+    /// Log what is asked of SUBSYSTEMS to standard error: storage, or all
+    #[arg(long, global = true, value_name = "SUBSYSTEMS", help_heading = "Global flags")]
+    pub(crate) trace: Option<Trace>,
     /// Show no progress line
     #[arg(long, global = true, help_heading = "Global flags")]
     pub(crate) no_progress: bool,

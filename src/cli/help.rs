@@ -17,22 +17,32 @@ const COLUMN: usize = 26;
 /// Returns the one-screen overview.
 pub(crate) fn overview() -> String {
     let mut out = String::from(
-        "plakar backs up folders and buckets into encrypted, deduplicated stores and archives.\n\n\
-         usage: plakar [FLAGS] [at STORE] COMMAND [FLAGS] [ARGS]\n",
+        "plakar backs up folders and buckets into encrypted, deduplicated stores.\n\n\
+         usage: plakar [FLAGS] [at STORE] COMMAND [FLAGS] [ARGS]\n\n",
     );
     for (group, commands) in table::GROUPS {
-        writeln!(out, "\n{group}").expect("a string takes everything");
-        for command in commands {
-            writeln!(out, "  {:<12} {}", command.name, command.about).expect("a string takes everything");
+        writeln!(out, "{group}").expect("a string takes everything");
+        // Two columns, read downwards.
+        let rows = commands.len().div_ceil(2);
+        for row in 0..rows {
+            let cell = |at: usize| {
+                commands
+                    .get(at)
+                    .map_or_else(String::new, |command| format!("  {:<11} {}", command.name, command.about))
+            };
+            let line = format!("{:<40}{}", cell(row), cell(row + rows));
+            writeln!(out, "{}", line.trim_end()).expect("a string takes everything");
         }
     }
     out.push_str(
-        "\nSTORE is a path, a URL (s3://, sftp://, https://, sqlite:), an archive (x.ptar), or @name.\n\
-         Without it: $PLAKAR_REPOSITORY, else the default store, else ~/.plakar.\n\
-         Flags take one dash or two. 'plakar help COMMAND' shows those of a command, with examples.\n",
+        "\nSTORE is a path, a URL (s3://, sftp://, https://), an archive (x.ptar), @name;\n\
+         without it: $PLAKAR_REPOSITORY, the default store, ~/.plakar. Flags take one\n\
+         dash or two; 'plakar help COMMAND' shows those of a command, with examples.\n",
     );
-    let later = wrap(&format!("Not available yet: {}.", table::LATER.join(", ")), 80, 0);
-    writeln!(out, "\n{later}").expect("a string takes everything");
+    if !table::LATER.is_empty() {
+        let later = wrap(&format!("Not available yet: {}.", table::LATER.join(", ")), 80, 0);
+        writeln!(out, "{later}").expect("a string takes everything");
+    }
     out
 }
 
@@ -53,11 +63,10 @@ pub(crate) fn command(name: &str) -> Result<String, CommandError> {
     Ok(render(&definition, command))
 }
 
-fn render(root: &Command, command: &Command) -> String {
-    let mut out = format!("usage: plakar [at STORE] {}", command.get_name());
-    let flags: Vec<&Arg> =
-        command.get_arguments().filter(|arg| is_flag(arg) && !arg.is_global_set()).collect();
-    if !flags.is_empty() {
+/// Returns how a command is called.
+pub(super) fn usage(command: &Command) -> String {
+    let mut out = format!("plakar [at STORE] {}", command.get_name());
+    if command.get_arguments().any(|arg| is_flag(arg) && !arg.is_global_set()) {
         out.push_str(" [FLAGS]");
     }
     for arg in command.get_positionals() {
@@ -67,7 +76,13 @@ fn render(root: &Command, command: &Command) -> String {
         let name = if arg.is_required_set() { format!(" {name}{many}") } else { format!(" [{name}{many}]") };
         out.push_str(&name);
     }
-    out.push('\n');
+    out
+}
+
+fn render(root: &Command, command: &Command) -> String {
+    let mut out = format!("usage: {}\n", usage(command));
+    let flags: Vec<&Arg> =
+        command.get_arguments().filter(|arg| is_flag(arg) && !arg.is_global_set()).collect();
     if let Some(about) = command.get_long_about().or_else(|| command.get_about()) {
         writeln!(out, "\n{}", wrap(&about.to_string(), 80, 0)).expect("a string takes everything");
     }
@@ -94,13 +109,7 @@ fn section(out: &mut String, title: &str, args: &[&Arg]) {
     }
     writeln!(out, "\n{title}").expect("a string takes everything");
     for arg in args.iter().filter(|arg| !arg.is_hide_set()) {
-        let name = match (arg.get_long(), arg.get_short()) {
-            (Some(long), _) => format!("-{long}"),
-            (None, Some(short)) => format!("-{short}"),
-            (None, None) => String::new(),
-        };
-        let value = if arg.get_action().takes_values() { value_name(arg) } else { String::new() };
-        let left = format!("  {name} {value}").trim_end().replace("   ", "  ");
+        let left = format!("  {}", flag_name(arg));
         let mut help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         if let Some(default) = arg.get_default_values().first() {
             write!(help, " (default {})", default.to_string_lossy()).expect("a string takes everything");
@@ -114,7 +123,19 @@ fn section(out: &mut String, title: &str, args: &[&Arg]) {
     }
 }
 
-fn is_flag(arg: &Arg) -> bool {
+/// Returns a flag with one dash and the name of its value; of an argument without a dash, that name.
+pub(super) fn flag_name(arg: &Arg) -> String {
+    let value = if arg.get_action().takes_values() { value_name(arg) } else { String::new() };
+    let flag = match (arg.get_long(), arg.get_short()) {
+        (Some(long), _) => format!("-{long} {value}"),
+        (None, Some(short)) => format!("-{short} {value}"),
+        (None, None) => value,
+    };
+    flag.trim_end().to_owned()
+}
+
+/// Returns whether an argument has a name with a dash.
+pub(super) fn is_flag(arg: &Arg) -> bool {
     arg.get_long().is_some() || arg.get_short().is_some()
 }
 
@@ -122,7 +143,8 @@ fn is_list(arg: &Arg) -> bool {
     matches!(arg.get_action(), clap::ArgAction::Append)
 }
 
-fn value_name(arg: &Arg) -> String {
+/// Returns what stands for the value of an argument.
+pub(super) fn value_name(arg: &Arg) -> String {
     arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string).unwrap_or_default()
 }
 
@@ -157,8 +179,8 @@ mod tests {
     #[test]
     fn the_overview_fits_one_screen() {
         let text = overview();
-        assert!(text.lines().count() <= 40, "{text}");
-        assert!(text.lines().all(|line| line.width() <= 100), "{text}");
+        assert!(text.lines().count() <= 30, "{text}");
+        assert!(text.lines().all(|line| line.width() <= 80), "{text}");
         assert!(
             table::GROUPS
                 .iter()

@@ -25,9 +25,11 @@ mod report;
 mod retention;
 mod retrieval;
 mod run;
+mod shells;
 mod snapshots;
 mod stores;
 mod suggest;
 mod surroundings;
+mod trace;
 
 pub use run::main;

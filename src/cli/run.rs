@@ -57,10 +57,8 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
             let context =
                 Context::new(globals, environment, invocation.store, output.clone(), cancel.clone());
             // Whatever failed because everything was to end, that is why.
-            dispatch(cli, &context).map_err(|error| match cancel.is_cancelled() {
-                true => store::Error::Cancelled.into(),
-                false => error,
-            })
+            let result = dispatch(cli, &context);
+            if cancel.is_cancelled() { result.map_err(|_| store::Error::Cancelled.into()) } else { result }
         }
         None => explain(&invocation, &output),
     };

@@ -7,6 +7,7 @@ use super::context::Context;
 use super::error::{CommandError, Exit};
 use super::passphrase::{Chain, Origin, Tty, Unlocker};
 use super::places::Place;
+use super::trace::Traced;
 use crate::connector::{self, ErrorKind};
 use crate::connectors::open_storage;
 use crate::crypto::Secret;
@@ -33,6 +34,10 @@ pub(crate) fn open_main(context: &Context) -> Result<Opened, CommandError> {
 /// Opens a store. Its warnings are left for the caller: [`tell_warnings`], or a check.
 pub(crate) fn open(context: &Context, place: &Place, chain: Chain) -> Result<Opened, CommandError> {
     let storage = open_storage(&place.location, &place.options, &context.limits()).map_err(unopened)?;
+    let storage = match context.globals.trace {
+        Some(trace) if trace.storage => Traced::wrap(storage, &context.output),
+        _ => storage,
+    };
     let options = OpenOptions {
         cache_dir: context.cache_folder(),
         data_dir: context.data_folder(),

@@ -53,7 +53,7 @@ pub struct Limits {
     pub no_mmap: bool,
     /// Where warnings go.
     pub notices: Notices,
-    /// The memory of the run, in bytes; connectors take an eighth at most. `None` lets the connector choose.
+    /// The memory of the run, in bytes; connectors take a sixth at most. `None` lets the connector choose.
     pub memory: Option<u64>,
     /// Ends what waits for a server.
     pub cancel: Cancel,
@@ -214,6 +214,9 @@ pub fn open_sink(
     }
 }
 
+/// Memory of a run for each thread that waits for a server, in bytes.
+const WORKER_MEMORY: u64 = 2 << 20;
+
 fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Options> {
     let mut map = for_connector(options);
     if let Some(concurrency) = limits.concurrency {
@@ -224,7 +227,13 @@ fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Optio
     parsed.warnings().into_iter().for_each(|warning| limits.notices.tell(warning));
     parsed.cancel = limits.cancel.clone();
     if let Some(memory) = limits.memory {
-        parsed.tuning.read_ahead = parsed.tuning.read_ahead.min(memory / 8);
+        let tuning = &mut parsed.tuning;
+        tuning.read_ahead = tuning.read_ahead.min(memory / 6);
+        if tuning.adaptive {
+            // Every worker has buffers and tables of its own.
+            let affordable = usize::try_from(memory / WORKER_MEMORY).unwrap_or(usize::MAX);
+            tuning.workers = tuning.workers.min(affordable.max(8));
+        }
     }
     Ok(parsed)
 }

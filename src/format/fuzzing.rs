@@ -274,14 +274,18 @@ pub fn quick_index(data: &[u8]) {
         2 => {
             let Ok(copies) = quick::Copy::decode_all(data) else { return };
             let mut again = Vec::new();
-            copies.iter().for_each(|copy| copy.encode(&mut again));
+            for copy in copies {
+                copy.encode(&mut again);
+            }
             assert_eq!(again, data);
         }
         _ => {
             let Some((count, data)) = data.split_first() else { return };
             let Ok(places) = quick::decode_places(data, u64::from(*count), u64::MAX) else { return };
             let mut again = Vec::new();
-            places.iter().for_each(|place| quick::push_place(place.fingerprint, place.length, &mut again));
+            for place in places {
+                quick::push_place(place.fingerprint, place.length, &mut again);
+            }
             assert_eq!(again, data);
         }
     }

@@ -34,7 +34,7 @@ const MAC_OFFSET: usize = ZERO_OFFSET + 4;
 /// The length of the footer in bytes.
 pub const FOOTER_LEN: usize = MAC_OFFSET + Id::LEN;
 /// The most places that are written or read: beyond it a reader does better with tables on disk.
-pub const MAX_PLACES: u64 = 4 << 20;
+pub const MAX_PLACES: u64 = 2 << 20;
 /// The most bytes that the root and the copies may decode to, each.
 pub const MAX_DECODED: usize = 16 << 20;
 /// The most bytes a place takes.
@@ -281,7 +281,7 @@ pub fn push_place(fingerprint: u32, length: u32, out: &mut Vec<u8>) {
 
 /// Returns how many bytes `count` places take at most.
 pub fn max_places_len(count: u64) -> usize {
-    usize::try_from(count.min(MAX_PLACES) * MAX_PLACE_LEN).expect("at most 36 MiB")
+    usize::try_from(count.min(MAX_PLACES) * MAX_PLACE_LEN).expect("at most 18 MiB")
 }
 
 /// Decodes places that begin at the area's beginning and must end within `area`, in order.

@@ -10,6 +10,7 @@ mod export;
 mod maintenance;
 mod monitor;
 mod part;
+mod repair;
 mod restore;
 pub mod retention;
 pub mod retrieval;
@@ -28,6 +29,7 @@ pub use export::{ExportError, ExportFormat, ExportOptions, ExportReport, export}
 pub use maintenance::{Fate, MaintenanceOptions, MaintenanceReport, PackFate, maintain};
 pub use monitor::{Counter, Event, Monitor, Problem, Severity, Tally, message_of};
 pub use part::Part;
+pub use repair::{RepairOptions, RepairReport, repair};
 pub use restore::{ObjectContent, RestoreOptions, RestoreReport, Versions, restore};
 pub use search::{EntryKind, MetadataPattern, PatternError, Patterns, SearchQuery, search};
 pub use sync::{ArchiveExport, CopyReport, SyncOptions, SyncReport, copy_into, sync};

@@ -124,7 +124,7 @@ pub(super) fn make_config(options: &CreateOptions) -> Result<(Vec<u8>, Option<Ke
     let master = match options.profile {
         Profile::Native => {
             let master = Key::random();
-            let slot = native_slot(&master, passphrase, options.kdf)?;
+            let slot = native_slot(&master, passphrase, options.kdf, FIRST_SLOT)?;
             seal_native(&mut config, &master, vec![slot])?;
             master
         }
@@ -191,7 +191,13 @@ fn uuid() -> [u8; 16] {
     bytes
 }
 
-fn native_slot(master: &Key, passphrase: &Secret, kdf: KdfChoice) -> Result<config::Slot, CreateError> {
+/// Makes a slot that a passphrase opens.
+pub(super) fn native_slot(
+    master: &Key,
+    passphrase: &Secret,
+    kdf: KdfChoice,
+    label: &str,
+) -> Result<config::Slot, SlotError> {
     let argon2 = kdf.native();
     let slot = match kdf.0 {
         Strength::Recommended => Slot::for_passphrase(master, passphrase.as_bytes(), argon2)?,
@@ -204,7 +210,7 @@ fn native_slot(master: &Key, passphrase: &Secret, kdf: KdfChoice) -> Result<conf
             random::array(),
         )?,
     };
-    Ok(to_config_slot(&slot, FIRST_SLOT))
+    Ok(to_config_slot(&slot, label))
 }
 
 /// Describes a slot for CONFIG.

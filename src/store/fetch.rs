@@ -18,8 +18,8 @@ const GAP: u64 = 128 << 10;
 const LONGEST: u64 = 8 << 20;
 /// In encrypted stores ranges are widened to multiples of this, so that blob boundaries do not show.
 const ALIGNMENT: u64 = 64 << 10;
-/// Requests under way at once.
-const THREADS: usize = 8;
+/// The most requests under way at once.
+const THREADS: usize = 16;
 
 /// A range of a packfile's blob area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +27,23 @@ struct Range {
     packfile: Id,
     start: u64,
     end: u64,
+}
+
+/// Lengths of packfiles that were asked for.
+#[derive(Debug, Default)]
+struct Sizes(Mutex<HashMap<Id, u64>>);
+
+impl Sizes {
+    /// Returns the length of a packfile in bytes, if it can be known.
+    fn of(&self, repository: &Repository, packfile: Id) -> Option<u64> {
+        let known = || self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(size) = known().get(&packfile) {
+            return Some(*size);
+        }
+        let size = repository.storage().size(Kind::Packfile, packfile).ok()?;
+        known().insert(packfile, size);
+        Some(size)
+    }
 }
 
 /// Encoded blobs that were fetched together.
@@ -40,13 +57,15 @@ impl Window {
     /// reads that alone and learns why.
     pub fn fetch(repository: &Repository, places: Vec<Place>) -> Self {
         let plan = plan(places);
-        let widen = repository.is_encrypted();
+        // Ranges are widened no further than their packfile's end, which is asked for once each.
+        let sizes = repository.is_encrypted().then(Sizes::default);
         let (next, done) = (AtomicUsize::new(0), Mutex::new(Self::default()));
+        let threads = repository.storage().parallelism().clamp(1, THREADS);
         std::thread::scope(|scope| {
-            for _ in 0..THREADS.min(plan.len()) {
+            for _ in 0..threads.min(plan.len()) {
                 scope.spawn(|| {
                     while let Some(range) = plan.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Ok((start, bytes)) = read(repository, range, widen) {
+                        if let Ok((start, bytes)) = read(repository, range, sizes.as_ref()) {
                             let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                             done.ranges.entry(range.packfile).or_default().push((start, bytes));
                         }
@@ -100,12 +119,12 @@ fn plan(mut places: Vec<Place>) -> Vec<Range> {
 }
 
 /// Reads a range; returns the offset in the blob area of what was read.
-fn read(repository: &Repository, range: &Range, widen: bool) -> Result<(u64, Vec<u8>), Error> {
+fn read(repository: &Repository, range: &Range, sizes: Option<&Sizes>) -> Result<(u64, Vec<u8>), Error> {
     let header = HEADER_LEN as u64;
     let (mut start, mut end) = (range.start.saturating_add(header), range.end.saturating_add(header));
-    if widen {
+    if let Some(sizes) = sizes {
         start = (start / ALIGNMENT * ALIGNMENT).max(header);
-        let size = repository.storage().size(Kind::Packfile, range.packfile).unwrap_or(end);
+        let size = sizes.of(repository, range.packfile).unwrap_or(end);
         end = end.next_multiple_of(ALIGNMENT).min(size).max(end);
     }
     let length =

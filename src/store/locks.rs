@@ -37,6 +37,12 @@ impl Default for LockTerms {
     }
 }
 
+/// How far the clocks of a writer and of the storage may be apart.
+const SKEW: Duration = Duration::from_hours(1);
+/// After this long a lock is stale by any clock.
+const ANCIENT: Duration = Duration::from_hours(24);
+/// Among more locks than this, ancient ones are not read.
+const MANY: usize = 32;
 /// The most a lock may take when decoded; real ones are below 300 bytes.
 const LIMIT: usize = 1 << 16;
 
@@ -167,7 +173,9 @@ impl Held {
     fn look_for_others(&self) -> Result<(), Error> {
         let mut listed = Vec::new();
         self.storage.list(Kind::Lock, &mut |lock| listed.push(lock))?;
-        for other in listed.into_iter().filter(|other| other.id != self.id) {
+        // Where nothing may be deleted every run leaves its lock behind; reading them all would take longer each time.
+        let many = !self.exclusive && listed.len() > MANY;
+        for other in listed.into_iter().filter(|other| other.id != self.id && !(many && is_ancient(other))) {
             let lock = match self.read(other.id) {
                 Ok(lock) => Some(lock),
                 Err(Error::Connector(error)) if error.kind == ErrorKind::NotFound => continue,
@@ -207,11 +215,23 @@ impl Held {
     }
 }
 
+/// Returns whether a lock was last written so long ago that it is stale whatever it says inside.
+fn is_ancient(listed: &Listed) -> bool {
+    listed
+        .modified
+        .is_some_and(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age >= ANCIENT))
+}
+
 fn is_stale(listed: &Listed, lock: &Lock, stale: Duration) -> bool {
     let inside = lock.timestamp.to_system();
+    // The writer's clock may go before that of the storage, within reason: a time far ahead of the listing's is no
+    // time at all, and must not keep a lock alive for ever.
+    let sane = |inside: &SystemTime| listed.modified.is_none_or(|listed| *inside <= listed + SKEW);
     // A lock written with an old time inside was released by a key that may not delete.
     let written = match (listed.modified, inside) {
-        (Some(listed), Some(inside)) if lock.timestamp != Timestamp::EPOCH => Some(listed.max(inside)),
+        (Some(listed), Some(inside)) if lock.timestamp != Timestamp::EPOCH => {
+            Some(if sane(&inside) { listed.max(inside) } else { listed })
+        }
         (_, inside) => inside,
     };
     written.is_none_or(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age >= stale))

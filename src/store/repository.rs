@@ -91,6 +91,7 @@ pub struct Repository {
     encoding: Arc<Encoding>,
     chunker: Result<Chunker, ChunkerError>,
     master: Option<Key>,
+    slot: Option<[u8; 16]>,
     catalogue: RwLock<Arc<Catalogue>>,
     spills: SpillDir,
     cache: Option<CacheDir>,
@@ -147,7 +148,7 @@ impl Repository {
             Some(data) if !storage.is_archive() => Some(Pin::load(data, &location)?),
             _ => None,
         };
-        let Unlocked { config, keys, encoding, chunker, master } = unlock(&bytes, unlocker)
+        let Unlocked { config, keys, encoding, chunker, master, slot } = unlock(&bytes, unlocker)
             .map_err(|source| OpenError::Unlock { location: location.clone(), source })?;
         if config.encryption.is_none() && unlocker.is_explicit() {
             return Err(OpenError::PlaintextRefused { location });
@@ -188,6 +189,7 @@ impl Repository {
             encoding,
             chunker,
             master,
+            slot,
             catalogue: RwLock::new(Arc::new(catalogue)),
             spills,
             cache,
@@ -234,6 +236,28 @@ impl Repository {
     /// Returns whether states that were seen before are gone, and nobody accepted that.
     pub(super) fn misses_states(&self) -> bool {
         self.states_missing.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Lists the states again, loads what is new, and returns the states that cannot be used, each with whether it is
+    /// damaged (it may just be newer than this program).
+    pub(super) fn reload_telling(&self) -> Result<Vec<(Id, bool)>, Error> {
+        let is_missing = |warning: &Warning| matches!(warning, Warning::MissingStates(_));
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).retain(is_missing);
+        self.reload()?;
+        let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let damaged = |warning: &Warning| match warning {
+            Warning::DamagedState { id, error } => Some((*id, error.is_damage())),
+            Warning::MissingStates(_) => None,
+        };
+        Ok(warnings.iter().filter_map(damaged).collect())
+    }
+
+    /// Takes the states that are there as given, whatever was there before.
+    pub(super) fn accept_states(&self) -> Result<(), OpenError> {
+        self.reload_telling()?;
+        self.update_pin(true)?;
+        self.states_missing.store(false, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
     }
 
     /// Returns the listed states that could not be used when the catalogue was loaded last, each with the time when
@@ -286,6 +310,20 @@ impl Repository {
     /// Returns the master key of an encrypted store.
     pub(crate) fn master(&self) -> Option<&Key> {
         self.master.as_ref()
+    }
+
+    /// Returns the id of the key slot that opened the store.
+    pub(super) fn opened_by(&self) -> Option<[u8; 16]> {
+        self.slot
+    }
+
+    /// Remembers a CONFIG that took the place of the one this was opened with.
+    pub(super) fn pin_config(&self, config: &Config, bytes: &[u8]) -> Result<(), PinError> {
+        let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(pin) = pin.as_mut() else { return Ok(()) };
+        let damaged = self.damaged_states().into_iter().map(|(id, _)| id);
+        let states: Vec<Id> = self.catalogue().states().chain(damaged).collect();
+        pin.update(config, bytes, self.keys.key_check(), states.into_iter())
     }
 
     /// Returns whether blobs are encrypted.

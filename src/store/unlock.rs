@@ -118,6 +118,8 @@ pub(super) struct Unlocked {
     pub(super) chunker: Result<Chunker, ChunkerError>,
     /// The master key, for what must hand it on (`-same-key`, key slots). `None` in plaintext stores.
     pub(super) master: Option<Key>,
+    /// The key slot that opened it, if one did.
+    pub(super) slot: Option<[u8; 16]>,
 }
 
 /// Unlocks the store whose CONFIG resource is `bytes`.
@@ -152,6 +154,7 @@ fn unlock_by(bytes: &[u8], way: &mut Way<'_>) -> Result<Unlocked, UnlockError> {
     let algorithm = HashAlgorithm::from_name(&config.hashing.algorithm)
         .ok_or_else(|| unsupported("the hashing algorithm", &config.hashing.algorithm))?;
     let trailer = Trailer { signed: parts.signed, found: parts.trailer };
+    let mut opened_by = None;
     let (keys, cipher, gear, master) = match &config.encryption {
         None => {
             trailer.verify(hash(HashAlgorithm::Blake3, parts.signed))?;
@@ -160,7 +163,11 @@ fn unlock_by(bytes: &[u8], way: &mut Way<'_>) -> Result<Unlocked, UnlockError> {
         Some(encryption) if encryption.data_algorithm == NATIVE_CIPHER => {
             let native = native_part(encryption, parts.signed)?;
             let master = match way {
-                Way::Asking(unlock) => open_slots(native, *unlock)?,
+                Way::Asking(unlock) => {
+                    let (slot, master) = open_slots(native, *unlock)?;
+                    opened_by = Some(slot);
+                    master
+                }
                 Way::Known(master) => master.clone(),
             };
             let keys = NativeKeys::derive(&master, &config.repository_id);
@@ -179,7 +186,7 @@ fn unlock_by(bytes: &[u8], way: &mut Way<'_>) -> Result<Unlocked, UnlockError> {
     };
     let encoding = Encoding::new(compression(&config)?, cipher);
     let chunker = chunker(&config, gear.as_deref());
-    Ok(Unlocked { config, keys, encoding, chunker, master })
+    Ok(Unlocked { config, keys, encoding, chunker, master, slot: opened_by })
 }
 
 fn unsupported(what: &'static str, name: &str) -> UnlockError {
@@ -232,8 +239,8 @@ fn native_part<'a>(encryption: &'a Encryption, signed: &[u8]) -> Result<&'a Nati
     Ok(native)
 }
 
-/// Tries the slots with what the caller gives, up to three times.
-fn open_slots(native: &Native, unlock: &mut dyn Unlock) -> Result<Key, UnlockError> {
+/// Tries the slots with what the caller gives, up to three times; returns the id of the slot that opened.
+fn open_slots(native: &Native, unlock: &mut dyn Unlock) -> Result<([u8; 16], Key), UnlockError> {
     let wanted = unlock.slot().map(str::to_owned);
     let slots = native
         .slots
@@ -254,7 +261,7 @@ fn open_slots(native: &Native, unlock: &mut dyn Unlock) -> Result<Key, UnlockErr
             None => SlotSecret::Passphrase(secret.as_bytes()),
         };
         match unlock_slots(&slots, secret, &native.key_check) {
-            Ok((_, master)) => Ok(Some(master)),
+            Ok((at, master)) => Ok(Some((slots[at].id, master))),
             Err(SlotError::NoMatch) => Ok(None),
             Err(error @ SlotError::Damaged { .. }) => Err(UnlockError::Damaged(error.to_string())),
             Err(error) => Err(unacceptable(error)),

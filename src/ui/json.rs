@@ -14,7 +14,14 @@
 //! | `error` | `message`, `causes` (strings), `hint`?, `exit_code` |
 //! | `summary` | the members of the command's report |
 //!
-//! Results have the command's noun as their type: `snapshot`, `entry`, `store`, `source`, `destination`, `version`.
+//! Results have the command's noun as their type: `snapshot`, `entry`, `store`, `source`, `destination`, `version`,
+//! `package`; `find` and `locate` give entries. Three have a shape of their own:
+//!
+//! | `type` | members |
+//! |---|---|
+//! | `change` | `change` (`added`, `removed`, `modified`), `path`, `kind`, `aspects` (strings), `old_size`?, `new_size`? |
+//! | `diff` | `path`, and either `text` (the hunks) or `reason` (why there are none) |
+//! | `digest` | `snapshot`, `path`, `algorithm`, `digest`, `size` |
 
 use serde::Serialize;
 

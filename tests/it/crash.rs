@@ -176,11 +176,16 @@ fn a_killed_backup_leaves_a_store_that_is_whole() {
     println!("undisturbed: {whole:?}");
     let mut killed = 0;
     for number in 0..KILLS {
-        let (user, store) = (bench.user(), bench.store(&format!("store {number}")));
+        let (mut user, store) = (bench.user(), bench.store(&format!("store {number}")));
+        let temporary = bench.path(&format!("temporary {number}"));
+        fs::create_dir(&temporary).unwrap();
+        user.set("TMPDIR", text(&temporary));
         let delay = dice.up_to(whole);
         let ended = kill_after(command(&user, &store), delay);
         killed += u32::from(!ended);
         println!("{delay:?}: ended {ended}");
+        // What spilled had no name.
+        assert_eq!(files(&temporary), [] as [PathBuf; 0]);
         {
             let repository = open_store(&store);
             let (snapshots, failed) = list(&repository);

@@ -188,7 +188,7 @@ const ARCHIVE_ROWS: [Row; 6] = {
     const NOTHING: Outcome = (66, "x.ptar");
     const CUT: Outcome = (65, "the archive is incomplete");
     const BROKEN: Outcome = (65, "is damaged");
-    const READ_ONLY: Outcome = (1, "cannot be written");
+    const READ_ONLY: Outcome = (64, "archives are never changed");
     [
         ("archive", Middle, Delete, [NOTHING; 4]),
         ("archive", Middle, Truncate, [CUT; 4]),

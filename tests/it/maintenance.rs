@@ -43,7 +43,11 @@ impl Bed {
     }
 
     fn write(&self, name: &str, seed: u64, length: usize) {
-        fs::write(self.source().join(name), content(seed, length)).unwrap();
+        let path = self.source().join(name);
+        fs::write(&path, content(seed, length)).unwrap();
+        // What attributes name is to be kept as well; a folder that takes none has none to lose.
+        let flags = rustix::fs::XattrFlags::empty();
+        let _ = rustix::fs::setxattr(&path, "user.seed", &content(seed ^ 0x4d, 500), flags);
     }
 
     fn open(&self) -> Arc<Repository> {
@@ -272,6 +276,44 @@ fn nothing_is_touched_where_something_is_missing() {
     assert!(matches!(maintain(&bed.open(), &options(0), &Tally::default()), Err(Error::Locked { .. })));
     drop(held);
     run(&bed, 0);
+}
+
+/// A store as upstream 1.0 leaves it: made of the parts of an archive that it wrote.
+fn old_store() -> MemoryStore {
+    use plakar::format::ptar::{Layout, TRAILER_LEN};
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/upstream/v1.0.6.ptar");
+    let bytes = fs::read(&path).unwrap();
+    let trailer: [u8; TRAILER_LEN] = *bytes.last_chunk().unwrap();
+    let layout = Layout::parse(&trailer, bytes.len() as u64).unwrap();
+    let part =
+        |section: plakar::format::ptar::Section| &bytes[section.offset as usize..section.end() as usize];
+    let store = MemoryStore::new();
+    store.create(part(layout.config)).unwrap();
+    store.put(Kind::State, Id([1; 32]), Body::Bytes(part(layout.state))).unwrap();
+    // The state calls the packfile by an id of its own.
+    let archive = crate::interop::open(plakar::connectors::ptar::PtarStore::open(&path, true).unwrap());
+    let packfile = archive.catalogue().pack_id(0);
+    store.put(Kind::Packfile, packfile, Body::Bytes(part(layout.packfile))).unwrap();
+    store
+}
+
+#[test]
+fn old_states_ask_for_an_upgrade() {
+    let store = Arc::new(old_store());
+    let open = || crate::interop::open_with(Arc::new(Shared::new(&store)), crate::interop::PASSPHRASE);
+    let snapshots = list(&open()).0.len();
+    assert!(snapshots > 0 && open().catalogue().only_old_states());
+    let plan = MaintenanceOptions { apply: false, ..options(30) };
+    assert!(maintain(&open(), &plan, &Tally::default()).unwrap().needs_upgrade);
+    assert!(matches!(maintain(&open(), &options(30), &Tally::default()), Err(Error::OldStates)));
+    let gone: Vec<Id> = list(&open()).0.iter().map(|info| info.id).collect();
+    remove_snapshots(&open(), &gone).unwrap();
+    assert!(open().catalogue().only_old_states(), "a removal alone is no upgrade");
+    let upgrade = |days| MaintenanceOptions { upgrade: true, ..options(days) };
+    assert!(maintain(&open(), &upgrade(0), &Tally::default()).unwrap().of(Fate::Coloured).0 == 1);
+    assert!(!open().catalogue().only_old_states());
+    assert!(maintain(&open(), &options(8), &Tally::default()).unwrap().of(Fate::Swept).0 == 1);
+    assert_eq!(store.stored_bytes(Kind::Packfile), 0);
 }
 
 /// A store that holds on to packfiles.

@@ -49,12 +49,17 @@ fn make_tree(root: &Path) {
 }
 
 /// Runs a command under the limit; returns its peak of anonymous memory, in bytes.
-pub(crate) fn watched(user: &User, line: &str) -> u64 {
+fn watched(user: &User, line: &str) -> u64 {
+    watched_below(LIMIT, user, line)
+}
+
+/// The same under another limit, in bytes.
+pub(crate) fn watched_below(limit: u64, user: &User, line: &str) -> u64 {
     let log = user.home().join("log");
     let mut command = user.command(line.split_whitespace());
     command.stdout(File::create(&log).unwrap()).stderr(File::options().append(true).open(&log).unwrap());
     let mut child = command.spawn().unwrap();
-    let limit = Rlimit { current: Some(LIMIT), maximum: Some(LIMIT) };
+    let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
     // Set while it starts: what counts is what it asks for from then on.
     prlimit(Some(Pid::from_child(&child)), Resource::Data, limit).unwrap();
     let mut peak = 0;

@@ -159,7 +159,7 @@ fn cost(web: &Web, what: &str) -> (usize, usize) {
     let requests = web.requests();
     let others = requests.iter().filter(|request| !request.starts_with("GET bytes=0-")).count();
     let sent = web.sent();
-    println!("{what}: {others} requests of {} bytes: {requests:?}", sent);
+    println!("{what}: {others} requests of {sent} bytes: {requests:?}");
     (others, sent)
 }
 

@@ -12,6 +12,7 @@ use plakar::connectors::s3::{Options, S3Store};
 
 use crate::cli::User;
 use crate::s3_bed::Bed;
+use crate::s3_connection::{data, proxy, terminator};
 use crate::s3server::{self, Key, percent_decode};
 
 const ID: Id = Id([7; 32]);
@@ -305,6 +306,31 @@ fn a_token_service_that_refuses_or_is_away_is_told_without_secrets() {
     sts.answer(|_| (200, "<Strange/>".into()));
     assert_eq!(run(&sts.url("")).0, ErrorKind::Protocol);
     assert_eq!(bed.own_server().counters().total(), 0, "no request goes out unsigned");
+}
+
+#[test]
+fn a_token_service_is_reached_through_a_proxy_and_verified() {
+    let (bed, dir) = (bed(), tempfile::tempdir().unwrap());
+    let sts = Fake::new(|_| sts_answer("AssumeRoleWithWebIdentity", "one", 3600));
+    let (through, asked) = proxy(format!("127.0.0.1:{}", terminator(sts.address.clone())));
+    let token = write(&dir.path().join("token"), "t");
+    let environment = [
+        ("AWS_ROLE_ARN", "r"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.as_str()),
+        ("AWS_ENDPOINT_URL_STS", "https://storage.test"),
+        ("https_proxy", &through),
+    ];
+    let error = use_it(&store(&bed, &[], &environment).unwrap()).unwrap_err();
+    let text = error.to_string();
+    assert!(error.kind == ErrorKind::Transport && text.contains("TLS") && sts.seen().is_empty(), "{text}");
+    // Who accepts any certificate of the storage does not accept any of the token service.
+    let lax = [("tls_insecure_no_verify", "true")];
+    assert!(use_it(&store(&bed, &lax, &environment).unwrap()).is_err() && sts.seen().is_empty());
+    let ca = data("ca.pem").display().to_string();
+    let trusting = [&environment[..], &[("AWS_CA_BUNDLE", ca.as_str())]].concat();
+    use_it(&store(&bed, &[], &trusting).unwrap()).unwrap();
+    assert_eq!(sts.seen().len(), 1);
+    assert!(asked.lock().unwrap().iter().all(|head| head.starts_with("CONNECT storage.test:443 ")));
 }
 
 #[test]

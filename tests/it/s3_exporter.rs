@@ -324,6 +324,25 @@ fn parts_are_made_anew_when_they_have_to_be_sent_again() {
 }
 
 #[test]
+fn an_upload_that_is_gone_is_no_success_unless_the_object_is_there() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let mut options = bed.options("", &[]);
+    options.tuning.multipart_threshold = 6 << 20;
+    options.tuning.part_size = 5 << 20;
+    let exporter = S3Exporter::new(options, ExportOptions::default()).unwrap();
+    // Another object stands under the key, of another size; and of the same size, but not from these parts.
+    for length in [10_usize, 7 << 20] {
+        server.insert("bucket", "big", s3server::Object::new(vec![1; length]));
+        server.inject(Fault::on("CompleteMultipartUpload", Action::status(404, "NoSuchUpload")).times(1));
+        let error = put(&exporter, "big", &file_entry("big"), &Bytes::new(vec![2; 7 << 20])).unwrap_err();
+        assert!(error.to_string().contains("NoSuchUpload"), "{error}");
+        assert_eq!(server.open_uploads(), 0);
+    }
+    assert_eq!(server.counters().of("HeadObject"), 2);
+}
+
+#[test]
 fn a_failed_upload_is_given_up_and_leaves_no_object() {
     let bed = Bed::own(s3server::Options::default());
     let server = bed.own_server();

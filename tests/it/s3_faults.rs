@@ -397,3 +397,116 @@ fn the_test_server_enforces_what_it_claims() {
     assert_eq!(bed.request("DELETE", Some(b"k"), &format!("uploadId={id}"), &[], b"").status, 204);
     assert_eq!(bed.get("k").status, 404);
 }
+
+#[test]
+fn what_is_not_what_its_etag_says_is_read_again() {
+    let bed = own();
+    let server = bed.own_server();
+    let store = store(&bed);
+    store.put(Kind::State, ID, Body::Bytes(&[5; 1000])).unwrap();
+    // An answer whose length header lies along with its body.
+    server.inject(Fault::on("GetObject", Action::Shorten(10)).times(1));
+    assert_eq!(store.get(Kind::State, ID).unwrap(), [5; 1000]);
+    server.inject(Fault::on("GetObject", Action::Shorten(10)).times(1));
+    store.read_range(Kind::State, ID, 100, 500, &mut |bytes| assert_eq!(bytes, &[5; 500])).unwrap();
+    assert_eq!(server.counters().of("GetObject"), 4);
+    // An ETag may be no MD5 and look like one: two readings that agree are believed.
+    let mut object = Object::new("content");
+    object.etag = "0123456789abcdef0123456789abcdef".into();
+    server.insert("bucket", format!("states/07/{ID}"), object);
+    server.reset_counters();
+    assert_eq!(store.get(Kind::State, ID).unwrap(), b"content");
+    assert_eq!(server.counters().of("GetObject"), 2);
+}
+
+#[test]
+fn an_answer_without_a_body_is_not_verified_as_one() {
+    let bed = own();
+    let server = bed.own_server();
+    let not_modified = Action::Status {
+        status: 304,
+        code: "",
+        headers: vec![("x-amz-checksum-crc32c", "AAAAAA==".into()), ("etag", "\"x\"".into())],
+        xml: String::new(),
+    };
+    server.inject(Fault::on("GetObject", not_modified));
+    let error = store(&bed).get(Kind::State, ID).unwrap_err();
+    assert_eq!((error.kind, server.counters().total()), (ErrorKind::Changed, 1), "{error}");
+}
+
+#[test]
+fn a_pause_may_be_asked_for_by_date() {
+    let bed = Bed::own(s3server::Options { clock_skew: 30, ..s3server::Options::default() });
+    let server = bed.own_server();
+    server.insert("bucket", format!("states/07/{ID}"), Object::new("x"));
+    let mut options = bed.options("", &[]);
+    options.tuning.max_delay = Duration::from_secs(10);
+    // A second and a half after now by the server's own clock, which is half a minute ahead.
+    let until = std::time::SystemTime::now() + Duration::from_millis(31_900);
+    let slow = Action::Status {
+        status: 429,
+        code: "TooManyRequests",
+        headers: vec![("retry-after", httpdate::fmt_http_date(until))],
+        xml: String::new(),
+    };
+    server.inject(Fault::on("GetObject", slow).times(1));
+    let start = Instant::now();
+    S3Store::new(options).unwrap().get(Kind::State, ID).unwrap();
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(900), "{took:?}");
+}
+
+#[test]
+fn a_stale_page_of_a_listing_is_asked_for_again() {
+    let bed = Bed::own(s3server::Options { page_size: 10, ..s3server::Options::default() });
+    let server = bed.own_server();
+    for n in 0..35 {
+        server.insert("bucket", format!("k{n:02}"), Object::new("x"));
+    }
+    server.inject(Fault::when(|seen| seen.op == "ListObjectsV2" && seen.number == 3, Action::StalePage));
+    let mut keys = Vec::new();
+    let importer = S3Importer::new(bed.options("", &[])).unwrap();
+    importer
+        .scan(&mut |record| {
+            keys.push(record.locator);
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    keys.retain(|key| !key.is_empty());
+    assert_eq!(keys.len(), 35);
+    assert!(keys.is_sorted_by(|a, b| a < b));
+    assert_eq!(server.counters().of("ListObjectsV2"), 5);
+}
+
+#[test]
+fn what_is_cancelled_neither_waits_nor_is_sent() {
+    let bed = own();
+    let server = bed.own_server();
+    server.inject(Fault::on("GetObject", Action::Hang));
+    server.inject(Fault::on("HeadObject", Action::status(503, "SlowDown")));
+    let mut options = bed.options("", &[]);
+    options.tuning.throttle_delay = Duration::from_hours(1);
+    options.tuning.max_delay = Duration::from_hours(1);
+    let cancel = options.cancel.clone();
+    let store = S3Store::new(options).unwrap();
+    store.put(Kind::Lock, ID, Body::Bytes(b"lock")).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = [
+            scope.spawn(|| store.get(Kind::State, ID).map(drop)),
+            scope.spawn(|| store.size(Kind::State, ID).map(drop)),
+        ];
+        while server.counters().hanging == 0 || server.counters().of("HeadObject") == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        cancel.cancel();
+        for thread in waiting {
+            assert_eq!(thread.join().unwrap().unwrap_err().kind, ErrorKind::Cancelled);
+        }
+    });
+    server.reset_counters();
+    assert_eq!(store.put(Kind::State, ID, Body::Bytes(b"x")).unwrap_err().kind, ErrorKind::Cancelled);
+    assert_eq!(server.counters().total(), 0);
+    // A lock is still released.
+    store.delete(Kind::Lock, ID).unwrap();
+    assert!(server.object("bucket", format!("locks/{ID}")).is_none());
+}

@@ -177,7 +177,8 @@ fn to_sidecar(folder: &Path) {
         }
         let path = file.strip_prefix(folder).unwrap().as_os_str().as_bytes();
         let line = serde_json::json!({ "path_base64": base64.encode(path), "metadata": items });
-        lines.push_str(&format!("{line}\n"));
+        lines.push_str(&line.to_string());
+        lines.push('\n');
     }
     std::fs::write(folder.join(".plakar-s3-metadata.jsonl"), lines).unwrap();
 }

@@ -11,7 +11,7 @@ use crate::cli::User;
 use crate::s3server::{ACCESS_KEY, Action, Fault, Object, S3Server, SECRET_KEY};
 
 /// Long enough for any machine; a program that waits for the server takes for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Scene {
     server: S3Server,
@@ -136,9 +136,9 @@ fn a_backup_ends_while_the_store_hangs() {
 
 #[test]
 fn a_restore_ends_while_the_destination_hangs() {
-    let scene = Scene::new();
-    scene.user.ok("at @st backup @src");
     for (op, signal) in [("UploadPart", Signal::INT), ("PutObject", Signal::TERM)] {
+        let scene = Scene::new();
+        scene.user.ok("at @st backup @src");
         scene.server.reset_counters();
         scene.server.inject(Fault::when(
             move |seen| seen.op == op && seen.bucket == "target" && seen.number > 1,

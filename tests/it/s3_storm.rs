@@ -267,7 +267,7 @@ fn a_packfile_that_breaks_off_for_ever_is_a_transport_fault_and_no_damage() {
     let mut packs = Vec::new();
     repository.storage().list(Kind::Packfile, &mut |listed| packs.push((listed.size, listed.id))).unwrap();
     let (_, largest) = packs.iter().max().unwrap();
-    let hex = largest.to_hex().to_string();
+    let hex = largest.to_hex();
     scene.server().inject(Fault::when(
         move |seen| seen.op == "GetObject" && seen.key.ends_with(hex.as_bytes()),
         Action::Truncate(5),

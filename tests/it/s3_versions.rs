@@ -50,7 +50,7 @@ fn each_version(bed: &Bed, mut each: impl FnMut(Vec<u8>, &str, bool, bool)) {
         }
         match last.filter(|_| elements(&text, "IsTruncated") == ["true"]) {
             Some((key, id)) => {
-                marker = format!("&key-marker={}&version-id-marker={}", encode(&key), encode(&id))
+                marker = format!("&key-marker={}&version-id-marker={}", encode(&key), encode(&id));
             }
             None => return,
         }

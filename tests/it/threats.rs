@@ -5,17 +5,23 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use plakar::base::Id;
+use plakar::base::{Id, Timestamp};
 use plakar::connector::Storage;
 use plakar::connectors::fs::FsStore;
 use plakar::connectors::memory::MemoryStore;
 use plakar::connectors::ptar::PtarStore;
+use plakar::crypto::seal::Item;
 use plakar::format::blob::BlobType;
 use plakar::format::config::{Config, set_sum};
+use plakar::format::lock::Lock;
 use plakar::format::ptar::{Layout, STATE_ID, TRAILER_LEN};
+use plakar::format::tree::{Node, Root};
+use plakar::format::version::Version;
 use plakar::format::wrapper::{self, HEADER_LEN, Resource};
 use plakar::snapshot::{SyncOptions, Tally, list, sync};
+use plakar::store::blob::{BlobSink, Lane};
 use plakar::store::{CheckpointPolicy, CreateOptions, Repository, Writer};
 
 use crate::cli::{Ran, User};
@@ -400,4 +406,155 @@ fn a_plaintext_store_seen_for_the_first_time_gets_nothing_secret() {
     // One's own, made and pinned as plaintext, is another matter.
     user.ok("at own create -plaintext");
     user.ok("at own backup source");
+}
+
+/// Writes a lock of another host, with this time inside.
+fn put_lock(repository: &Repository, store: &Path, id: Id, exclusive: bool, timestamp: Timestamp) -> PathBuf {
+    let lock = Lock { version: Version::V1_0_0, timestamp, hostname: "elsewhere".into(), exclusive };
+    let mut bytes = wrapper::header(Resource::Lock, Version::V1_0_0).to_vec();
+    repository.encoding().encode(Item::lock(id), &lock.encode(), &mut bytes).unwrap();
+    let trailer = repository.keys().trailers().mac(&bytes);
+    bytes.extend_from_slice(trailer.as_bytes());
+    let path = store.join("locks").join(id.to_hex());
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn age(path: &Path, by: Duration) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - by).unwrap();
+}
+
+#[test]
+fn a_lock_blocks_while_it_lives_and_no_time_makes_it_live_for_ever() {
+    let bench = Bench::new();
+    let user = bench.user();
+    let store = bench.copy(&user);
+    let repository = reopen(Arc::new(FsStore::new(&store)));
+    let source = bench.path("source");
+    let (now, hour) = (Timestamp::now(), Duration::from_hours(1));
+    let in_an_age = Timestamp { secs: now.secs + 3_000_000_000, nanos: 0 };
+    for (what, time, age_of_file, blocks) in [
+        ("a live one", now, Duration::ZERO, true),
+        (
+            "a live one, by a clock that goes before",
+            Timestamp { secs: now.secs + 600, ..now },
+            Duration::ZERO,
+            true,
+        ),
+        ("a live one, by a clock that is wrong", in_an_age, Duration::ZERO, true),
+        ("one of an hour ago", Timestamp { secs: now.secs - 3600, ..now }, hour, false),
+        ("one of an hour ago, by a clock that is wrong", in_an_age, hour, false),
+        ("one that was released by overwriting it", Timestamp::EPOCH, Duration::ZERO, false),
+    ] {
+        let path = put_lock(&repository, &store, Id([3; 32]), true, time);
+        age(&path, age_of_file);
+        let ran = back_up(&user, "store", &source);
+        if blocks {
+            assert!(ran.code == 1 && ran.stderr.contains("locked by elsewhere"), "{what}: {ran:#?}");
+            assert_eq!(user.run("at store ls").code, 0, "{what}: reading needs no lock");
+            fs::remove_file(&path).unwrap();
+        } else {
+            assert_eq!(ran.code, 0, "{what}: {ran:#?}");
+            assert!(!path.exists(), "{what}: it was swept");
+        }
+    }
+    // Others that write do not stand in the way, whatever their clocks say.
+    let path = put_lock(&repository, &store, Id([3; 32]), false, in_an_age);
+    assert_eq!(back_up(&user, "store", &source).code, 0);
+    assert!(path.exists());
+}
+
+#[test]
+fn ten_thousand_locks_and_garbage_are_borne() {
+    let bench = Bench::new();
+    let user = bench.user();
+    let store = bench.copy(&user);
+    let repository = reopen(Arc::new(FsStore::new(&store)));
+    let garbage: [&[u8]; 4] = [b"", b"x", &[0; 300], b"_KLOSET_ and nothing behind it"];
+    for number in 0..10_000_u64 {
+        let id = Id(*blake3::hash(&number.to_le_bytes()).as_bytes());
+        let kind = usize::try_from(number % 8).unwrap();
+        match garbage.get(kind) {
+            Some(bytes) => fs::write(store.join("locks").join(id.to_hex()), bytes).unwrap(),
+            None => drop(put_lock(&repository, &store, id, false, Timestamp::now())),
+        }
+    }
+    // A genuine one under another's name is garbage, too: its name is bound to it.
+    let genuine = put_lock(&repository, &store, Id([3; 32]), true, Timestamp::now());
+    fs::rename(&genuine, store.join("locks").join(Id([4; 32]).to_hex())).unwrap();
+    let source = bench.path("source");
+    assert_eq!(back_up(&user, "store", &source).code, 0);
+    let left = fs::read_dir(store.join("locks")).unwrap().count();
+    assert_eq!(left, 10_001, "what cannot be read may be a newer program's, and what lives is another's");
+    assert_clean(&repository);
+}
+
+#[test]
+fn a_snapshot_of_bottomless_trees_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let storage: Arc<dyn Storage> = Arc::new(FsStore::new(&store));
+    let repository = crate::engine::create(Arc::clone(&storage), &kinds()[0].1);
+    let source = folder.path().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "content").unwrap();
+    crate::engine::back_up(&repository, &source);
+    let genuine = list(&repository).0[0].clone();
+    let mut user = User::in_memory();
+    user.set("PLAKAR_PASSPHRASE", crate::engine::PASSPHRASE);
+    let put = |writer: &Writer, kind, bytes: &[u8]| BlobSink::put(writer, kind, bytes, Lane::Tree).unwrap();
+    // One child a level, thousands of levels; two, and 2^60 ways to the bottom; and a node that says it is
+    // its own child, which nobody but a liar can write: its name is the MAC of what it holds.
+    for (name, wide, levels, named) in [
+        ("deep", false, 3_000, None),
+        ("wide", true, 60, None),
+        ("its own child", true, 1, Some(Id([9; 32]))),
+    ] {
+        let mut header = genuine.header.clone();
+        header.identifier = Id(*blake3::hash(name.as_bytes()).as_bytes());
+        let writer = Writer::open(&repository, header.identifier, CheckpointPolicy::default(), None).unwrap();
+        let leaf = Node { keys: vec!["/a".into()], values: vec![Id([1; 32])], ..Node::default() };
+        let mut top = put(&writer, BlobType::TREE_NODE, &leaf.encode());
+        for _ in 0..levels {
+            let below = named.unwrap_or(top);
+            let node = if wide {
+                Node { keys: vec!["/m".into()], pointers: vec![below, below], ..Node::default() }
+            } else {
+                Node { pointers: vec![below], ..Node::default() }
+            };
+            top = match named {
+                Some(id) => {
+                    writer.put_as(BlobType::TREE_NODE, id, &node.encode(), Lane::Tree).unwrap();
+                    id
+                }
+                None => put(&writer, BlobType::TREE_NODE, &node.encode()),
+            };
+        }
+        let root = put(&writer, BlobType::TREE_ROOT, &Root::new(top).encode());
+        header.sources.as_mut().unwrap()[0].root.root = root;
+        writer.put_header_anew(&header.encode()).unwrap();
+        writer.commit().unwrap();
+        repository.refresh_after_commit().unwrap();
+        let id = header.identifier.to_hex();
+        let limited = |line: &str| {
+            let mut command = Command::new("prlimit");
+            command.args(["--as=1500000000", "--cpu=20", env!("CARGO_BIN_EXE_plakar"), "at"]).arg(&store);
+            command.args(line.split(' ')).arg(&id).current_dir(user.home()).env_clear();
+            command.env("HOME", user.home()).env("PLAKAR_PASSPHRASE", crate::engine::PASSPHRASE);
+            Ran::from(command.stdin(Stdio::null()).output().unwrap())
+        };
+        let ran = limited("check");
+        assert_eq!(ran.code, 65, "{name}: {ran:#?}");
+        for line in ["ls -recursive", "restore -to out"] {
+            let ran = limited(line);
+            // Folders have lists of their own, so that a broken tree need not keep anything from being read.
+            assert!(
+                matches!(ran.code, 0 | 1 | 65) && !ran.stderr.contains("panicked"),
+                "{name} {line}: {ran:#?}"
+            );
+        }
+        fs::remove_dir_all(user.home().join("out")).ok();
+        assert!(!back_up(&user, store.to_str().unwrap(), &source).stderr.contains("panicked"), "{name}");
+    }
 }

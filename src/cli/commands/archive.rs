@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     };
     if to_stdout {
         let (done, errors) = write(context, &repository, part, &mut context.output.stdout(), &options)?;
-        context.output.notice(line(&done, errors, "on standard output"));
+        context.output.notice(line(&done, errors, "standard output"));
         return Ok(exit(errors));
     }
     let mut place = context.place(&file, Role::Destination)?;

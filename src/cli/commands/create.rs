@@ -113,9 +113,9 @@ fn passphrase(args: &Args, context: &Context, place: &Place) -> Result<Option<Se
 }
 
 /// Chooses a new passphrase; a typed one must not be weak.
-fn choose_strong(
+pub(super) fn choose_strong(
     chain: &Chain,
-    place: &Place,
+    place: impl std::fmt::Display,
     weak: bool,
     context: &Context,
 ) -> Result<Secret, CommandError> {

@@ -66,6 +66,7 @@ fn part(chosen: &Chosen) -> Part<'_> {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the JSON")]
 struct Change {
     r#type: &'static str,
     change: &'static str,

@@ -6,8 +6,8 @@ use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::globals::Globals;
 use super::{
-    archive, backup, cat, check, configure, create, diff, digest, dup, find, help, info, locate, ls,
-    maintenance, policy, prune, ptar, restore, rm, sync, version,
+    archive, backup, cat, check, completions, configure, create, diff, digest, dup, find, help, info, key,
+    locate, ls, maintenance, pkg, policy, prune, ptar, repair, restore, rm, sync, version,
 };
 use crate::connectors::Role;
 
@@ -49,11 +49,15 @@ enum Command {
     Rm(rm::Args),
     Prune(prune::Args),
     Policy(policy::Args),
+    Repair(repair::Args),
+    Key(key::Args),
     Maintenance(maintenance::Args),
     Store(configure::Args),
     Source(configure::Args),
     Destination(configure::Args),
     Config(configure::Args),
+    Pkg(pkg::Args),
+    Completions(completions::Args),
     Help(help::Args),
     Version(version::Args),
 }
@@ -84,11 +88,15 @@ pub(crate) fn dispatch(cli: Cli, context: &Context) -> Result<Exit, CommandError
         Command::Rm(args) => rm::run(&args, context),
         Command::Prune(args) => prune::run(&args, context),
         Command::Policy(args) => policy::run(&args, context),
+        Command::Repair(args) => repair::run(&args, context),
+        Command::Key(args) => key::run(&args, context),
         Command::Maintenance(args) => maintenance::run(&args, context),
         Command::Store(args) => configure::run(Some(Role::Store), &args, context),
         Command::Source(args) => configure::run(Some(Role::Source), &args, context),
         Command::Destination(args) => configure::run(Some(Role::Destination), &args, context),
         Command::Config(args) => configure::run(None, &args, context),
+        Command::Pkg(args) => pkg::run(&args, context),
+        Command::Completions(args) => completions::run(&args, context),
         Command::Help(args) => help::run(&args, context),
         Command::Version(args) => version::run(&args, context),
     }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use jiff::Zoned;
 
 use super::super::context::Context;
-use super::super::entries::{EntryLine, long_line, shown};
+use super::super::entries::{EntryLine, LongLines, shown};
 use super::super::error::{CommandError, Exit};
 use super::super::query::QueryArgs;
 use super::super::snapshots::{self, Chosen};
@@ -96,19 +96,30 @@ pub(super) fn print_found(
     for one in chosen {
         let id = one.info.id;
         let part = Part { snapshot: &one.info, path: one.path.as_deref() };
-        let each = &mut |entry: Entry| print(context, &id, &entry, long);
-        search(repository, part, query, &context.cancel, &progress, each)?;
+        let mut lines = LongLines::new(output);
+        let each = &mut |entry: Entry| print(context, &id, &entry, long.then_some(&mut lines));
+        let searched = search(repository, part, query, &context.cancel, &progress, each);
+        lines.flush()?;
+        searched?;
     }
     Ok(if progress.get(Counter::Errors) > 0 { Exit::Damage } else { Exit::Ok })
 }
 
-fn print(context: &Context, id: &Id, entry: &Entry, long: bool) -> Result<(), CommandError> {
+fn print(
+    context: &Context,
+    id: &Id,
+    entry: &Entry,
+    lines: Option<&mut LongLines<'_>>,
+) -> Result<(), CommandError> {
     let output = &context.output;
     if output.is_json() {
         return Ok(output.json(&EntryLine::new(&id.to_hex(), entry))?);
     }
     let name = format!("{}:{}", id.short(), shown(entry.path()));
-    if long { Ok(output.line(long_line(entry, &name))?) } else { Ok(output.line(name)?) }
+    match lines {
+        Some(lines) => Ok(lines.push(entry, &name)?),
+        None => Ok(output.line(name)?),
+    }
 }
 
 impl From<PatternError> for CommandError {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use serde::Serialize;
 
 use super::super::context::Context;
-use super::super::entries::{EntryLine, long_line, shown};
+use super::super::entries::{EntryLine, LongLines, shown};
 use super::super::error::{CommandError, Exit};
 use super::super::query::QueryArgs;
 use super::super::snapshots::{self, Chosen, facts};
@@ -152,7 +152,8 @@ fn list_entries(
     let vfs = Vfs::open(repository, source)?;
     let start = chosen.path.clone().unwrap_or_else(|| source.importer.directory.to_vec());
     let first = vfs.child(&start)?.ok_or_else(|| Error::NoPath { path: start.clone() })?;
-    let mut listing = Listing { context, id: chosen.info.id.to_hex(), failed: false };
+    let lines = LongLines::new(&context.output);
+    let mut listing = Listing { context, id: chosen.info.id.to_hex(), lines, failed: false };
     if !first.is_dir() {
         listing.entry(&first, &shown(&first.entry.info.name))?;
     } else if args.recursive {
@@ -161,7 +162,7 @@ fn list_entries(
                 Ok(Visit::Entry(child)) if child == first => {}
                 Ok(Visit::Entry(child)) => listing.entry(&child, &shown(child.path()))?,
                 Ok(Visit::Left(_)) => {}
-                Err(error) => listing.problem(&error),
+                Err(error) => listing.problem(&error)?,
             }
             listing.cancelled()?;
         }
@@ -169,31 +170,35 @@ fn list_entries(
         for child in vfs.children(&start)? {
             match child {
                 Ok(child) => listing.entry(&child, &shown(&child.entry.info.name))?,
-                Err(error) => listing.problem(&error),
+                Err(error) => listing.problem(&error)?,
             }
         }
     }
+    listing.lines.flush()?;
     Ok(if listing.failed { Exit::Damage } else { Exit::Ok })
 }
 
 struct Listing<'a> {
     context: &'a Context,
     id: String,
+    lines: LongLines<'a>,
     failed: bool,
 }
 
 impl Listing<'_> {
-    fn entry(&self, child: &Child, name: &str) -> Result<(), CommandError> {
+    fn entry(&mut self, child: &Child, name: &str) -> Result<(), CommandError> {
         let entry = &child.entry;
         if self.context.output.is_json() {
             return Ok(self.context.output.json(&EntryLine::new(&self.id, entry))?);
         }
-        Ok(self.context.output.line(long_line(entry, name))?)
+        Ok(self.lines.push(entry, name)?)
     }
 
-    fn problem(&mut self, error: &(dyn std::error::Error + 'static)) {
+    fn problem(&mut self, error: &(dyn std::error::Error + 'static)) -> Result<(), CommandError> {
         self.failed = true;
+        self.lines.flush()?;
         self.context.output.warn(message_of(error));
+        Ok(())
     }
 
     fn cancelled(&self) -> Result<(), CommandError> {

@@ -38,20 +38,22 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     check(args)?;
     let repository = stores::open_main(context)?.repository;
-    let chosen = if args.snapshots.is_empty() {
+    let chosen: Vec<_> = if args.snapshots.is_empty() {
         let chosen = snapshots::choose(context, &repository, &[], &args.query)?;
         chosen.into_iter().map(|chosen| (chosen.info.id, Some(chosen.info))).collect()
     } else {
         named(&repository, &args.snapshots)?
     };
-    if !context.output.is_json() {
-        let mut table = plan_table();
-        chosen.iter().for_each(|(id, info)| plan_row(&mut table, "remove", *id, info.as_ref(), ""));
-        context.output.text(table)?;
-    } else {
-        for (id, info) in &chosen {
+    let mut table = plan_table();
+    for (id, info) in &chosen {
+        if context.output.is_json() {
             context.output.json(&PlanLine::new("remove", *id, info.as_ref(), Vec::new()))?;
+        } else {
+            plan_row(&mut table, "remove", *id, info.as_ref(), "");
         }
+    }
+    if !context.output.is_json() {
+        context.output.text(table)?;
     }
     let ids: Vec<Id> = chosen.into_iter().map(|(id, _)| id).collect();
     remove(context, &repository, &ids, None, args.apply, "rm")

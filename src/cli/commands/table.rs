@@ -19,59 +19,60 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
         "Back up and restore",
         &[
             listed("create", "make a new store"),
-            listed("backup", "take a snapshot of folders or of a source"),
-            listed("ls", "list snapshots, or what is in one"),
-            listed("cat", "print files of a snapshot"),
-            listed("restore", "bring a snapshot back, to a folder or to a bucket"),
-            listed("archive", "write a snapshot as tar or zip"),
+            listed("backup", "take a snapshot"),
+            listed("ls", "list snapshots and files"),
+            listed("cat", "print files"),
+            listed("restore", "bring a snapshot back"),
+            listed("archive", "write a tar or zip file"),
+        ],
+    ),
+    (
+        "Look closer",
+        &[
+            listed("info", "describe store or snapshot"),
+            listed("locate", "find files by name"),
+            listed("find", "by size, time, type, too"),
+            listed("diff", "show what changed"),
+            listed("digest", "print digests of files"),
         ],
     ),
     (
         "Keep it safe",
         &[
-            listed("check", "verify that everything can be read (also: verify)"),
-            listed("ptar", "pack folders, sources or whole stores into one archive"),
-            listed("sync", "copy snapshots to, from or with another store"),
-            listed("dup", "make a second snapshot of the same content"),
-            listed("info", "describe the store or a snapshot"),
-            listed("locate", "find files by name in all snapshots"),
-            listed("find", "find them by size, time, type, metadata too (also: search)"),
-            listed("diff", "show what changed between two snapshots"),
-            listed("digest", "print digests of files"),
+            listed("check", "verify all (also: verify)"),
+            listed("repair", "rebuild what was lost"),
+            listed("key", "change what opens a store"),
+            listed("sync", "copy to or from a store"),
+            listed("ptar", "pack it all into one file"),
+            listed("dup", "duplicate a snapshot"),
         ],
     ),
     (
         "Make room",
         &[
             listed("rm", "remove snapshots"),
-            listed("prune", "remove snapshots that no retention rule keeps"),
-            listed("policy", "name sets of retention rules"),
-            listed("maintenance", "make room for what no snapshot needs"),
+            listed("prune", "remove by retention rules"),
+            listed("policy", "name retention rules"),
+            listed("maintenance", "give space back"),
         ],
     ),
     (
-        "Configure",
+        "Set up",
         &[
-            listed("store", "name places that hold stores"),
-            listed("source", "name places that are backed up"),
-            listed("destination", "name places that are restored to"),
-            listed("config", "the same in the older spellings; alone, print everything"),
-        ],
-    ),
-    (
-        "Learn",
-        &[
+            listed("store", "name stores"),
+            listed("source", "name what is backed up"),
+            listed("destination", "name where it goes"),
+            listed("config", "older spelling; prints all"),
+            listed("pkg", "list built-in connectors"),
+            listed("completions", "for shells; man pages"),
             listed("help", "explain a command"),
-            listed("version", "print the version and the connectors built in"),
+            listed("version", "print the version"),
         ],
     ),
 ];
 
 /// Commands that exist upstream and come here later.
-pub(crate) const LATER: &[&str] = &["completions", "key", "mount", "pkg", "repair", "server", "ui"];
-
-/// Global flags that come later.
-const LATER_GLOBAL: [&str; 1] = ["trace"];
+pub(crate) const LATER: &[&str] = &["mount", "server", "ui"];
 
 /// Other names of commands.
 const ALIASES: [&str; 2] = ["verify", "search"];
@@ -94,7 +95,7 @@ pub(crate) fn is_later_flag(command: Option<&str>, flag: &str) -> bool {
         Some("store" | "source" | "destination" | "config") => &["rclone"],
         _ => &[],
     };
-    own.contains(&flag) || LATER_GLOBAL.contains(&flag)
+    own.contains(&flag)
 }
 
 #[cfg(test)]

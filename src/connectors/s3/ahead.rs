@@ -23,9 +23,9 @@ const LONGEST: u64 = 8 << 20;
 /// The shortest range, in bytes.
 const SHORTEST: u64 = 1 << 20;
 
-/// Returns how long ranges are, given the memory for all that are read ahead.
+/// Returns how long ranges are, given the memory for all that are read ahead: one is delivered while others fly.
 pub(super) fn step(budget: &Budget) -> u64 {
-    (budget.total() / WIDTH as u64).clamp(SHORTEST, LONGEST)
+    (budget.total() / (WIDTH as u64 + 1)).clamp(SHORTEST, LONGEST)
 }
 
 /// A range that was fetched.

@@ -303,7 +303,7 @@ impl Importer for S3Importer {
         }
         let with_days = !headers.contains_key("x-amz-archive-status");
         let order = Order { tier: RetrievalTier::Standard, days: RETRIEVAL_DAYS };
-        Ok(self.client.restore_object(&record.locator, version, &order, with_days)?)
+        Ok(self.client.restore_object(&record.locator, version, order, with_days)?)
     }
 
     fn work(&self) -> Work {

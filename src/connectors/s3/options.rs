@@ -80,7 +80,7 @@ impl Default for Tuning {
         Self {
             workers: 64,
             adaptive: true,
-            read_ahead: 32 << 20,
+            read_ahead: 40 << 20,
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_mins(1),
             attempts: 9,
@@ -454,6 +454,48 @@ mod tests {
         );
         assert_eq!(aws.location.origin(), "s3.amazonaws.com/b");
         assert_eq!(parse("s3://storage.example.net/b", &[]).unwrap().region, "us-east-1");
+    }
+
+    #[test]
+    fn a_profile_says_what_nothing_else_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        let text = "[default]\nregion = eu-west-3\nca_bundle = /ca.pem\n\
+                    [profile far]\nendpoint_url = http://127.0.0.1:9\nregion = xx-1\n[profile bad]\nregion = /\n";
+        std::fs::write(&path, text).unwrap();
+        let path = path.to_str().unwrap();
+        let parse = |location: &str, more: &[(&str, &str)], env: &[(&str, &str)]| {
+            Options::parse(location, more.iter().copied(), &|name| {
+                let own =
+                    [("AWS_CONFIG_FILE", path), ("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "S")];
+                let mut all = env.iter().chain(&own);
+                all.find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let got = parse("s3://b/", &[], &[]).unwrap();
+        assert_eq!(
+            (got.location.endpoint.host.as_str(), got.ca_file),
+            ("s3.eu-west-3.amazonaws.com", Some("/ca.pem".into()))
+        );
+        assert_eq!(got.credentials.origin(), "environment");
+        assert_eq!(parse("s3://b/", &[], &[("AWS_REGION", "us-east-2")]).unwrap().region, "us-east-2");
+        let far = parse("s3://b/p", &[], &[("AWS_PROFILE", "far")]).unwrap();
+        assert_eq!(
+            (far.location.endpoint.authority().as_str(), far.region.as_str()),
+            ("127.0.0.1:9", "xx-1")
+        );
+        let ignoring = [("AWS_PROFILE", "far"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")];
+        assert!(parse("s3://b/p", &[], &ignoring).unwrap().location.endpoint.is_aws());
+        assert_eq!(parse("s3://b/", &[], &[("AWS_PROFILE", "bad")]).unwrap().region, "us-east-1");
+        // Options that are complete have no need of files, unless they name a profile.
+        let complete = KEYS.map(|(name, value)| (name, value));
+        assert_eq!(parse("s3://b/", &complete, &[("AWS_PROFILE", "gone")]).unwrap().region, "us-east-1");
+        let both = [&complete[..], &[("profile", "far")]].concat();
+        let both = parse("s3://b/", &both, &[]).unwrap();
+        assert_eq!((both.region.as_str(), both.credentials.origin()), ("xx-1", "options"));
+        // Keys of the environment do as well without the profile they stand beside.
+        assert!(parse("s3://b/", &[], &[("AWS_PROFILE", "gone")]).is_ok());
+        assert!(parse("s3://b/", &[("profile", "gone")], &[]).is_err());
     }
 
     #[test]

@@ -34,7 +34,7 @@ const SHARE: u64 = 8;
 /// How often a part in flight is looked after.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long the server may take to hear that an upload is given up when the whole run is.
-const LAST_WORD: Duration = Duration::from_millis(1000);
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// How long threads may take to notice that they are to stop.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -228,11 +228,10 @@ impl S3Sink {
             result = send(&condition);
         }
         match result {
-            Ok(_) => Ok(()),
             // Somebody else's, or our own, whose answer was lost.
             Err(failure) if failure.status == 412 && !self.is_ours()? => Err(self.exists()),
             Err(failure) if failure.status != 412 => Err(failure.into()),
-            Err(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -251,8 +250,13 @@ impl S3Sink {
                 n => digest.update(&piece[..n]),
             }
         }
-        let mine: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(head.etag() == mine)
+        let mine = digest.finalize();
+        let theirs = head.etag();
+        let digits = theirs.as_bytes().chunks(2).map(|pair| {
+            let text = std::str::from_utf8(pair).unwrap_or_default();
+            u8::from_str_radix(text, 16).ok()
+        });
+        Ok(theirs.len() == 2 * mine.len() && digits.eq(mine.iter().map(|byte| Some(*byte))))
     }
 
     /// Sends what is left and makes the parts one object.
@@ -347,7 +351,7 @@ struct Filling {
 
 impl fmt::Debug for Filling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Filling").field("limit", &self.limit).field("length", &self.length()).finish()
+        write!(f, "Filling({} of {} bytes)", self.length(), self.limit)
     }
 }
 
@@ -366,7 +370,7 @@ impl Filling {
         if self.file.is_some() || self.bytes.len().saturating_add(more) <= share {
             return true;
         }
-        let free = rustix::fs::statvfs(&std::env::temp_dir())
+        let free = rustix::fs::statvfs(std::env::temp_dir())
             .map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         free >= self.limit
     }

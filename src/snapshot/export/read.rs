@@ -239,7 +239,7 @@ struct Sending<'r, 'a> {
 impl Sending<'_, '_> {
     fn chunk(&mut self, chunk: ChunkRef) {
         self.bytes += u64::from(chunk.length);
-        self.chunks.push((self.steps.len(), chunk.clone()));
+        self.chunks.push((self.steps.len(), chunk));
         self.steps.push(Step::Hole(u64::from(chunk.length)));
     }
 

@@ -304,9 +304,9 @@ fn dos_time(time: Timestamp) -> (u16, u16) {
     let number = |value: i8| u16::try_from(value).unwrap_or(0);
     match u16::try_from(at.year()).unwrap_or(0) {
         0..1980 => earliest,
-        2108.. => (23 << 11 | 59 << 5 | 29, 127 << 9 | 12 << 5 | 31),
+        2108.. => (0xbf7d, 0xff9f),
         year => (
-            number(at.hour()) << 11 | number(at.minute()) << 5 | number(at.second()) / 2,
+            number(at.hour()) << 11 | number(at.minute()) << 5 | (number(at.second()) / 2),
             (year - 1980) << 9 | number(at.month()) << 5 | number(at.day()),
         ),
     }

@@ -230,7 +230,7 @@ impl<'a> Marker<'a> {
             self.need(BlobType::CHUNK, chunk)?;
         }
         let mut frames = FrameReader::new(reader);
-        while let Some(frame) = frames.next_frame().map_err(inner)? {
+        while let Some(frame) = frames.next_frame().map_err(stream_error)? {
             // A frame that lies about its MAC vouches for no entry of the tree.
             if self.repository.mac(frame.entry) == frame.mac {
                 self.framed.insert(BlobType::VFS_ENTRY, frame.mac)?;
@@ -242,8 +242,8 @@ impl<'a> Marker<'a> {
     }
 }
 
-/// Tells what a stream failed of: the store, or its own bytes.
-fn inner(error: crate::format::Error) -> Error {
+/// Tells what a stream of frames failed of: the store, or its own bytes.
+pub(in super::super) fn stream_error(error: crate::format::Error) -> Error {
     match error {
         crate::format::Error::Io { what, source } => match source.downcast::<Error>() {
             Ok(error) => error,

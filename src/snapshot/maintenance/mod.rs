@@ -14,4 +14,5 @@ mod mark;
 mod plan;
 mod run;
 
+pub(super) use mark::stream_error;
 pub use run::{Fate, MaintenanceOptions, MaintenanceReport, PackFate, maintain};

@@ -1,10 +1,11 @@
 //! What is to become of each packfile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::base::Id;
 use crate::store::{Error, PackReader, Repository};
 
+use super::super::retrieval::archived;
 use super::census::{Census, PackUse};
 use super::run::{Fate, PackFate};
 
@@ -28,6 +29,8 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn make(repository: &Repository, census: &Census, terms: Terms) -> Result<Self, Error> {
         let colours: HashMap<Id, i64> = census.catalogue.coloured_packs().collect();
+        // What lies in cold storage is not brought back to be tidied: it goes when nothing in it is needed.
+        let archived = archived(repository)?;
         let mut plan = Self::default();
         for (ordinal, pack) in census.packs.iter().enumerate().filter(|(_, pack)| pack.known) {
             let id = census.catalogue.pack_id(ordinal);
@@ -37,7 +40,7 @@ impl Plan {
                 None if is_recent(census, ordinal, terms) => (!pack.used).then_some(Fate::Spared),
                 None if !pack.used => Some(Fate::Coloured),
                 None => {
-                    if is_mostly_dead(pack) {
+                    if is_mostly_dead(pack) && !archived.contains(&id) {
                         plan.repack.push(ordinal);
                     }
                     None
@@ -45,7 +48,7 @@ impl Plan {
             };
             plan.add(id, pack.size.unwrap_or(0), fate);
         }
-        plan.strangers(repository, census, &colours, terms)?;
+        plan.strangers(repository, census, &colours, &archived, terms)?;
         plan.choose(census, terms.max_repack);
         Ok(plan)
     }
@@ -60,6 +63,7 @@ impl Plan {
         repository: &Repository,
         census: &Census,
         colours: &HashMap<Id, i64>,
+        archived: &HashSet<Id>,
         terms: Terms,
     ) -> Result<(), Error> {
         let reader = PackReader::new(repository);
@@ -72,7 +76,7 @@ impl Plan {
                 match reader.footer(id, size) {
                     Ok(footer) if footer.timestamp <= terms.cutoff => Fate::Coloured,
                     Ok(_) => Fate::Young,
-                    Err(error) if error.is_damage() => Fate::Unreadable,
+                    Err(error) if error.is_damage() || archived.contains(&id) => Fate::Unreadable,
                     Err(error) => return Err(error),
                 }
             };

@@ -131,10 +131,8 @@ pub fn maintain(
     monitor: &dyn Monitor,
 ) -> Result<MaintenanceReport, Error> {
     let begun = Instant::now();
-    let mut exclusive = match options.apply {
-        true => Some(Exclusive::acquire(repository, true, options.upgrade)?),
-        false => None,
-    };
+    let mut exclusive =
+        if options.apply { Some(Exclusive::acquire(repository, true, options.upgrade)?) } else { None };
     let catalogue = match &exclusive {
         Some(exclusive) => exclusive.catalogue(),
         None => look(repository)?,

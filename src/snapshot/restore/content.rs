@@ -1,4 +1,10 @@
 //! The content of one file, at random access.
+//!
+//! **Why chunks are verified, and not the content's MAC.** An object is named by the MAC of its serialization, so the
+//! list of its chunks is what the backup wrote; each chunk is held against its own id and the length that the list
+//! gives. Together these say all that the MAC over the whole would, and they say it of every piece: contents are
+//! written by several threads, in parts, and parts are read again for a retry, so that the whole never passes by in
+//! order. Only a writer that recorded a wrong MAC would be found out that way, which is a check's business.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use crate::format::snapshot::Header;
+use crate::base::RawString;
+use crate::format::snapshot::{Header, Importer};
 
 /// One thing that snapshots of a group have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -102,23 +103,23 @@ impl Field {
             Self::Perimeter => one(key, &header.perimeter),
             Self::Job => one(key, &header.job),
             Self::Tags => {
-                let mut tags: Vec<&[u8]> = header.tags().iter().map(|tag| tag.as_bytes()).collect();
+                let mut tags: Vec<&[u8]> = header.tags().iter().map(RawString::as_bytes).collect();
                 tags.sort_unstable();
                 tags.dedup();
                 one(key, &tags.len().to_le_bytes());
-                tags.into_iter().for_each(|tag| one(key, tag));
+                for tag in tags {
+                    one(key, tag);
+                }
             }
         }
     }
 }
 
-fn sources(
-    header: &Header,
-    key: &mut Vec<u8>,
-    part: impl Fn(&crate::format::snapshot::Importer) -> &crate::base::RawString,
-) {
+fn sources(header: &Header, key: &mut Vec<u8>, part: impl Fn(&Importer) -> &RawString) {
     one(key, &header.sources().len().to_le_bytes());
-    header.sources().iter().for_each(|source| one(key, part(&source.importer).as_bytes()));
+    for source in header.sources() {
+        one(key, part(&source.importer).as_bytes());
+    }
 }
 
 /// Appends a part with its length, so that parts cannot run into one another.

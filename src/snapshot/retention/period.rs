@@ -69,9 +69,8 @@ impl Period {
                 Bucket { hour: local.hour(), minute: local.minute(), offset: Some(local.offset()), ..day }
             }
             Self::Hour => Bucket { hour: local.hour(), offset: Some(local.offset()), ..day },
-            Self::Day => day,
             Self::Weekday if is_weekend(date) => return None,
-            Self::Weekday => day,
+            Self::Day | Self::Weekday => day,
             Self::Week => {
                 let since_monday = i64::from(date.weekday().to_monday_zero_offset());
                 Bucket { date: date.checked_sub(Span::new().days(since_monday)).ok()?, ..day }

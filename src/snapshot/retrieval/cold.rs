@@ -1,5 +1,6 @@
 //! What is known of the packfiles in cold storage.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +17,18 @@ const UNKNOWN: u8 = 0;
 const READABLE: u8 = 1;
 const ONGOING: u8 = 2;
 const ARCHIVED: u8 = 3;
+
+/// Returns the packfiles that the listing says are archived, whether a state knows them or not.
+pub(in super::super) fn archived(repository: &Repository) -> Result<HashSet<Id>, Error> {
+    let mut found = HashSet::new();
+    if let Some(retrieval) = repository.storage().retrieval() {
+        let expected = repository.catalogue().pack_count();
+        retrieval.list_archived(expected, &mut |listed| {
+            found.insert(listed.id);
+        })?;
+    }
+    Ok(found)
+}
 
 /// The packfiles of a store by ordinal: how long the archived ones are, and what was learnt of them.
 #[derive(Debug)]

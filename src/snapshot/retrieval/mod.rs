@@ -15,5 +15,6 @@ mod cold;
 mod plan;
 mod wait;
 
+pub(super) use cold::archived;
 pub use plan::{Plan, Planned, Planner, Target};
 pub use wait::Patience;

@@ -78,7 +78,7 @@ impl Indexed<'_> {
             }
             match self.entry(path, &id) {
                 Ok(Some(entry)) if self.query.fits_but_type(&entry) && self.is_of_type(&entry) => {
-                    each(entry)?
+                    each(entry)?;
                 }
                 Ok(_) => {}
                 Err(error) => report(monitor, path, &error),

@@ -335,6 +335,52 @@ fn check_sampled(store: &MemoryStore, built: &Built, entries: &[Entry], missing:
     }));
 }
 
+/// A walk comes back to every ancestor, however many there are: none is read twice for that.
+#[test]
+fn a_deep_tree_is_joined_in_one_pass() {
+    const LEVELS: u32 = 200;
+    const SIDES: u32 = 40;
+    let mut entries = Vec::new();
+    let mut folder = String::new();
+    for level in 0..LEVELS {
+        // Before and behind the way down, with folders on the side to push the ancestors out.
+        for name in ["a", "z"] {
+            entries.push(file(&format!("{folder}/{name}"), level));
+        }
+        for side in 0..if level % 50 == 0 { SIDES } else { 0 } {
+            entries.push(file(&format!("{folder}/side {side:02}/x"), side));
+        }
+        folder.push_str("/way down");
+    }
+    let store = store();
+    let built = small(&store, &entries);
+    let described = described(&built);
+    let vfs = Vfs::open(&store, &described).unwrap();
+    let dirpacks: usize = vfs
+        .walk(b"/")
+        .unwrap()
+        .filter_map(|visit| match visit.unwrap() {
+            Visit::Entry(child) if child.is_dir() => Some(child.path()),
+            _ => None,
+        })
+        .map(|path| vfs.object(&vfs.dirpack(&path).unwrap().unwrap()).unwrap().chunks.len() + 1)
+        .sum();
+    let mut walk: Vec<Entry> = entries;
+    // As a walk comes by: folder by folder, names ascending, what is below a folder where its name stands.
+    walk.sort_by(|a, b| a.path().split(|c| *c == b'/').cmp(b.path().split(|c| *c == b'/')));
+    store.reads.store(0, std::sync::atomic::Ordering::Relaxed);
+    let mut cursor = ParentCursor::new(&vfs);
+    for entry in &walk {
+        let path = entry.path();
+        assert_eq!(cursor.entry(&path).unwrap().unwrap().entry, *entry, "{}", path.escape_ascii());
+    }
+    assert_eq!(cursor.tree_lookups(), 0);
+    let reads = store.reads.load(std::sync::atomic::Ordering::Relaxed);
+    // An ancestor read twice would show.
+    println!("{reads} reads for {dirpacks} blobs of dirpacks");
+    assert!(reads <= dirpacks + dirpacks / 50, "{reads} reads for {dirpacks} blobs of dirpacks");
+}
+
 fn small(store: &MemoryStore, entries: &[Entry]) -> Built {
     let (_folder, options) = options(TreeShape::Chained, 0);
     let builder = VfsBuilder::new(options);

@@ -163,6 +163,9 @@ impl Catalogue {
 
     /// Passes the type and id of every location to `each`: blobs with several come as often, deleted ones, too.
     pub fn each_blob(&self, each: &mut dyn FnMut(BlobType, &Id)) -> Result<(), Error> {
+        if let Some(quick) = &self.quick {
+            return quick.read_state()?.each_blob(each);
+        }
         self.tiers.iter().try_for_each(|tier| tier.each(&mut |row| each(row.kind, &row.id)))
     }
 
@@ -303,6 +306,9 @@ impl Catalogue {
         &self,
         each: &mut dyn FnMut(BlobType, &Id, &Place) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        if let Some(quick) = &self.quick {
+            return quick.read_state()?.scan(each);
+        }
         let mut last = None;
         scan(&self.tiers, &mut |row| {
             let key = (row.id, row.kind, row.pack);

@@ -73,14 +73,18 @@ impl Changes {
         let locations = locations.finish()?;
         Ok(move |out: &mut dyn Write| {
             let mut bytes = Vec::new();
-            deletes.iter().for_each(|delete| StateEntry::Delete(*delete).encode(&mut bytes));
+            for delete in &deletes {
+                StateEntry::Delete(*delete).encode(&mut bytes);
+            }
             out.write_all(&bytes)?;
             let mut records = locations.forward();
             while let Some(record) = records.next().map_err(std::io::Error::other)? {
                 out.write_all(record)?;
             }
             bytes.clear();
-            colours.iter().for_each(|coloured| StateEntry::Coloured(*coloured).encode(&mut bytes));
+            for coloured in &colours {
+                StateEntry::Coloured(*coloured).encode(&mut bytes);
+            }
             for (packfile, when) in &packs {
                 let entry = PackEntry { packfile: *packfile, state: id, when: *when };
                 StateEntry::Packfile(entry).encode(&mut bytes);

@@ -3,6 +3,7 @@
 use crate::base::Id;
 use crate::connector::Purpose;
 use crate::crypto::random;
+use crate::crypto::seal::Item;
 use crate::format::blob::BlobType;
 use crate::format::state::Location;
 
@@ -49,15 +50,32 @@ impl<'a> PackCopy<'a> {
     ) -> Result<(), Error> {
         let repository = self.repository;
         let whole = |stored: &[u8]| repository.decode(kind, &id, stored, METADATA_LIMIT).map(drop);
-        let stored = match ahead.filter(|stored| whole(stored).is_ok()) {
-            Some(stored) => stored.to_vec(),
-            None => {
-                let mut stored = Vec::with_capacity(place.length as usize);
-                repository.with_stored(place, &mut |bytes| stored.extend_from_slice(bytes))?;
-                whole(&stored)?;
-                stored
-            }
+        let stored = if let Some(stored) = ahead.filter(|stored| whole(stored).is_ok()) {
+            stored.to_vec()
+        } else {
+            let mut stored = Vec::with_capacity(place.length as usize);
+            repository.with_stored(place, &mut |bytes| stored.extend_from_slice(bytes))?;
+            whole(&stored)?;
+            stored
         };
+        self.append(kind, id, &stored, lane, changes)
+    }
+
+    /// Adds a blob that was not stored before.
+    pub fn add(&mut self, kind: BlobType, id: Id, plain: &[u8], changes: &mut Changes) -> Result<(), Error> {
+        let mut stored = Vec::new();
+        self.repository.encoding().encode(Item::blob(kind.0, id), plain, &mut stored)?;
+        self.append(kind, id, &stored, Lane::Metadata, changes)
+    }
+
+    fn append(
+        &mut self,
+        kind: BlobType,
+        id: Id,
+        stored: &[u8],
+        lane: Lane,
+        changes: &mut Changes,
+    ) -> Result<(), Error> {
         let (slot, purpose) = match lane {
             Lane::Data => {
                 let lane = random::below(self.data.len() as u64);
@@ -69,7 +87,7 @@ impl<'a> PackCopy<'a> {
             Some(pack) => pack,
             None => OpenPack::new(self.repository.storage().as_ref(), self.repository.padding(), purpose)?,
         };
-        pack.append(kind, id, &stored)?;
+        pack.append(kind, id, stored)?;
         if pack.area() <= self.repository.config().packfile.max {
             *slot = Some(pack);
             return Ok(());

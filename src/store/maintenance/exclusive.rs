@@ -22,6 +22,7 @@ pub struct Exclusive {
     lock: LockGuard,
     /// The states that were there when the lock was had, and our own.
     states: BTreeSet<Id>,
+    damaged: Vec<(Id, bool)>,
     upgrade: bool,
 }
 
@@ -35,7 +36,7 @@ impl Exclusive {
     pub fn acquire(repository: &Arc<Repository>, whole: bool, upgrade: bool) -> Result<Self, Error> {
         repository.check_writable()?;
         let lock = repository.lock(random::id(), true)?;
-        let damaged = reload(repository)?;
+        let damaged = repository.reload_telling()?;
         if whole {
             must_be_whole(repository, &damaged)?;
         }
@@ -43,8 +44,13 @@ impl Exclusive {
         if whole && catalogue.only_old_states() && !upgrade {
             return Err(Error::OldStates);
         }
-        let states = catalogue.states().chain(damaged).collect();
-        Ok(Self { repository: Arc::clone(repository), lock, states, upgrade })
+        let states = catalogue.states().chain(damaged.iter().map(|(id, _)| *id)).collect();
+        Ok(Self { repository: Arc::clone(repository), lock, states, damaged, upgrade })
+    }
+
+    /// Returns the states that cannot be used, each with whether it is damaged (not just newer than this program).
+    pub fn damaged_states(&self) -> &[(Id, bool)] {
+        &self.damaged
     }
 
     /// Returns the catalogue as it is.
@@ -89,10 +95,23 @@ impl Exclusive {
         let (keys, encoding) = (repository.keys(), repository.encoding());
         put_state(repository.storage().as_ref(), keys, encoding, &head, &mut entries)?;
         self.states.insert(id);
-        repository.refresh_after_commit().map_err(|error| match error {
-            OpenError::Store(error) => error,
-            other => Error::malformed("the store after the change", &other.to_string()),
-        })
+        repository.refresh_after_commit().map_err(opened)
+    }
+
+    /// Deletes states that are damaged, once what they named is named by others, and takes the states that are left as
+    /// given. A state that the storage holds on to is left out of the count returned.
+    pub fn drop_damaged_states(&mut self) -> Result<u64, Error> {
+        self.check()?;
+        let mut dropped = 0;
+        for (id, _) in self.damaged.iter().filter(|(_, damaged)| *damaged) {
+            match self.repository.storage().delete(Kind::State, *id) {
+                Ok(()) => dropped += 1,
+                Err(error) if matches!(error.kind, ErrorKind::Denied | ErrorKind::ReadOnly) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.repository.accept_states().map_err(opened)?;
+        Ok(dropped)
     }
 
     /// Deletes the file of a packfile; `false` when the storage holds on to it.
@@ -109,23 +128,30 @@ impl Exclusive {
     }
 }
 
+fn opened(error: OpenError) -> Error {
+    match error {
+        OpenError::Store(error) => error,
+        other => Error::malformed("the store after the change", &other.to_string()),
+    }
+}
+
 /// Loads the catalogue anew without any lock, for a plan. Fails as [`Exclusive::acquire`] does where states are damaged
 /// or gone.
 pub fn look(repository: &Repository) -> Result<Arc<Catalogue>, Error> {
-    let damaged = reload(repository)?;
+    let damaged = repository.reload_telling()?;
     must_be_whole(repository, &damaged)?;
     Ok(repository.catalogue())
 }
 
-/// Lists the states again, loads what is new, and returns the states that cannot be used.
-fn reload(repository: &Repository) -> Result<Vec<Id>, Error> {
-    repository.reload()?;
-    Ok(repository.damaged_states().into_iter().map(|(id, _)| id).collect())
+/// Loads the catalogue anew as [`look`] does, whatever its states are like. Returns those that cannot be used, each with
+/// whether it is damaged.
+pub fn look_at_any(repository: &Repository) -> Result<Vec<(Id, bool)>, Error> {
+    repository.reload_telling()
 }
 
 /// Fails unless every state ever seen is there and readable.
-fn must_be_whole(repository: &Repository, damaged: &[Id]) -> Result<(), Error> {
-    if let Some(id) = damaged.first() {
+fn must_be_whole(repository: &Repository, damaged: &[(Id, bool)]) -> Result<(), Error> {
+    if let Some((id, _)) = damaged.first() {
         let more = damaged.len() - 1;
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         return Err(Error::Incomplete(format!("state {}{more} cannot be used", id.short())));

@@ -9,5 +9,5 @@ mod packs;
 
 pub use changes::Changes;
 pub use copy::PackCopy;
-pub use exclusive::{Exclusive, look};
+pub use exclusive::{Exclusive, look, look_at_any};
 pub use packs::{Index, PackReader};

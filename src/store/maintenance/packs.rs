@@ -34,12 +34,12 @@ impl<'a> PackReader<'a> {
     }
 
     /// Reads the footer of a packfile of `size` bytes: two small reads.
-    pub fn footer(&self, id: Id, size: u64) -> Result<Footer, Error> {
+    pub fn footer(self, id: Id, size: u64) -> Result<Footer, Error> {
         self.tail(id, size).map(|(footer, _)| footer)
     }
 
     /// Reads and verifies the index of a packfile of `size` bytes.
-    pub fn index(&self, id: Id, size: u64) -> Result<Index, Error> {
+    pub fn index(self, id: Id, size: u64) -> Result<Index, Error> {
         let what = format!("packfile {id}");
         let (footer, tail) = self.tail(id, size)?;
         let length = tail.index_length(&footer)?;
@@ -53,7 +53,7 @@ impl<'a> PackReader<'a> {
         Ok(Index { created: footer.timestamp, records: decode_index(&index, &footer)? })
     }
 
-    fn tail(&self, id: Id, size: u64) -> Result<(Footer, Tail), Error> {
+    fn tail(self, id: Id, size: u64) -> Result<(Footer, Tail), Error> {
         let what = format!("packfile {id}");
         let header = HEADER_LEN as u64;
         let least = (HEADER_LEN + TRAILER_LEN + FOOTER_LENGTH_LEN) as u64;
@@ -68,7 +68,7 @@ impl<'a> PackReader<'a> {
         Ok((Footer::decode(&footer)?, tail))
     }
 
-    fn range(&self, id: Id, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
+    fn range(self, id: Id, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
         let length =
             usize::try_from(length).map_err(|_| Error::malformed("a range", "longer than memory"))?;
         let mut bytes = Vec::with_capacity(length.min(64 << 20));

@@ -107,11 +107,13 @@ impl<'a> Spooled<'a> {
                 left -= plain.len();
                 collected.headers.push(Copy { kind, id: *id, plain });
             }
-            for source in header.iter().flat_map(|header| header.sources()) {
+            for source in header.iter().flat_map(Header::sources) {
                 trees.extend(walk.source(source));
             }
         }
-        trees.iter().for_each(|tree| walk.inner_nodes(tree));
+        for tree in &trees {
+            walk.inner_nodes(tree);
+        }
         collected.copies = walk.copies;
         collected
     }

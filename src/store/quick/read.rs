@@ -178,6 +178,11 @@ impl Quick {
             return Ok(None);
         }
         let (first, second) = (self.footer.places as usize, self.footer.copies as usize);
+        // What does not compress grows a little, and sealing adds to it.
+        let most = |plain: usize| plain + plain / 8 + (64 << 10);
+        if first > most(max_places_len(self.root.place_count)) || second > most(MAX_DECODED) {
+            return Ok(None);
+        }
         let mut encoded = Vec::new();
         storage.read_range(Kind::State, STATE_ID, self.at, first + second, &mut |read| {
             encoded.extend_from_slice(read);
@@ -201,7 +206,8 @@ impl Quick {
         Ok(Some(Rest::Index { copies: by_id(copies), places }))
     }
 
-    fn read_state(&self) -> Result<Catalogue, Error> {
+    /// Reads the whole state behind the index.
+    pub(in super::super) fn read_state(&self) -> Result<Catalogue, Error> {
         let Origin { storage, keys, encoding, spills } = &self.origin;
         let source = Source { storage: storage.as_ref(), keys, encoding, spills, cache: None };
         let (catalogue, mut damaged) = load(&source)?;

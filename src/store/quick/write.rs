@@ -57,7 +57,9 @@ pub(in super::super) fn encode(
     let mut place_count = runs.iter().map(|run| run.count).sum();
     let mut places = Vec::new();
     if place_count <= MAX_PLACES {
-        runs.iter().for_each(|run| places.extend_from_slice(&run.bytes));
+        for run in runs {
+            places.extend_from_slice(&run.bytes);
+        }
     } else {
         place_count = 0;
     }

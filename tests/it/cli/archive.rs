@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Ran, User, json, packfiles};
+use crate::s3server::{ACCESS_KEY, S3Server, SECRET_KEY};
 
 /// A user with a backed-up tree of everything that an archive can hold.
 fn user() -> User {
@@ -139,7 +140,7 @@ fn standard_output_holds_the_archive_and_nothing_else() {
     let user = user();
     let out =
         user.command("at store archive -format tar -rebase -output - latest".split(' ')).output().unwrap();
-    assert!(out.status.success() && out.stdout.len() % 512 == 0);
+    assert!(out.status.success() && out.stdout.len().is_multiple_of(512));
     assert!(String::from_utf8(out.stderr).unwrap().starts_with("wrote 6 files"));
     let mut tar =
         Command::new("tar").args(["-t"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -187,4 +188,19 @@ fn a_file_is_replaced_on_request_and_stays_when_the_run_fails() {
     let listed = run("tar", &["-xOf", "out.tar", "hello"], user.home());
     assert_eq!((listed.code, listed.stdout.as_str()), (0, "hello\n"));
     assert_eq!(user.run("at store archive -format rar latest").code, 64);
+}
+
+#[test]
+fn an_archive_can_go_into_a_bucket() {
+    let server = S3Server::new();
+    server.make_bucket("target");
+    let mut user = user();
+    user.set("AWS_ACCESS_KEY_ID", ACCESS_KEY);
+    user.set("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    user.ok(&format!("destination add dst s3://{}/target use_tls=false", server.authority()));
+    user.ok("at store archive -rebase -output @dst:out.tar latest");
+    let object = server.object("target", b"out.tar").unwrap();
+    fs::write(user.home().join("got.tar"), object.body.as_slice()).unwrap();
+    let listed = run("tar", &["-xOf", "got.tar", "hello"], user.home());
+    assert_eq!((listed.code, listed.stdout.as_str()), (0, "hello\n"));
 }

@@ -58,3 +58,34 @@ fn digests_are_those_of_other_programs() {
     let ran = user.run("at store digest latest");
     assert!(ran.code == 65 && !ran.stdout.contains("/big)") && ran.stdout.contains("/empty)"), "{ran:?}");
 }
+
+#[test]
+fn upstreams_archives_have_the_digests_of_their_manifests() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/upstream");
+    for version in ["v1.0.6", "v1.1.4"] {
+        let user = User::new();
+        let archive = folder.join(format!("{version}.ptar")).to_str().unwrap().to_owned();
+        let manifest = fs::read_to_string(folder.join(format!("{version}.tsv"))).unwrap();
+        let ran = user.run_args(["-json", "at", &archive, "digest", "-hashing", "SHA256", "latest"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let mut found: Vec<(String, String)> = json(&ran.stdout)
+            .iter()
+            .map(|line| {
+                let path = line["path"].as_str().unwrap().strip_prefix("/srv/dataset/").unwrap();
+                (path.to_owned(), line["digest"].as_str().unwrap().to_owned())
+            })
+            .collect();
+        let mut wanted: Vec<(String, String)> = manifest
+            .lines()
+            .map(|line| line.split('\t').collect::<Vec<_>>())
+            .filter(|fields| fields[0] == "f")
+            .map(|fields| (fields[5].to_owned(), fields[4].to_owned()))
+            .collect();
+        found.sort();
+        wanted.sort();
+        assert_eq!(found, wanted, "{version}");
+        // Those of 1.0.x have types in their index only.
+        let texts = user.run_args(["at", &archive, "find", "-content-type", "text/plain", "latest"]);
+        assert!(texts.code == 0 && texts.stdout.contains("/a/b/c/deep.txt\n"), "{texts:?}");
+    }
+}

@@ -16,7 +16,7 @@ fn user() -> (User, String, String, String) {
     fs::write(src.join("photos/page.html"), "<!DOCTYPE html><html></html>").unwrap();
     fs::write(src.join("big.txt"), vec![b'x'; 5000]).unwrap();
     std::os::unix::fs::symlink("a.pdf", src.join("photos/link")).unwrap();
-    let old = SystemTime::now() - Duration::from_secs(20 * 86400);
+    let old = SystemTime::now() - Duration::from_hours(20 * 24);
     File::options().write(true).open(src.join("big.txt")).unwrap().set_modified(old).unwrap();
     user.ok("at store create -plaintext");
     user.ok("at store backup -name first src");

@@ -2,17 +2,20 @@
 
 mod archive;
 mod bucket;
+mod completions;
 mod configuration;
 mod diff;
 mod digest;
 mod dup;
 mod find;
+mod pkg;
 mod removal;
 mod restore;
 mod stores;
 mod usage;
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -111,7 +114,10 @@ pub(crate) fn packfiles(store: PathBuf) -> Vec<PathBuf> {
 
 /// Spells bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
 }
 
 /// A temporary folder in memory, where the system has that.

@@ -22,6 +22,7 @@ fn store(times: &[(&str, &str)]) -> User {
 fn times(user: &User) -> Vec<String> {
     lines(&user.ok("at ./s ls -json"))
         .iter()
+        .filter(|line| line["type"] == "snapshot")
         .map(|line| line["timestamp"].as_str().unwrap()[..16].to_owned())
         .collect()
 }
@@ -148,4 +149,26 @@ fn maintenance_makes_room() {
     assert_eq!(user.run("at ./s maintenance -grace soon").code, 64);
     user.ok("ptar -plaintext -o x.ptar ./a");
     assert_eq!(user.run("at ./x.ptar maintenance").code, 64);
+}
+
+#[test]
+fn repair_brings_lost_snapshots_back() {
+    let user = store(&[("2024-01-01T10:00:00Z", "a"), ("2024-01-02T10:00:00Z", "b")]);
+    assert_eq!(user.ok("at ./s repair"), "nothing to repair\n");
+    for shard in std::fs::read_dir(user.home().join("s/states")).unwrap() {
+        for state in std::fs::read_dir(shard.unwrap().path()).unwrap() {
+            std::fs::remove_file(state.unwrap().path()).unwrap();
+        }
+    }
+    let refused = user.run("at ./s maintenance -apply");
+    assert!(refused.code == 1 && refused.stderr.contains("states seen before are gone"), "{refused:?}");
+    let told = user.ok("at ./s repair");
+    assert!(told.contains("would have brought back snapshot") && told.contains("-apply does it"), "{told}");
+    assert_eq!(times(&user).len(), 0);
+    user.ok("at ./s repair -apply");
+    assert_eq!(times(&user), ["2024-01-01T10:00", "2024-01-02T10:00"]);
+    user.ok("at ./s check");
+    user.ok("at ./s maintenance -apply");
+    user.ok("ptar -plaintext -o x.ptar ./a");
+    assert_eq!(user.run("at ./x.ptar repair").code, 64);
 }

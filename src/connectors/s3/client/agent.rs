@@ -30,11 +30,18 @@ impl Resolver for Names {
         timeout: NextTimeout,
     ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
         let default_port = if uri.scheme_str() == Some("http") { 80 } else { 443 };
-        match uri.host().filter(|host| host.ends_with(".localhost") && is_localhost(host)) {
-            Some(_) => {
+        let known = |host: &str| match host.trim_start_matches('[').trim_end_matches(']').parse() {
+            // Asking the system takes a thread for every connection.
+            Ok(address) => Some(address),
+            Err(_) if host.ends_with(".localhost") && is_localhost(host) => {
+                Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+            }
+            Err(_) => None,
+        };
+        match uri.host().and_then(known) {
+            Some(address) => {
                 let mut addresses = self.empty();
-                let port = uri.port_u16().unwrap_or(default_port);
-                addresses.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+                addresses.push(SocketAddr::new(address, uri.port_u16().unwrap_or(default_port)));
                 Ok(addresses)
             }
             None => self.0.resolve(uri, config, timeout),
@@ -60,8 +67,8 @@ pub(super) fn build(options: &Options) -> Result<Agent> {
         .user_agent(concat!("plakar/", env!("CARGO_PKG_VERSION")))
         .accept_encoding("")
         .max_response_header_size(64 << 10)
-        .input_buffer_size(128 << 10)
-        .output_buffer_size(128 << 10)
+        .input_buffer_size(64 << 10)
+        .output_buffer_size(64 << 10)
         .max_idle_connections(tuning.workers * 2)
         .max_idle_connections_per_host(tuning.workers * 2)
         .timeout_connect(Some(tuning.connect_timeout))

@@ -45,7 +45,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
             .collect();
-        kept_until(&map, SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400))
+        kept_until(&map, SystemTime::UNIX_EPOCH + std::time::Duration::from_hours(24))
     }
 
     #[test]

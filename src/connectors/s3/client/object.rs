@@ -518,3 +518,24 @@ impl Read for Hashing<'_> {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Options;
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_one_that_the_server_knows() {
+        let checksum = |location: &str| {
+            let keys = [("access_key", "a"), ("secret_access_key", "b")];
+            let client = Client::new(Options::parse(location, keys, &|_| None).unwrap()).unwrap();
+            client.checksum(Source::Bytes(b"123456789")).unwrap().unwrap()
+        };
+        // The check values of both algorithms, in base 64.
+        assert_eq!(checksum("s3://bucket/"), ("x-amz-checksum-crc32c", "4waSgw==".into()));
+        assert_eq!(
+            checksum("s3://s3.fr-par.scw.cloud/bucket"),
+            ("content-md5", "JfnnlDI7RTiF9RgfG2JNCw==".into())
+        );
+    }
+}

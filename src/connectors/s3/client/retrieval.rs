@@ -14,12 +14,13 @@ use super::send::{Client, Payload, Request};
 use crate::connector::{Order, Readiness, RetrievalTier};
 
 impl Client {
-    /// Asks for the retrieval of an object, of one version where it is named. `days` is left out for objects of a tiering class, which return for good.
+    /// Asks for the retrieval of an object, of one version where it is named. `days` is left out for objects of a tiering
+    /// class, which return for good.
     pub(in super::super) fn restore_object(
         &self,
         key: &[u8],
         version: Option<&str>,
-        order: &Order,
+        order: Order,
         with_days: bool,
     ) -> Result<Readiness> {
         let body = request_body(order, with_days);
@@ -45,7 +46,7 @@ impl Client {
     }
 }
 
-fn request_body(order: &Order, with_days: bool) -> String {
+fn request_body(order: Order, with_days: bool) -> String {
     let mut body = String::from("<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
     if with_days {
         let _ = write!(body, "<Days>{}</Days>", order.days);
@@ -102,7 +103,7 @@ mod tests {
         assert_eq!(of(&[("x-amz-storage-class", "GLACIER_IR")]), Readiness::Ready);
         assert_eq!(of(&[glacier]), Readiness::Archived);
         assert_eq!(of(&[glacier, ("x-amz-restore", "ongoing-request=\"true\"")]), Readiness::Ongoing);
-        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(1_356_048_000);
+        let until = SystemTime::UNIX_EPOCH + Duration::from_hours(376_680);
         let restored = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2012 00:00:00 GMT\"";
         assert_eq!(of(&[glacier, ("x-amz-restore", restored)]), Readiness::Retrieved { until: Some(until) });
         let tiering = ("x-amz-storage-class", "INTELLIGENT_TIERING");
@@ -113,9 +114,9 @@ mod tests {
     #[test]
     fn the_body_says_only_what_is_asked() {
         let order = Order { tier: RetrievalTier::Standard, days: 7 };
-        assert!(request_body(&order, true).ends_with("/\"><Days>7</Days></RestoreRequest>"));
+        assert!(request_body(order, true).ends_with("/\"><Days>7</Days></RestoreRequest>"));
         let order = Order { tier: RetrievalTier::Bulk, days: 7 };
-        let body = request_body(&order, false);
+        let body = request_body(order, false);
         assert!(body.contains("<Tier>Bulk</Tier>") && !body.contains("Days"), "{body}");
     }
 }

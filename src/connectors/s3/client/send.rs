@@ -318,7 +318,7 @@ impl Client {
             let Some(agent) = words.agent() else { break };
             let sent = self.send(agent, request, payload, target, &signing);
             result = sent
-                .and_then(|answer| self.judge(request, target, answer, None, &signing))
+                .and_then(|answer| judge(request, target, answer, None, &signing))
                 .and_then(&mut *consume);
             if result.as_ref().is_ok() || result.as_ref().is_err_and(|failure| failure.again == Again::Never)
             {
@@ -342,35 +342,7 @@ impl Client {
         if answer.status().is_success() {
             permit.moved(payload.length());
         }
-        self.judge(request, target, answer, Some(permit), signing)
-    }
-
-    /// Tells a success from a refusal.
-    fn judge(
-        &self,
-        request: &Request<'_>,
-        target: &str,
-        answer: http::Response<ureq::Body>,
-        permit: Option<Permit>,
-        signing: &Signing,
-    ) -> Result<Response> {
-        let (parts, body) = answer.into_parts();
-        let status = parts.status.as_u16();
-        let mut response = Response { status, headers: parts.headers, body: Body::none() };
-        let length = response.length().filter(|_| request.method != Method::Head);
-        response.body = Body::new(body.into_reader(), length, permit);
-        if (200..300).contains(&status) {
-            return Ok(response);
-        }
-        let text = |name: &str| response.header(name).map(str::to_owned);
-        let (region, request_id) = (text("x-amz-bucket-region"), text("x-amz-request-id"));
-        let date = response.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
-        let retry_after = response.header("retry-after").and_then(|text| pause_asked_for(text, date));
-        let mut body = Vec::new();
-        // What of it arrived is enough: the status alone is an answer.
-        let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
-        let answer = Answer { status, body: &body, request_id, region, date, retry_after };
-        Err(classify(request.op, target, answer, &|text| redact(text, &signing.who)))
+        judge(request, target, answer, Some(permit), signing)
     }
 
     fn send(
@@ -509,6 +481,33 @@ impl Client {
         };
         advise(failure, &about);
     }
+}
+
+/// Tells a success from a refusal.
+fn judge(
+    request: &Request<'_>,
+    target: &str,
+    answer: http::Response<ureq::Body>,
+    permit: Option<Permit>,
+    signing: &Signing,
+) -> Result<Response> {
+    let (parts, body) = answer.into_parts();
+    let status = parts.status.as_u16();
+    let mut response = Response { status, headers: parts.headers, body: Body::none() };
+    let length = response.length().filter(|_| request.method != Method::Head);
+    response.body = Body::new(body.into_reader(), length, permit);
+    if (200..300).contains(&status) {
+        return Ok(response);
+    }
+    let text = |name: &str| response.header(name).map(str::to_owned);
+    let (region, request_id) = (text("x-amz-bucket-region"), text("x-amz-request-id"));
+    let date = response.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
+    let retry_after = response.header("retry-after").and_then(|text| pause_asked_for(text, date));
+    let mut body = Vec::new();
+    // What of it arrived is enough: the status alone is an answer.
+    let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
+    let answer = Answer { status, body: &body, request_id, region, date, retry_after };
+    Err(classify(request.op, target, answer, &|text| redact(text, &signing.who)))
 }
 
 fn caused(op: &'static str, target: &str, error: connector::Error) -> Box<Failure> {

@@ -63,7 +63,7 @@ impl Retrieval for S3Store {
 
     fn request(&self, id: Id, order: &Order) -> Result<Readiness> {
         let key = self.key(&name_of(Kind::Packfile, id));
-        let failure = match self.client().restore_object(&key, None, order, true) {
+        let failure = match self.client().restore_object(&key, None, *order, true) {
             Ok(state) => return Ok(state),
             Err(failure) => failure,
         };
@@ -73,7 +73,7 @@ impl Retrieval for S3Store {
         // Refused for what the object is: it need not be retrieved, or returns for good and so for no days.
         let state = self.readiness(id)?;
         if state == Readiness::Archived && failure.status == 400 {
-            return self.client().restore_object(&key, None, order, false).map_err(|_| failure.into());
+            return self.client().restore_object(&key, None, *order, false).map_err(|_| failure.into());
         }
         if state == Readiness::Archived { Err(failure.into()) } else { Ok(state) }
     }

@@ -28,7 +28,7 @@ impl S3Store {
 
     /// Puts an object that must not be there yet. Returns false where it is there.
     pub(super) fn put_new(&self, key: &[u8], put: &Put, source: Source<'_>) -> Result<bool> {
-        Ok(self.try_put_new(key, put, source).map_err(explained)?)
+        Ok(self.try_put_new(key, put, source).map_err(|failure| explained(failure, put))?)
     }
 
     fn try_put_new(&self, key: &[u8], put: &Put, source: Source<'_>) -> client::Result<bool> {
@@ -52,7 +52,7 @@ impl S3Store {
         put.headers.push(("x-amz-tagging".into(), DATA_TAG.into()));
         let refusal = match self.try_put_new(key, &put, source) {
             Err(failure) if may_be_the_tag(&failure) => failure,
-            result => return Ok(result.map_err(explained)?),
+            result => return Ok(result.map_err(|failure| explained(failure, &put))?),
         };
         put.headers.pop();
         // Where this fails as well, it was not the tag.
@@ -77,10 +77,11 @@ fn may_be_the_tag(failure: &Failure) -> bool {
     (failure.status == 403 && failure.is("AccessDenied")) || failure.status == 501 || unknown
 }
 
-/// Says what a refusal of a retention means.
-pub(super) fn explained(mut failure: Box<Failure>) -> Box<Failure> {
-    let no_lock = failure.is("InvalidRequest") && failure.message.to_ascii_lowercase().contains("lock");
-    if no_lock || failure.is("ObjectLockConfigurationNotFoundError") {
+/// Says what a refusal of a retention means. Servers differ in how much they say themselves.
+fn explained(mut failure: Box<Failure>, put: &Put) -> Box<Failure> {
+    let retained = put.headers.iter().any(|(name, _)| name == "x-amz-object-lock-mode");
+    let about_lock = failure.message.is_empty() || failure.message.to_ascii_lowercase().contains("lock");
+    if retained && failure.is("InvalidRequest") && about_lock {
         failure.kind = ErrorKind::Invalid;
         failure.hint = Some(NO_OBJECT_LOCK.into());
     }

@@ -17,6 +17,7 @@ const MAX_DEPTH: usize = 8192;
 const HELD_BYTES: usize = 32 << 20;
 
 /// What stands at one place of two views.
+#[expect(clippy::large_enum_variant, reason = "it lives for one step; a box for each would cost more")]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Pair {
     /// Only the left view has it.

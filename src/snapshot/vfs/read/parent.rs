@@ -10,8 +10,10 @@ use crate::store::blob::{BlobSource, Result};
 use super::children::{Child, Children};
 use super::view::Vfs;
 
-/// Folders open at once.
+/// Folders open at once, the ancestors of the one used last not counted.
 const FOLDERS: usize = 32;
+/// Folders open at once in any case: no path of any system has as many.
+const DEEPEST: usize = 4096;
 /// Content of dirpacks held by all of them together, bytes.
 const HELD_BYTES: usize = 32 << 20;
 /// Children that a folder remembers behind its stream, for names that come out of order.
@@ -21,8 +23,9 @@ const FEW: usize = 64;
 ///
 /// Records come folder by folder, or in the raw order of keys, where `a-`, `a.` stand between `a` and `a/…`; in
 /// both, the names of one folder ascend, however many folders come in between. So each folder has a cursor that
-/// streams through its dirpack once, the folders used last are kept open, and a name that does not ascend, such as
-/// an escaped one, is looked up in the tree. Memory is bounded, whatever the size of a folder.
+/// streams through its dirpack once, the folders used last are kept open, and so are all ancestors of the current
+/// one, to which every walk comes back; a name that does not ascend, such as an escaped one, is looked up in the tree.
+/// Memory is bounded, whatever the size of a folder.
 pub struct ParentCursor<'t, 'a, S: ?Sized> {
     vfs: &'t Vfs<'a, S>,
     /// The open folders, the one used last at the end.
@@ -103,16 +106,20 @@ impl<'t, 'a, S: BlobSource + ?Sized> ParentCursor<'t, 'a, S> {
                 passed: Some(Vec::new()),
                 damaged: false,
             };
-            self.close_some();
+            self.close_some(path);
             self.open.push(folder);
         }
         Ok(self.open.last_mut().expect("one was found or opened"))
     }
 
-    /// Makes room for another folder.
-    fn close_some(&mut self) {
+    /// Makes room for another folder: closes the one used longest ago that is no ancestor of it.
+    fn close_some(&mut self, path: &[u8]) {
         if self.open.len() >= FOLDERS {
-            self.open.remove(0);
+            match self.open.iter().position(|folder| !is_within(path, &folder.path)) {
+                Some(at) => drop(self.open.remove(at)),
+                None if self.open.len() >= DEEPEST => drop(self.open.remove(0)),
+                None => {}
+            }
         }
         let mut held = 0;
         for folder in self.open.iter_mut().rev() {
@@ -122,6 +129,11 @@ impl<'t, 'a, S: BlobSource + ?Sized> ParentCursor<'t, 'a, S> {
             }
         }
     }
+}
+
+/// Returns whether a path is a folder or lies below it.
+fn is_within(path: &[u8], folder: &[u8]) -> bool {
+    folder == b"/" || path.strip_prefix(folder).is_some_and(|rest| rest.first().is_none_or(|c| *c == b'/'))
 }
 
 enum Found {

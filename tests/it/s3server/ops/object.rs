@@ -218,6 +218,11 @@ pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Resp
         response = response.header("x-amz-storage-class", &object.class);
     }
     response = cold::headers(response, target, &object, backend);
+    if let Some(digest) = &object.sse {
+        response = response
+            .header("x-amz-server-side-encryption-customer-algorithm", "AES256")
+            .header("x-amz-server-side-encryption-customer-key-MD5", digest);
+    }
     if !object.tags.is_empty() {
         response = response.header("x-amz-tagging-count", object.tags.len().to_string());
     }

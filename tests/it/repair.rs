@@ -1,0 +1,171 @@
+//! Repair: lost states are made up for, dangling tree values get their entries.
+
+use std::sync::Arc;
+
+use plakar::base::Id;
+use plakar::connector::{Body, Kind, Storage};
+use plakar::connectors::memory::MemoryStore;
+use plakar::format::blob::BlobType;
+use plakar::format::state::Delete;
+use plakar::snapshot::{
+    CheckOptions, MaintenanceOptions, RepairOptions, RepairReport, Tally, check, list, maintain, repair,
+};
+use plakar::store::{Changes, Error, Exclusive, PackReader, Repository, remove_snapshots};
+
+use crate::cli::memory_dir;
+use crate::engine::{Shared, assert_clean, assert_restores, back_up, create, kinds, reopen};
+
+fn run(repository: &Arc<Repository>, apply: bool) -> RepairReport {
+    repair(repository, &RepairOptions { apply, ..RepairOptions::default() }, &Tally::default()).unwrap()
+}
+
+fn ids(store: &MemoryStore, kind: Kind) -> Vec<Id> {
+    let mut ids = Vec::new();
+    store.list(kind, &mut |listed| ids.push(listed.id)).unwrap();
+    ids
+}
+
+fn open(store: &Arc<MemoryStore>) -> Arc<Repository> {
+    reopen(Arc::new(Shared::new(store)))
+}
+
+/// A store of two snapshots of one tree.
+fn store(kind: usize) -> (Arc<MemoryStore>, tempfile::TempDir) {
+    let folder = memory_dir();
+    std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+    for number in 0..60 {
+        let place = ["a", "a/b", "."][number % 3];
+        std::fs::write(folder.path().join(format!("{place}/file {number}")), number.to_string()).unwrap();
+    }
+    let store = Arc::new(MemoryStore::new());
+    let repository = create(Arc::new(Shared::new(&store)), &kinds()[kind].1);
+    back_up(&repository, folder.path());
+    std::fs::write(folder.path().join("later"), "later").unwrap();
+    back_up(&open(&store), folder.path());
+    (store, folder)
+}
+
+#[test]
+fn lost_states_are_made_up_for() {
+    for kind in 0..4 {
+        let (store, folder) = store(kind);
+        assert_eq!(run(&open(&store), true).adopted_count, 0, "nothing to repair");
+        for state in ids(&store, Kind::State) {
+            store.delete(Kind::State, state).unwrap();
+        }
+        let repository = open(&store);
+        assert_eq!(list(&repository).0.len(), 0);
+        let planned = run(&repository, false);
+        assert_eq!((planned.snapshots.len(), ids(&store, Kind::State).len()), (2, 0));
+        let done = run(&repository, true);
+        assert_eq!((done.snapshots, done.adopted_count), (planned.snapshots, planned.adopted_count));
+        let repository = open(&store);
+        assert_clean(&repository);
+        assert_restores(&repository, 1, folder.path());
+        assert_eq!(run(&repository, true).adopted_count, 0);
+    }
+}
+
+#[test]
+fn a_damaged_state_is_replaced_and_maintenance_runs_again() {
+    let (store, folder) = store(0);
+    let first = list(&open(&store)).0[0].id;
+    remove_snapshots(&open(&store), &[first]).unwrap();
+    for state in ids(&store, Kind::State) {
+        let mut bytes = store.get(Kind::State, state).unwrap();
+        bytes[40] ^= 1;
+        store.overwrite(Kind::State, state, &bytes);
+    }
+    let options = MaintenanceOptions { apply: true, ..MaintenanceOptions::default() };
+    let maintained = maintain(&open(&store), &options, &Tally::default());
+    assert!(matches!(maintained, Err(Error::Incomplete(_))), "{maintained:?}");
+    let done = run(&open(&store), true);
+    assert_eq!((done.damaged_states.len(), done.dropped_states, done.snapshots.len()), (3, 3, 2));
+    let repository = open(&store);
+    assert_clean(&repository);
+    assert_restores(&repository, 1, folder.path());
+    maintain(&repository, &options, &Tally::default()).unwrap();
+}
+
+#[test]
+fn one_damaged_state_leaves_what_was_removed_removed() {
+    let (store, _folder) = store(0);
+    let (first, second) = {
+        let (found, _) = list(&open(&store));
+        (found[0].id, found[1].id)
+    };
+    remove_snapshots(&open(&store), &[first]).unwrap();
+    let mut bytes = store.get(Kind::State, second).unwrap();
+    bytes[40] ^= 1;
+    store.overwrite(Kind::State, second, &bytes);
+    let done = run(&open(&store), true);
+    assert_eq!(done.snapshots, [second]);
+    let live: Vec<Id> = list(&open(&store)).0.iter().map(|info| info.id).collect();
+    assert_eq!(live, [second]);
+    assert_clean(&open(&store));
+}
+
+#[test]
+fn dangling_tree_values_get_their_entries() {
+    for kind in [0, 2] {
+        let (store, folder) = store(kind);
+        let repository = open(&store);
+        let mut exclusive = Exclusive::acquire(&repository, true, false).unwrap();
+        let mut changes = Changes::new(repository.spills()).unwrap();
+        let mut gone = 0;
+        let catalogue = repository.catalogue();
+        for pack in ids(&store, Kind::Packfile) {
+            let size = store.size(Kind::Packfile, pack).unwrap();
+            for record in PackReader::new(&repository).index(pack, size).unwrap().records {
+                // Entries of folders that stand in no dirpack stay: of the root, that is.
+                if record.kind == BlobType::VFS_ENTRY && !is_root(&repository, &record.id) {
+                    assert!(catalogue.has(record.kind, &record.id).unwrap());
+                    changes.delete(Delete::location(record.kind, record.id, pack));
+                    gone += 1;
+                }
+            }
+        }
+        exclusive.commit(changes).unwrap();
+        drop(exclusive);
+        assert!(gone > 60);
+        let repository = open(&store);
+        let fast = CheckOptions { fast: true, ..CheckOptions::default() };
+        let checked = check(&repository, None, &fast, &Tally::default()).unwrap();
+        assert!(!checked.damage.is_empty());
+        let options = MaintenanceOptions { apply: true, ..MaintenanceOptions::default() };
+        let maintained = maintain(&repository, &options, &Tally::default());
+        assert!(
+            matches!(maintained, Err(Error::Missing { kind: BlobType::VFS_ENTRY, .. })),
+            "{maintained:?}"
+        );
+        let planned = run(&repository, false);
+        assert_eq!((planned.entry_count, planned.lost_entry_count), (gone, 0));
+        assert_eq!(run(&repository, true).entry_count, gone);
+        let repository = open(&store);
+        assert_clean(&repository);
+        assert_restores(&repository, 1, folder.path());
+        maintain(&repository, &options, &Tally::default()).unwrap();
+    }
+}
+
+fn is_root(repository: &Repository, id: &Id) -> bool {
+    use plakar::store::blob::BlobSource;
+    let bytes = repository.get(BlobType::VFS_ENTRY, id).unwrap();
+    plakar::format::entry::Entry::decode(&bytes).unwrap().info.name == "/"
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_left_alone() {
+    let (store, _folder) = store(0);
+    let pack = ids(&store, Kind::Packfile)[0];
+    let mut bytes = store.get(Kind::Packfile, pack).unwrap();
+    let end = bytes.len() - 40;
+    bytes[end] ^= 1;
+    let stranger = Id([7; 32]);
+    store.put(Kind::Packfile, stranger, Body::Bytes(&bytes)).unwrap();
+    let done = run(&open(&store), true);
+    assert_eq!((done.unreadable.len(), done.adopted_count), (1, 0));
+    assert_eq!(done.unreadable[0].0, stranger);
+    assert!(ids(&store, Kind::Packfile).contains(&stranger));
+    assert_clean(&open(&store));
+}
