@@ -35,7 +35,7 @@ pub(crate) fn overview() -> String {
         }
     }
     out.push_str(
-        "\nSTORE is a path, a URL (s3://, sftp://, https://), an archive (x.ptar), @name;\n\
+        "\nSTORE is a path, a URL (s3://, https://…ptar), an archive (x.ptar), @name;\n\
          without it: $PLAKAR_REPOSITORY, the default store, ~/.plakar. Flags take one\n\
          dash or two; 'plakar help COMMAND' shows those of a command, with examples.\n",
     );

@@ -135,11 +135,11 @@ fn tell(done: &MaintenanceReport, applied: bool, context: &Context) -> Result<()
     }
     let title = if applied { "maintenance" } else { "maintenance would do this; -apply does it" };
     output.summary(format_args!(
-        "{title}: {} need {} of {} in {}",
-        units::counted(done.snapshot_count, "snapshot"),
+        "{title}: {} of {} in {} are needed by {}",
         units::bytes(done.needed_bytes),
         units::bytes(done.packfile_bytes),
         units::counted(done.packfile_count, "packfile"),
+        units::counted(done.snapshot_count, "snapshot"),
     ))?;
     let mut table = Table::new([Align::Left, Align::Right, Align::Right, Align::Left]);
     for (fate, _, why) in FATES {
