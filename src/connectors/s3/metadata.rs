@@ -18,8 +18,8 @@
 
 use ureq::http::HeaderMap;
 
+use super::class::is_cold;
 use super::client::Listed;
-use super::store::is_cold;
 use crate::base::RawString;
 use crate::connector::Metadata;
 use crate::format::entry::Entry;

@@ -26,5 +26,3 @@ mod put;
 mod storage;
 
 pub use storage::S3Store;
-
-pub(super) use super::class::is_cold;
