@@ -281,7 +281,7 @@ fn back_up(
     let chosen = snapshots::find(repository, done.snapshot.to_hex().as_ref())?;
     let checked = {
         let progress = Progress::start(&context.output, context.globals.progress());
-        let options = CheckOptions { fast: false, cancel: context.cancel.clone() };
+        let options = CheckOptions { cancel: context.cancel.clone(), ..CheckOptions::default() };
         snapshot::check(repository, Some(&[(chosen.info, None)]), &options, &progress)?
     };
     report::check(&checked, &context.output)?;

@@ -1,7 +1,7 @@
 //! `cat`.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::io::{self, BufRead, BufReader, IsTerminal as _, Read, Write as _};
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Decompress gzip and zstd files
     #[arg(long)]
     decompress: bool,
+    /// Accepted as upstream does; the content is printed as it is
+    #[arg(long)]
+    highlight: bool,
     #[command(flatten)]
     retrieval: RetrieveArgs,
     /// Files of snapshots
@@ -34,6 +37,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     let repository = stores::open_main(context)?.repository;
     let cold = args.retrieval.open(context, &repository)?;
     cold.metadata()?;
+    // Why nothing is coloured: what is printed comes from outside, and the highlighters there are either run unbounded
+    // patterns over it or cannot promise to survive it. Who pipes into one loses nothing.
+    if args.highlight && io::stdout().is_terminal() {
+        context.output.notice("-highlight colours nothing here; pipe into a highlighter: plakar cat … | bat");
+    }
     for file in &args.files {
         print(file, args.decompress, &repository, &cold, context)
             .map_err(|error| error.within(format!("cannot print {}", Printable::os(file))))?;

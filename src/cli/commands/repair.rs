@@ -137,7 +137,7 @@ fn verify(repository: &Repository, done: &RepairReport, context: &Context) -> Re
             }
         }
     }
-    let options = CheckOptions { fast: true, cancel: context.cancel.clone() };
+    let options = CheckOptions { fast: true, cancel: context.cancel.clone(), ..CheckOptions::default() };
     let checked = {
         let progress = Progress::start(&context.output, context.globals.progress());
         check(repository, Some(&selection), &options, &progress)?

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::base::{Cancel, Id};
 use crate::store::{Error, KnownSet, Repository, Warning};
 
-use super::super::catalogue::{SnapshotInfo, list};
+use super::super::catalogue::{Signatures, SnapshotInfo, list_with};
 use super::super::monitor::{Monitor, message_of};
 use super::damage::{Damage, Ledger};
 use super::packs::PackChecker;
@@ -16,6 +16,8 @@ use super::structure::StructureChecker;
 pub struct CheckOptions {
     /// Whether contents are left alone: structure only.
     pub fast: bool,
+    /// What becomes of the signatures of all snapshots; those of a selection were dealt with when it was made.
+    pub signatures: Signatures,
     /// Ends the run early when set.
     pub cancel: Cancel,
 }
@@ -58,7 +60,7 @@ pub fn check(
             let (verified, ledger, cancel) = (&verified, &ledger, &options.cancel);
             packfile_count = PackChecker { repository, verified, ledger, monitor, cancel }.all()?;
         }
-        everything = all_snapshots(repository, &ledger)?;
+        everything = all_snapshots(repository, options.signatures, &ledger)?;
         &everything[..]
     };
     monitor.phase("snapshots");
@@ -91,8 +93,12 @@ pub fn check(
 type Selected = (SnapshotInfo, Option<Vec<u8>>);
 
 /// Lists the snapshots; headers that cannot be read are damage.
-fn all_snapshots(repository: &Repository, ledger: &Ledger) -> Result<Vec<Selected>, Error> {
-    let (found, failed) = list(repository);
+fn all_snapshots(
+    repository: &Repository,
+    signatures: Signatures,
+    ledger: &Ledger,
+) -> Result<Vec<Selected>, Error> {
+    let (found, failed) = list_with(repository, signatures);
     for (id, error) in failed {
         if !error.is_damage() {
             return Err(error);

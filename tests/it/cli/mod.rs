@@ -2,6 +2,7 @@
 
 mod archive;
 mod bucket;
+mod check;
 mod completions;
 mod configuration;
 mod diff;
