@@ -17,6 +17,16 @@ pub struct SnapshotInfo {
     pub header: Header,
 }
 
+impl SnapshotInfo {
+    /// Returns how many files and folders it holds, as its summaries count them.
+    pub fn item_count(&self) -> u64 {
+        let summaries = self.header.sources().iter().map(|source| &source.summary);
+        summaries.fold(0, |sum, summary| {
+            sum.saturating_add(summary.total_files()).saturating_add(summary.total_directories())
+        })
+    }
+}
+
 /// What becomes of the signature that a header announces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Signatures {

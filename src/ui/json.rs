@@ -42,10 +42,22 @@ pub enum Message<'a> {
         /// Bytes to do, where that is known.
         #[serde(skip_serializing_if = "Option::is_none")]
         total_bytes: Option<u64>,
+        /// Files or items to do, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total_items: Option<u64>,
+        /// Whether the total is a guess; absent without one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        estimated: Option<bool>,
         /// Failures so far.
         errors: u64,
         /// Seconds since the start.
         elapsed: f64,
+        /// Bytes a second, lately.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rate: Option<f64>,
+        /// Seconds that the phase will still take at the recent speed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        remaining: Option<f64>,
     },
     /// A notice.
     Notice {
@@ -107,10 +119,14 @@ mod tests {
                 objects: 2,
                 bytes: 3,
                 total_bytes: Some(4),
+                total_items: None,
+                estimated: Some(false),
                 errors: 0,
-                elapsed: 0.5
+                elapsed: 0.5,
+                rate: None,
+                remaining: None
             }),
-            r#"{"type":"progress","phase":"reading","files":1,"objects":2,"bytes":3,"total_bytes":4,"errors":0,"elapsed":0.5}"#
+            r#"{"type":"progress","phase":"reading","files":1,"objects":2,"bytes":3,"total_bytes":4,"estimated":false,"errors":0,"elapsed":0.5}"#
         );
     }
 }

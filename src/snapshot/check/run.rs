@@ -6,7 +6,7 @@ use crate::base::{Cancel, Id};
 use crate::store::{Error, KnownSet, Repository, Warning};
 
 use super::super::catalogue::{Signatures, SnapshotInfo, list_with};
-use super::super::monitor::{Monitor, message_of};
+use super::super::monitor::{Counter, Monitor, message_of};
 use super::damage::{Damage, Ledger};
 use super::packs::PackChecker;
 use super::structure::StructureChecker;
@@ -64,6 +64,10 @@ pub fn check(
         &everything[..]
     };
     monitor.phase("snapshots");
+    let whole = selection.iter().filter(|(_, path)| path.is_none());
+    if selection.iter().all(|(_, path)| path.is_none()) {
+        monitor.expect(Counter::Items, whole.map(|(info, _)| info.item_count()).sum());
+    }
     let checker = StructureChecker {
         repository,
         verified: &verified,
