@@ -1,29 +1,10 @@
-//! The shapes of `-json`: one object a line, `type` first.
-//!
-//! Members are only ever added. Ids are 64 hexadecimal digits, sizes are bytes, durations are seconds, times are
-//! RFC 3339 in UTC. Names, paths and other foreign strings are spelt as [`Printable`](crate::base::Printable) does,
-//! which keeps bytes that are not UTF-8 and can be undone.
-//!
-//! | `type` | members |
-//! |---|---|
-//! | `progress` | `phase`, `files`, `objects`, `bytes`, `total_bytes`?, `errors`, `elapsed` |
-//! | `warning`, `notice` | `message` |
-//! | `problem` | `path`?, `message`, `severity` (`warning`, `error`) |
-//! | `checkpoint` | none: an interrupted run goes on from here |
-//! | `committed` | `snapshot`: it is in the store from now on |
-//! | `error` | `message`, `causes` (strings), `hint`?, `exit_code` |
-//! | `summary` | the members of the command's report |
-//!
-//! Results have the command's noun as their type: `snapshot`, `entry`, `store`, `source`, `destination`, `version`,
-//! `package`; `find` and `locate` give entries. Three have a shape of their own:
-//!
-//! | `type` | members |
-//! |---|---|
-//! | `change` | `change` (`added`, `removed`, `modified`), `path`, `kind`, `aspects` (strings), `old_size`?, `new_size`? |
-//! | `diff` | `path`, and either `text` (the hunks) or `reason` (why there are none) |
-//! | `digest` | `snapshot`, `path`, `algorithm`, `digest`, `size` |
+//! What `-json` prints. `plakar help json` shows the same.
+#![doc = include_str!("json.md")]
 
 use serde::Serialize;
+
+/// The table of shapes, for people.
+pub const SHAPES: &str = include_str!("json.md");
 
 /// Something worth knowing that is no failure.
 #[derive(Serialize, Debug)]

@@ -269,11 +269,12 @@ fn back_up(
         cancel: context.cancel.clone(),
         ..BackupOptions::default()
     };
-    let done = {
+    let (done, kinds) = {
         let progress = Progress::start(&context.output, context.globals.progress());
-        snapshot::backup(repository, importer.as_ref(), &options, &progress)?
+        let done = snapshot::backup(repository, importer.as_ref(), &options, &progress)?;
+        (done, progress.error_kinds())
     };
-    report::backup(&done, &source.place.to_string(), false, &context.output)?;
+    report::backup(&done, &source.place.to_string(), &kinds, false, &context.output)?;
     let partial = if done.error_count > 0 { Exit::Failed } else { Exit::Ok };
     if !args.check {
         return Ok(partial);

@@ -3,7 +3,11 @@
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, IsTerminal as _, Read, Write as _};
 
+use base64::Engine as _;
+use serde::Serialize;
+
 use super::super::context::Context;
+use super::super::entries::shown;
 use super::super::error::{CommandError, Exit};
 use super::super::retrieval::{self, Access, RetrieveArgs};
 use super::super::{snapshots, stores};
@@ -78,8 +82,42 @@ fn print(
         return Ok(());
     }
     let content = BufReader::with_capacity(1 << 16, vfs.open_object(&entry.object)?);
-    if decompress { copy(expanded(content)?, context) } else { copy(content, context) }
+    let content: Box<dyn Read> = if decompress { expanded(content)? } else { Box::new(content) };
+    if context.output.is_json() {
+        return pieces(content, &chosen.info.id.to_hex(), &shown(entry.path()), context);
+    }
+    copy(content, context)
 }
+
+/// Prints a content as objects: bytes are no text, and large ones are no line.
+fn pieces(mut content: impl Read, snapshot: &str, path: &str, context: &Context) -> Result<(), CommandError> {
+    #[derive(Serialize)]
+    struct Piece<'a> {
+        r#type: &'static str,
+        snapshot: &'a str,
+        path: &'a str,
+        offset: u64,
+        base64: String,
+    }
+    let mut offset = 0;
+    loop {
+        if context.cancel.is_cancelled() {
+            return Err(Error::Cancelled.into());
+        }
+        // Whole groups of three bytes, so that pieces can be joined before they are decoded.
+        let mut bytes = Vec::with_capacity(PIECE);
+        content.by_ref().take(PIECE as u64).read_to_end(&mut bytes).map_err(failure)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let base64 = base64::engine::general_purpose::STANDARD.encode(&bytes);
+        context.output.json(&Piece { r#type: "content", snapshot, path, offset, base64 })?;
+        offset += bytes.len() as u64;
+    }
+}
+
+/// Bytes of content in one object.
+const PIECE: usize = 48 << 10;
 
 /// Recognises a compressed content by its first bytes and decompresses it; other content passes as it is.
 fn expanded<'a>(mut content: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>, CommandError> {

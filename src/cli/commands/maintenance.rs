@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
-use super::super::{quantity, stores};
+use super::super::{quantity, report, stores};
 use crate::snapshot::{Fate, MaintenanceOptions, MaintenanceReport, maintain};
 use crate::ui::{Align, Progress, Table, units};
 
@@ -130,7 +130,7 @@ fn tell(done: &MaintenanceReport, applied: bool, context: &Context) -> Result<()
             copied_bytes: done.copied_bytes,
             new_packfiles: done.new_packfile_count,
             needs_upgrade: done.needs_upgrade,
-            duration: (done.duration.as_secs_f64() * 1000.0).round() / 1000.0,
+            duration: report::seconds(done.duration),
         })?);
     }
     let title = if applied { "maintenance" } else { "maintenance would do this; -apply does it" };

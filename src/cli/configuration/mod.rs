@@ -8,7 +8,7 @@ mod legacy;
 mod policies;
 mod show;
 
-pub(crate) use action::{parse_config, parse_role};
+pub(crate) use action::{Action, parse_config, parse_role};
 pub(crate) use edit::{Surroundings, perform};
 pub(crate) use file::{Configuration, ConfigurationError};
 pub(crate) use import::Import;

@@ -12,6 +12,7 @@ mod find;
 mod pkg;
 mod removal;
 mod restore;
+mod shapes;
 mod stores;
 mod usage;
 
