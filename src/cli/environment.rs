@@ -30,6 +30,8 @@ pub(crate) struct Environment {
     pub(crate) peer_passphrase: Option<Secret>,
     /// The passphrase of a new key slot.
     pub(crate) new_passphrase: Option<Secret>,
+    /// `RCLONE_CONFIG`: the configuration of rclone.
+    pub(crate) rclone_config: Option<PathBuf>,
     /// Whether `NO_COLOR` is set.
     pub(crate) no_color: bool,
     /// The kind of terminal.
@@ -58,6 +60,7 @@ impl Environment {
             passphrase: secret("PLAKAR_PASSPHRASE"),
             peer_passphrase: secret("PLAKAR_PEER_PASSPHRASE"),
             new_passphrase: secret("PLAKAR_NEW_PASSPHRASE"),
+            rclone_config: variable("RCLONE_CONFIG").map(PathBuf::from),
             no_color: variable("NO_COLOR").is_some(),
             term: text("TERM"),
         }
@@ -76,6 +79,17 @@ impl Environment {
     /// Returns the data folder unless a flag names another.
     pub(crate) fn data_folder(&self) -> Option<PathBuf> {
         self.folder(self.data_home.as_ref(), ".local/share")
+    }
+
+    /// Returns where rclone's configuration may be, in the order in which rclone looks.
+    pub(crate) fn rclone_files(&self) -> Vec<PathBuf> {
+        if let Some(path) = &self.rclone_config {
+            return vec![path.clone()];
+        }
+        let config_home =
+            self.config_home.clone().or_else(|| self.home.as_ref().map(|home| home.join(".config")));
+        let usual = config_home.map(|folder| folder.join("rclone/rclone.conf"));
+        usual.into_iter().chain(self.home.as_ref().map(|home| home.join(".rclone.conf"))).collect()
     }
 
     fn folder(&self, base: Option<&PathBuf>, below_home: &str) -> Option<PathBuf> {
