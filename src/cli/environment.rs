@@ -51,7 +51,7 @@ impl Environment {
         let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
         let secret = |name: &str| variable(name).map(|value| Secret::new(bytes(&value)));
         Self {
-            home: variable("HOME").map(PathBuf::from),
+            home: variable("HOME").or_else(|| profile(&variable)).map(PathBuf::from),
             config_home: folder("XDG_CONFIG_HOME"),
             cache_home: folder("XDG_CACHE_HOME"),
             data_home: folder("XDG_DATA_HOME"),
@@ -98,9 +98,13 @@ impl Environment {
     }
 }
 
+/// Returns where a user's files are on systems that do not set `HOME`.
+fn profile(variable: impl Fn(&str) -> Option<OsString>) -> Option<OsString> {
+    if cfg!(windows) { variable("USERPROFILE") } else { None }
+}
+
 fn bytes(text: &OsStr) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt as _;
-    text.as_bytes().to_vec()
+    text.as_encoded_bytes().to_vec()
 }
 
 #[cfg(test)]

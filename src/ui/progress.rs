@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::json::Message;
 use super::output::Output;
 use super::units;
-use crate::base::Printable;
+use crate::base::{Printable, sys};
 use crate::snapshot::{Counter, Event, Monitor, Problem, Severity};
 
 /// How often the line is drawn.
@@ -232,9 +232,7 @@ fn tell(output: &Output, counters: &Counters, stop: &(Mutex<bool>, Condvar), sta
 
 /// Returns the terminal's width in columns, 80 where it does not say.
 pub(crate) fn terminal_width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr())
-        .or_else(|_| rustix::termios::tcgetwinsize(std::io::stdout()));
-    size.ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0).unwrap_or(80)
+    sys::terminal_width().unwrap_or(80)
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -24,7 +23,7 @@ use serde_norway::{Mapping, Value};
 
 use super::super::error::CommandError;
 use super::{comments, legacy};
-use crate::base::{At as _, PathError, Printable};
+use crate::base::{At as _, PathError, Printable, sys};
 use crate::connectors::{Options, Role};
 
 /// The version that is written.
@@ -119,7 +118,7 @@ impl Configuration {
         edit: impl FnOnce(&mut Self) -> Result<(T, Vec<Role>), E>,
     ) -> Result<T, E> {
         create_folder(folder)?;
-        let lock = File::open(folder).at("open", folder).map_err(ConfigurationError::from)?;
+        let lock = sys::lock_file(folder).at("open", folder).map_err(ConfigurationError::from)?;
         // Network file systems may have no locks; one editing person is the usual case then.
         let _ = lock.lock();
         let mut all = Self::load(folder)?;
@@ -145,7 +144,7 @@ impl Configuration {
     }
 
     fn warn_if_open(&mut self, path: &Path) {
-        let open = fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+        let open = fs::metadata(path).is_ok_and(|file| sys::is_open_to_others(&file));
         if open {
             let path = Printable::os(path);
             self.notices.push(format!("others can read {path}, which may hold secrets: chmod 600 {path}"));
@@ -153,7 +152,7 @@ impl Configuration {
     }
 
     fn warn_if_writable(&mut self) {
-        if fs::metadata(&self.folder).is_ok_and(|folder| folder.permissions().mode() & 0o022 != 0) {
+        if fs::metadata(&self.folder).is_ok_and(|folder| sys::is_writable_by_others(&folder)) {
             let folder = Printable::os(&self.folder);
             self.notices.push(format!(
                 "others can write to {folder}, and so choose what this program does: chmod 700 {folder}"
@@ -338,7 +337,7 @@ fn render(
 }
 
 pub(super) fn create_folder(folder: &Path) -> Result<(), ConfigurationError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).at("create", folder)?;
+    sys::private_folder().recursive(true).create(folder).at("create", folder)?;
     Ok(())
 }
 
@@ -361,7 +360,7 @@ impl Ready {
         let mut file =
             tempfile::Builder::new().prefix(".plakar-").tempfile_in(folder).at("create a file in", folder)?;
         file.write_all(bytes).at("write", &path)?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o600)).at("protect", &path)?;
+        sys::make_private(file.as_file()).at("protect", &path)?;
         file.as_file().sync_all().at("write", &path)?;
         Ok(Self { file, path })
     }
@@ -369,13 +368,15 @@ impl Ready {
     fn place(self) -> Result<(), ConfigurationError> {
         self.file.persist(&self.path).map_err(|error| error.error).at("replace", &self.path)?;
         let folder = self.path.parent().expect("a file in a folder");
-        File::open(folder).and_then(|folder| folder.sync_all()).at("synchronise", folder)?;
+        sys::sync_folder(folder).at("synchronise", folder)?;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn load(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Configuration, ConfigurationError>) {
