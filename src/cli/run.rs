@@ -2,11 +2,9 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::argv::{self, Invocation};
 use super::commands::{Cli, definition, dispatch};
@@ -144,14 +142,23 @@ fn set_threads(cpu: Option<usize>) {
 }
 
 /// Keeps keys and passphrases out of core files.
+#[cfg(unix)]
 fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
     // Lowering a limit cannot be refused; where there is no such limit there is nothing to lower.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
+/// Does nothing: who writes images of crashed processes on other systems cannot be told not to from here.
+#[cfg(not(unix))]
+fn forbid_core_dumps() {}
+
 /// Turns the first SIGINT, SIGTERM or SIGHUP into a wish to stop; the second ends the process at once.
+#[cfg(unix)]
 fn watch_signals(cancel: &Cancel) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    use std::sync::Arc;
+
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // The order matters: the shutdown is armed by what the second line sets.
         let armed = signal_hook::flag::register_conditional_shutdown(signal, 1, cancel.flag());
@@ -163,3 +170,8 @@ fn watch_signals(cancel: &Cancel) {
     let noticed = signal_hook::flag::register(SIGXFSZ, Arc::default());
     debug_assert!(noticed.is_ok(), "this signal can be handled");
 }
+
+/// Leaves Ctrl-C to the system, which ends the process at once. Nothing in a store is lost by that: what was written
+/// has no state yet and is found by `maintenance`, and files in the making have temporary names.
+#[cfg(not(unix))]
+fn watch_signals(_: &Cancel) {}

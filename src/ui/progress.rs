@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::json::Message;
 use super::meter::{Meter, Snapshot, Total, line};
 use super::output::Output;
+use crate::base::sys;
 use crate::snapshot::{Counter, Event, Monitor, Problem, Severity};
 
 /// How often the line is drawn.
@@ -215,9 +216,7 @@ fn is_foreground() -> bool {
 
 /// Returns the terminal's width in columns, 80 where it does not say.
 pub(crate) fn terminal_width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr())
-        .or_else(|_| rustix::termios::tcgetwinsize(std::io::stdout()));
-    size.ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0).unwrap_or(80)
+    sys::terminal_width().unwrap_or(80)
 }
 
 #[cfg(test)]

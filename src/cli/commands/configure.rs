@@ -18,7 +18,9 @@ plakar store set mystore use_tls=false
 plakar store default mystore
 plakar source add photos /home/me/photos
 plakar destination show
-plakar source import -config sources.yml
+plakar source import -config sources.yml          (a file, a URL, or standard input)
+plakar source import -rclone scw:bucket/photos as photos
+plakar store import -rclone                       (every remote; then set its location)
 plakar config repository create scw_store         (as in v1.0.2)
 plakar config repository set scw_store location s3://s3.nl-ams.scw.cloud/bucket
 plakar config remote create scw_src               (a source and a destination)
@@ -46,6 +48,8 @@ pub(super) fn run(role: Option<Role>, args: &Args, context: &Context) -> Result<
         home: context.home(),
         secrets: args.secrets,
         import: &args.import,
+        rclone_files: &context.environment.rclone_files(),
+        cancel: &context.cancel,
         output: &context.output,
     };
     if action == Action::Default(None) && context.output.is_json() {
