@@ -120,7 +120,7 @@ impl Importer for FsImporter {
         if !self.selection.contains(path) {
             flags |= OFlags::NOFOLLOW;
         }
-        let opened = match sys::open_long(path, flags | OFlags::NOATIME) {
+        let opened = match sys::open_long(path, flags | sys::NO_TRACE) {
             // Only a file's owner may read it without leaving a trace.
             Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
                 sys::open_long(path, flags)
