@@ -345,8 +345,6 @@ mod tests {
     #[test]
     fn what_comes_later_is_refused_by_name() {
         assert!(message(&["mount", "-to", "x"]).starts_with("the command 'mount' is not available yet [1]"));
-        assert_eq!(message(&["cat", "-highlight"]), "the flag -highlight is not available yet [64] ");
-        assert_eq!(message(&["check", "-no-verify"]), "the flag -no-verify is not available yet [64] ");
     }
 
     #[test]

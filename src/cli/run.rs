@@ -35,10 +35,7 @@ pub fn main() -> ExitCode {
 
 fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit, Output) {
     let start = Instant::now();
-    let given = |name: &str| {
-        args.iter().any(|arg| arg.to_str().is_some_and(|arg| arg.trim_start_matches('-') == name))
-    };
-    let guessed = Globals { json: given("json"), silent: given("silent"), ..Globals::default() };
+    let guessed = guess(&args);
     let (invocation, cli) = match parse(args) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -46,7 +43,7 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
             return (finish(Err(error), &output), output);
         }
     };
-    let globals = cli.as_ref().map(|cli| cli.globals.clone()).unwrap_or_default();
+    let globals = cli.as_ref().map_or(guessed, |cli| cli.globals.clone());
     let output = open_output(&globals, &environment);
     let time = globals.time;
     let result = match cli {
@@ -65,6 +62,20 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
         output.notice(format!("time: {}", units::duration(start.elapsed())));
     }
     (exit, output)
+}
+
+/// Finds how a command line that makes no sense wants to be told so.
+fn guess(args: &[OsString]) -> Globals {
+    let given = |name: &str| {
+        let flag = |arg: &OsString| {
+            let text = arg.to_str()?.strip_prefix('-')?;
+            let text = text.strip_prefix('-').unwrap_or(text);
+            let (flag, value) = text.split_once('=').unwrap_or((text, "true"));
+            (flag == name).then(|| crate::connectors::parse_bool(value)).flatten()
+        };
+        args.iter().take_while(|arg| *arg != "--").filter_map(flag).last().unwrap_or(false)
+    };
+    Globals { json: given("json"), silent: given("silent"), quiet: given("quiet"), ..Globals::default() }
 }
 
 /// Parses the arguments; no command line where only help is wanted.
@@ -94,14 +105,14 @@ fn told(error: &clap::Error) -> CommandError {
 
 fn explain(invocation: &Invocation, output: &Output) -> Result<Exit, CommandError> {
     match &invocation.command {
-        Some(name) => output.text(help::command(name)?)?,
-        None if invocation.help => output.text(help::overview())?,
+        Some(name) => help::show(Some(name), output)?,
+        None if invocation.help => help::show(None, output)?,
         None if invocation.store.is_some() => {
             return Err(CommandError::usage("no command was given")
                 .hint("plakar at STORE COMMAND; plakar help lists the commands"));
         }
         None => {
-            output.text(help::overview())?;
+            help::show(None, output)?;
             return Ok(Exit::Usage);
         }
     }

@@ -91,6 +91,11 @@ impl OpenPack {
         self.area
     }
 
+    /// Returns how many blobs it holds, padding included.
+    pub(super) fn blob_count(&self) -> usize {
+        self.index.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.index.iter().all(|record| record.kind == BlobType::RANDOM)
     }

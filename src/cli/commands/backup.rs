@@ -268,11 +268,12 @@ fn back_up(
         cancel: context.cancel.clone(),
         ..BackupOptions::default()
     };
-    let done = {
+    let (done, kinds) = {
         let progress = Progress::start(&context.output, context.globals.progress());
-        snapshot::backup(repository, importer.as_ref(), &options, &progress)?
+        let done = snapshot::backup(repository, importer.as_ref(), &options, &progress)?;
+        (done, progress.error_kinds())
     };
-    report::backup(&done, &source.place.to_string(), false, &context.output)?;
+    report::backup(&done, &source.place.to_string(), &kinds, false, &context.output)?;
     let partial = if done.error_count > 0 { Exit::Failed } else { Exit::Ok };
     if !args.check {
         return Ok(partial);
@@ -280,7 +281,7 @@ fn back_up(
     let chosen = snapshots::find(repository, done.snapshot.to_hex().as_ref())?;
     let checked = {
         let progress = Progress::start(&context.output, context.globals.progress());
-        let options = CheckOptions { fast: false, cancel: context.cancel.clone() };
+        let options = CheckOptions { cancel: context.cancel.clone(), ..CheckOptions::default() };
         snapshot::check(repository, Some(&[(chosen.info, None)]), &options, &progress)?
     };
     report::check(&checked, &context.output)?;

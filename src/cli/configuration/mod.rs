@@ -11,7 +11,7 @@ mod policies;
 mod rclone;
 mod show;
 
-pub(crate) use action::{parse_config, parse_role};
+pub(crate) use action::{Action, parse_config, parse_role};
 pub(crate) use edit::{Surroundings, perform};
 pub(crate) use file::{Configuration, ConfigurationError};
 pub(crate) use import::Import;

@@ -22,7 +22,7 @@ use super::aggregate::Kept;
 use super::tables::Tier;
 use super::{Merged, Seen};
 
-const MAGIC: &[u8; 8] = b"PKCAT\0\0\x02";
+const MAGIC: &[u8; 8] = b"PKCAT\0\0\x03";
 const FILE: &str = "catalogue";
 /// How many stores keep a cache; the least recently used go first.
 const STORES: usize = 32;
@@ -88,14 +88,16 @@ impl CacheDir {
             let (id, size, trailer) = (input.id()?, input.u64()?, input.id()?);
             let seen = input.seen()?;
             let version = Version(input.u32()?);
+            let [folded] = *input.take(1)? else { return None };
             let stream = input.bytes()?;
             let mut reader = StateReader::new(stream, Version::V1_1_0).ok()?;
             let parent = reader.parent();
             for entry in &mut reader {
                 cached.kept.push(Kept { state, entry: entry.ok()? });
             }
-            let facts = StateFacts { version, parent, timestamp: reader.metadata()?.timestamp, trailer };
-            cached.states.push(Merged { id, size, seen, facts });
+            let timestamp = reader.metadata()?.timestamp;
+            let facts = StateFacts { version, parent, timestamp, trailer, strange: false };
+            cached.states.push(Merged { id, size, seen, facts, folded: folded != 0 });
         }
         for _ in 0..input.u32()? {
             cached.packs.push(input.id()?);
@@ -130,6 +132,7 @@ impl CacheDir {
             body.extend_from_slice(state.facts.trailer.as_bytes());
             push_seen(&mut body, &state.seen);
             body.extend_from_slice(&state.facts.version.0.to_le_bytes());
+            body.push(u8::from(state.folded));
             push_count(&mut body, stream.len());
             body.extend_from_slice(&stream);
         }
