@@ -15,6 +15,7 @@ mod crash;
 mod damage;
 mod engine;
 mod floors;
+mod folding;
 mod format_md;
 mod format_vectors;
 mod fuzz_corpus;

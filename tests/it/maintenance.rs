@@ -18,6 +18,7 @@ use plakar::store::{
 };
 
 use crate::cli::memory_dir;
+use crate::folding::{Client, view};
 use crate::engine::{Shared, assert_clean, assert_restores, back_up, kinds, look, reopen};
 
 const DAY: i64 = 24 * 3600;
@@ -316,9 +317,9 @@ fn old_states_ask_for_an_upgrade() {
     assert_eq!(store.stored_bytes(Kind::Packfile), 0);
 }
 
-/// A store that holds on to packfiles.
+/// A store that holds on to what is of one kind.
 #[derive(Debug)]
-struct Immutable(Shared);
+pub(crate) struct Immutable(pub(crate) Shared, pub(crate) Kind);
 
 impl Storage for Immutable {
     fn location(&self) -> String {
@@ -359,10 +360,10 @@ impl Storage for Immutable {
         self.0.put(kind, id, body)
     }
     fn delete(&self, kind: Kind, id: Id) -> connector::Result<()> {
-        match kind {
-            Kind::Packfile => Err(connector::Error::new(ErrorKind::Denied, "delete", id.to_hex())),
-            _ => self.0.delete(kind, id),
+        if kind == self.1 {
+            return Err(connector::Error::new(ErrorKind::Denied, "delete", id.to_hex()));
         }
+        self.0.delete(kind, id)
     }
     fn is_remote(&self) -> bool {
         // The ways of remote stores are gone as well.
@@ -377,7 +378,7 @@ fn what_may_not_be_deleted_is_reported_and_tried_again() {
     let first = bed.back_up();
     bed.rm(first);
     let packs = bed.packs();
-    let locked = || reopen(Arc::new(Immutable(Shared::new(&bed.store))));
+    let locked = || reopen(Arc::new(Immutable(Shared::new(&bed.store), Kind::Packfile)));
     for (days, fate) in [(0, Fate::Coloured), (8, Fate::Held), (9, Fate::Held)] {
         let done = maintain(&locked(), &options(days), &Tally::default()).unwrap();
         assert_eq!(done.of(fate).0, packs.len() as u64, "{done:?}");
@@ -389,7 +390,7 @@ fn what_may_not_be_deleted_is_reported_and_tried_again() {
 }
 
 /// SplitMix64, so that a run can be repeated.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
@@ -400,7 +401,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, count: u64) -> u64 {
+    pub(crate) fn below(&mut self, count: u64) -> u64 {
         self.next() % count
     }
 }
@@ -410,6 +411,8 @@ struct Trial {
     bed: Bed,
     dice: Dice,
     live: BTreeMap<Id, crate::engine::Look>,
+    /// A client with a cache and pins.
+    warm: Client,
     /// How far the clock of maintenance is ahead, in days.
     days: i64,
     log: Vec<String>,
@@ -419,7 +422,7 @@ impl Trial {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let bed = Bed::new(dice.below(4) as usize, 20_000 + dice.below(100_000));
-        Self { bed, dice, live: BTreeMap::new(), days: 0, log: Vec::new() }
+        Self { bed, dice, live: BTreeMap::new(), warm: Client::new(), days: 0, log: Vec::new() }
     }
 
     fn change_source(&mut self) {
@@ -525,6 +528,12 @@ impl Trial {
         let ids: std::collections::BTreeSet<Id> = found.iter().map(|info| info.id).collect();
         assert_eq!(ids, self.live.keys().copied().collect());
         assert_clean(&repository);
+        // Who keeps a cache, and looks now and then only, sees the same.
+        if self.dice.below(2) == 0 {
+            let warm = self.warm.open(Arc::new(Shared::new(&self.bed.store)));
+            assert_eq!(view(&warm), view(&repository));
+            assert!(warm.take_warnings().is_empty());
+        }
     }
 
     fn restore_all(&self) {
@@ -568,8 +577,12 @@ fn no_live_snapshot_ever_loses_a_blob() {
         let all: Vec<Id> = trial.live.keys().copied().collect();
         all.into_iter().for_each(|id| trial.bed.rm(id));
         for days in [0, 8, 16, 24] {
-            run(&trial.bed, trial.days + days);
+            let folding = MaintenanceOptions { fold_above: Some(2), ..options(trial.days + days) };
+            maintain(&trial.bed.open(), &folding, &Tally::default()).unwrap();
         }
+        let mut states = 0;
+        trial.bed.store.list(Kind::State, &mut |_| states += 1).unwrap();
+        assert!(states <= 4, "round {round}: {states} states: {:?}", trial.log);
         assert_eq!(trial.bed.stored(), 0, "round {round}: {:?}", trial.log);
         if begun.elapsed() > Duration::from_secs(8) && round >= 2 {
             break;
