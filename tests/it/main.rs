@@ -43,6 +43,7 @@ mod s3_faults;
 mod s3_fidelity;
 mod s3_importer;
 mod s3_lock;
+mod s3_maintenance;
 mod s3_permissions;
 mod s3_scale;
 mod s3_signals;
