@@ -20,7 +20,7 @@ pub mod tree;
 pub mod vfs;
 
 pub use backup::{BackupOptions, BackupReport, HeaderOptions, backup, backup_into};
-pub use catalogue::{SnapshotInfo, assert_latest, find, header, list};
+pub use catalogue::{Signatures, SnapshotInfo, assert_latest, find, find_with, header, list, list_with};
 pub use check::{CheckOptions, CheckReport, Damage, Hurt, check};
 pub use diff::{Aspect, Difference, TextDiff, diff, text_diff, unified};
 pub use digest::{digest, digests};

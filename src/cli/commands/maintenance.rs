@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
-use super::super::{quantity, stores};
+use super::super::{quantity, report, stores};
 use crate::snapshot::{FOLD_ABOVE, Fate, MaintenanceOptions, MaintenanceReport, maintain};
 use crate::ui::{Align, Progress, Table, units};
 
@@ -147,7 +147,7 @@ fn tell(done: &MaintenanceReport, applied: bool, context: &Context) -> Result<()
             waiting_states: done.waiting_states,
             held_states: done.held_states,
             needs_upgrade: done.needs_upgrade,
-            duration: (done.duration.as_secs_f64() * 1000.0).round() / 1000.0,
+            duration: report::seconds(done.duration),
         })?);
     }
     let title = if applied { "maintenance" } else { "maintenance would do this; -apply does it" };

@@ -4,13 +4,12 @@
 //! it ends with a MAC under the cache key, as every table does. New versions are new files renamed into place.
 //! Anything unexpected makes the cache count as absent: nothing is lost without it. Journals lie beside it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::base::{At, Id, PathError};
+use crate::base::{At, Id, PathError, sys};
 use crate::crypto::mac::MacKey;
 use crate::crypto::random;
 use crate::format::state::{Metadata, StateReader, encode_metadata};
@@ -55,8 +54,7 @@ impl CacheDir {
         let folder = parent.join(hex(&hasher.finalize().as_bytes()[..16]));
         create_private(&folder).ok()?;
         let metadata = fs::symlink_metadata(&folder).ok()?;
-        let own = metadata.uid() == rustix::process::geteuid().as_raw();
-        if !metadata.is_dir() || !own || metadata.mode() & 0o077 != 0 {
+        if !metadata.is_dir() || !sys::is_private(&metadata) {
             return None;
         }
         forget_old_stores(&parent, &folder);
@@ -72,13 +70,8 @@ impl CacheDir {
     pub(super) fn create_table(&self) -> Result<(File, String), PathError> {
         let name = format!("t-{}", hex(&random::array::<8>()));
         let path = self.folder.join(&name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .at("create", &path)?;
+        let file =
+            sys::private_file().read(true).write(true).create_new(true).open(&path).at("create", &path)?;
         Ok((file, name))
     }
 

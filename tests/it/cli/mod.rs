@@ -2,6 +2,7 @@
 
 mod archive;
 mod bucket;
+mod check;
 mod completions;
 mod configuration;
 mod diff;
@@ -11,6 +12,7 @@ mod find;
 mod pkg;
 mod removal;
 mod restore;
+mod shapes;
 mod stores;
 mod usage;
 
