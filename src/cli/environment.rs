@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use crate::crypto::Secret;
 
 /// Variables that hold secrets: no child process inherits them.
-pub(crate) const SECRET_VARIABLES: [&str; 3] =
-    ["PLAKAR_PASSPHRASE", "PLAKAR_PEER_PASSPHRASE", "PLAKAR_NEW_PASSPHRASE"];
+pub(crate) const SECRET_VARIABLES: [&str; 4] =
+    ["PLAKAR_PASSPHRASE", "PLAKAR_PEER_PASSPHRASE", "PLAKAR_NEW_PASSPHRASE", "PLAKAR_SERVER_TOKEN"];
 
 /// The environment variables that this program reads; empty ones count as unset.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,8 @@ pub(crate) struct Environment {
     pub(crate) peer_passphrase: Option<Secret>,
     /// The passphrase of a new key slot.
     pub(crate) new_passphrase: Option<Secret>,
+    /// The token that clients of a server have to show.
+    pub(crate) server_token: Option<Secret>,
     /// Whether `NO_COLOR` is set.
     pub(crate) no_color: bool,
     /// The kind of terminal.
@@ -58,6 +60,7 @@ impl Environment {
             passphrase: secret("PLAKAR_PASSPHRASE"),
             peer_passphrase: secret("PLAKAR_PEER_PASSPHRASE"),
             new_passphrase: secret("PLAKAR_NEW_PASSPHRASE"),
+            server_token: secret("PLAKAR_SERVER_TOKEN"),
             no_color: variable("NO_COLOR").is_some(),
             term: text("TERM"),
         }

@@ -92,9 +92,17 @@ pub fn available(role: Role) -> Vec<&'static str> {
 
 fn is_built(kind: Kind, role: Role) -> bool {
     match role {
-        Role::Store => {
-            matches!(kind, Kind::Fs | Kind::S3 | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps | Kind::Sqlite)
-        }
+        Role::Store => matches!(
+            kind,
+            Kind::Fs
+                | Kind::Http
+                | Kind::Https
+                | Kind::Ptar
+                | Kind::PtarHttp
+                | Kind::PtarHttps
+                | Kind::S3
+                | Kind::Sqlite
+        ),
         Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::S3),
     }
 }

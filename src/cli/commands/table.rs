@@ -63,6 +63,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("source", "name what is backed up"),
             listed("destination", "name where it goes"),
             listed("config", "older spelling; prints all"),
+            listed("server", "serve a store over HTTP"),
             listed("pkg", "list built-in connectors"),
             listed("completions", "for shells; man pages"),
             listed("help", "explain a command"),
@@ -72,7 +73,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
 ];
 
 /// Commands that exist upstream and come here later.
-pub(crate) const LATER: &[&str] = &["mount", "server", "ui"];
+pub(crate) const LATER: &[&str] = &["mount", "ui"];
 
 /// Other names of commands.
 const ALIASES: [&str; 2] = ["verify", "search"];
