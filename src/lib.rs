@@ -10,3 +10,4 @@ pub mod format;
 pub mod snapshot;
 pub mod store;
 pub mod ui;
+pub mod web;
