@@ -183,7 +183,6 @@ impl Filesystem for Fuse {
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_PARALLEL_DIROPS,
-            InitFlags::FUSE_CACHE_SYMLINKS,
         ] {
             let _ = config.add_capabilities(wanted);
         }
@@ -337,8 +336,7 @@ impl Filesystem for Fuse {
             }
             let listed = shared.tree.list(&listing, offset.saturating_sub(2), &mut |next, listed| {
                 let attr = file_attr(&listed.attributes);
-                let lasts =
-                    shared.lasts(listed.attributes.number).min(shared.name_lasts(listing.numbers[0]));
+                let lasts = shared.lasts(listed.attributes.number).min(shared.name_lasts(listing.numbers[0]));
                 let name = OsStr::from_bytes(&listed.name);
                 if reply.add(attr.ino, next + 2, name, &lasts, &attr, Generation(0)) {
                     return ControlFlow::Break(());

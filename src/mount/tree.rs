@@ -177,7 +177,9 @@ impl Tree {
         }
         let mut message = message_of(error);
         if matches!(error, Error::Connector(error) if error.kind == ErrorKind::Archived) {
-            message.push_str("; cat -retrieve and restore have it brought back from cold storage, and wait for it");
+            message.push_str(
+                "; cat -retrieve and restore have it brought back from cold storage, and wait for it",
+            );
         }
         let mut told = lock(&self.told);
         if told.len() >= TOLD {

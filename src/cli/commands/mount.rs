@@ -141,12 +141,7 @@ mod linux {
         })
     }
 
-    fn announce(
-        count: &usize,
-        store: &str,
-        location: &str,
-        context: &Context,
-    ) -> Result<(), CommandError> {
+    fn announce(count: &usize, store: &str, location: &str, context: &Context) -> Result<(), CommandError> {
         let output = &context.output;
         if output.is_json() {
             let line = MountedLine { r#type: "mounted", store, location, snapshots: *count };
@@ -186,7 +181,8 @@ mod linux {
                 duration: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
             })?);
         }
-        let failed = if errors > 0 { format!(", {}", units::counted(errors, "error")) } else { String::new() };
+        let failed =
+            if errors > 0 { format!(", {}", units::counted(errors, "error")) } else { String::new() };
         let time = units::duration(begun.elapsed());
         Ok(context.output.summary(format_args!("unmounted {location} after {time}{failed}"))?)
     }

@@ -8,6 +8,7 @@ mod diff;
 mod digest;
 mod dup;
 mod find;
+mod mount;
 mod pkg;
 mod removal;
 mod restore;
