@@ -4,15 +4,59 @@
 use std::fmt::Write as _;
 
 use clap::{Arg, Command};
+use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::commands::{definition, table};
 use super::error::CommandError;
 use super::suggest;
 use crate::base::Printable;
+use crate::ui::{Output, json};
 
 /// The column at which descriptions start.
 const COLUMN: usize = 26;
+
+/// Prints the overview, or the help of one command or topic.
+pub(crate) fn show(name: Option<&str>, output: &Output) -> Result<(), CommandError> {
+    #[derive(Serialize)]
+    struct Listed {
+        name: &'static str,
+        about: &'static str,
+        group: &'static str,
+    }
+    #[derive(Serialize)]
+    struct Help<'a> {
+        r#type: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        command: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        commands: Option<Vec<Listed>>,
+        examples: Vec<String>,
+        text: String,
+    }
+    let text = match name {
+        None => overview(),
+        Some("json") => json::SHAPES.to_owned(),
+        Some(name) => command(name)?,
+    };
+    if !output.is_json() {
+        return Ok(output.text(text)?);
+    }
+    let groups =
+        || table::GROUPS.into_iter().flat_map(|(group, all)| all.iter().map(move |one| (group, one)));
+    let commands = name
+        .is_none()
+        .then(|| groups().map(|(group, one)| Listed { name: one.name, about: one.about, group }).collect());
+    let examples = name.map(examples).unwrap_or_default();
+    Ok(output.json(&Help { r#type: "help", command: name, commands, examples, text })?)
+}
+
+/// Returns the examples of a command.
+fn examples(name: &str) -> Vec<String> {
+    let definition = definition();
+    let examples = definition.find_subcommand(name).and_then(|command| command.get_after_help());
+    examples.map(|examples| examples.to_string().lines().map(str::to_owned).collect()).unwrap_or_default()
+}
 
 /// Returns the one-screen overview.
 pub(crate) fn overview() -> String {
@@ -55,7 +99,7 @@ pub(crate) fn command(name: &str) -> Result<String, CommandError> {
             return Err(CommandError::failed(format!("the command '{printable}' is not available yet")));
         }
         let error = CommandError::usage(format!("there is no command '{printable}'"));
-        return Err(match suggest::nearest(name, table::names()) {
+        return Err(match suggest::nearest(name, table::names().chain(["json"])) {
             Some(near) => error.hint(format!("did you mean 'plakar help {near}'?")),
             None => error.hint("plakar help lists them"),
         });

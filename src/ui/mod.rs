@@ -5,6 +5,7 @@
 //! line ([`json`] has their shapes) and nothing else.
 
 pub mod json;
+mod meter;
 mod output;
 mod progress;
 mod report;
@@ -12,8 +13,9 @@ mod style;
 mod table;
 pub mod units;
 
+pub use meter::{Meter, Snapshot, Total, line};
 pub use output::{Loudness, Output, OutputError, Stdout};
-pub use progress::{Progress, Snapshot, line};
+pub use progress::Progress;
 pub use report::{Report, report};
 pub use style::{Colour, Style};
 pub use table::{Align, Table};

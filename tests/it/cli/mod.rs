@@ -2,6 +2,7 @@
 
 mod archive;
 mod bucket;
+mod check;
 mod completions;
 mod configuration;
 mod diff;
@@ -12,6 +13,7 @@ mod mount;
 mod pkg;
 mod removal;
 mod restore;
+mod shapes;
 mod stores;
 mod usage;
 
