@@ -22,6 +22,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("backup", "take a snapshot"),
             listed("ls", "list snapshots and files"),
             listed("cat", "print files"),
+            listed("mount", "browse like a folder"),
             listed("restore", "bring a snapshot back"),
             listed("archive", "write a tar or zip file"),
         ],
@@ -73,7 +74,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
 ];
 
 /// Commands that exist upstream and come here later.
-pub(crate) const LATER: &[&str] = &["mount", "ui"];
+pub(crate) const LATER: &[&str] = &["ui"];
 
 /// Other names of commands.
 const ALIASES: [&str; 2] = ["verify", "search"];

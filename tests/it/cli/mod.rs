@@ -9,6 +9,7 @@ mod diff;
 mod digest;
 mod dup;
 mod find;
+mod mount;
 mod pkg;
 mod removal;
 mod restore;
