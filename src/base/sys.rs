@@ -232,6 +232,16 @@ pub fn free_space(folder: &Path) -> Option<u64> {
     None
 }
 
+/// Returns whether the terminal behind standard error is this process's to draw on. What has no controlling terminal is
+/// in nobody's background.
+pub fn is_in_foreground() -> bool {
+    #[cfg(unix)]
+    return rustix::termios::tcgetpgrp(io::stderr())
+        .map_or(true, |group| group == rustix::process::getpgrp());
+    #[cfg(not(unix))]
+    true
+}
+
 /// Returns the width of the terminal behind standard error or standard output, in columns.
 pub fn terminal_width() -> Option<usize> {
     #[cfg(unix)]
