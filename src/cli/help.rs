@@ -36,7 +36,7 @@ pub(crate) fn show(name: Option<&str>, output: &Output) -> Result<(), CommandErr
     }
     let text = match name {
         None => overview(),
-        Some("json") => json::SHAPES.to_owned(),
+        Some("json") => shapes(),
         Some(name) => command(name)?,
     };
     if !output.is_json() {
@@ -49,6 +49,34 @@ pub(crate) fn show(name: Option<&str>, output: &Output) -> Result<(), CommandErr
         .then(|| groups().map(|(group, one)| Listed { name: one.name, about: one.about, group }).collect());
     let examples = name.map(examples).unwrap_or_default();
     Ok(output.json(&Help { r#type: "help", command: name, commands, examples, text })?)
+}
+
+/// Returns the shapes of `-json`: the paragraphs and tables of their document as a terminal shows them.
+fn shapes() -> String {
+    const MARGIN: usize = 16;
+    let mut out = String::new();
+    let mut paragraph: Vec<&str> = Vec::new();
+    for line in json::SHAPES.lines().chain([""]) {
+        let cells: Vec<&str> = line.trim_matches('|').splitn(2, " | ").map(str::trim).collect();
+        let row = line.starts_with("| `");
+        if !line.is_empty() && !line.starts_with('|') {
+            paragraph.push(line);
+            continue;
+        }
+        if !paragraph.is_empty() {
+            let gap = if out.is_empty() { "" } else { "\n" };
+            writeln!(out, "{gap}{}\n", wrap(&paragraph.join(" ").replace('`', ""), 80, 0))
+                .expect("a string takes everything");
+            paragraph.clear();
+        }
+        if let ([name, members], true) = (cells.as_slice(), row) {
+            let name = name.trim_matches('`');
+            let members = wrap(&members.replace('`', ""), 80, MARGIN);
+            writeln!(out, "  {name:<width$}{members}", width = MARGIN - 2)
+                .expect("a string takes everything");
+        }
+    }
+    out
 }
 
 /// Returns the examples of a command.
@@ -246,6 +274,14 @@ mod tests {
             assert!(!text.contains(" --"), "{text}");
         }
         assert_eq!(command("verify").unwrap(), command("check").unwrap());
+    }
+
+    #[test]
+    fn the_shapes_of_json_fit_a_terminal() {
+        let text = shapes();
+        assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+        assert!(text.contains("  version       version: version, importers, exporters, klosets\n"), "{text}");
+        assert!(!text.contains(['|', '`']), "{text}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod removal;
 mod restore;
 mod shapes;
 mod stores;
+mod terminal;
 mod usage;
 
 use std::ffi::OsStr;
