@@ -151,7 +151,7 @@ pub fn is_private(metadata: &Metadata) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
-        metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0
+        metadata.uid() == rustix::process::geteuid().as_raw() && !is_open_to_others(metadata)
     }
     #[cfg(not(unix))]
     true
