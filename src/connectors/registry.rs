@@ -167,7 +167,7 @@ pub fn open_importer(
         return Err(missing(odd, Role::Source));
     }
     #[cfg(not(unix))]
-    limits.notices.tell(fs::FsImporter::LEFT_OUT);
+    limits.notices.tell(fs::FsImporter::LEFT_OUT.to_owned());
     let mut builder = fs::FsImporter::builder();
     for path in locations.iter().filter_map(|location| location.path()) {
         builder = builder.place(path);

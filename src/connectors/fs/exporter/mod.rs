@@ -30,7 +30,8 @@ mod portable;
 mod sidecar;
 #[cfg(unix)]
 mod target;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 #[cfg(unix)]
 mod tree;
