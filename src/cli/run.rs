@@ -2,11 +2,9 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::argv::{self, Invocation};
 use super::commands::{Cli, definition, dispatch};
@@ -17,7 +15,7 @@ use super::globals::Globals;
 use super::help;
 use crate::base::Cancel;
 use crate::store;
-use crate::ui::{Output, units};
+use crate::ui::{Look, Output, units};
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -61,7 +59,7 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
     };
     let exit = finish(result, &output);
     if time {
-        output.notice(format!("time: {}", units::duration(start.elapsed())));
+        output.asked(format!("time: {}", units::duration(start.elapsed())));
     }
     (exit, output)
 }
@@ -81,7 +79,7 @@ fn guess(args: &[OsString]) -> Globals {
 }
 
 /// Parses the arguments; no command line where only help is wanted.
-fn parse(args: Vec<OsString>) -> Result<(Invocation, Option<Cli>), CommandError> {
+pub(super) fn parse(args: Vec<OsString>) -> Result<(Invocation, Option<Cli>), CommandError> {
     let definition = definition();
     let mut invocation = argv::normalise(args, &definition)?;
     if invocation.version {
@@ -102,6 +100,14 @@ fn told(error: &clap::Error) -> CommandError {
     let text = text.split("\n\n").next().unwrap_or(text);
     let words: Vec<&str> = text.split_whitespace().collect();
     let message = words.join(" ").replace("'--", "'-").replace(" --", " -").replace("=<", " <");
+    // "invalid value 'lots' for '-memory <SIZE>': 'lots' is not a size" says the same twice.
+    let own = message.strip_prefix("invalid value '").and_then(|rest| rest.split_once("' for '"));
+    let message = match own.and_then(|(_, rest)| rest.split_once("': ")) {
+        Some((flag, why)) if !why.starts_with("value") => {
+            format!("{}: {why}", flag.split(' ').next().unwrap_or(flag))
+        }
+        _ => message,
+    };
     CommandError::usage(message).hint("plakar help COMMAND shows the arguments and flags")
 }
 
@@ -122,7 +128,12 @@ fn explain(invocation: &Invocation, output: &Output) -> Result<Exit, CommandErro
 }
 
 fn open_output(globals: &Globals, environment: &Environment) -> Output {
-    Output::standard(globals.loudness(), globals.json, environment.no_color, environment.term.as_deref())
+    let look = Look {
+        colours: environment.colours,
+        term: environment.term.as_deref(),
+        columns: environment.columns,
+    };
+    Output::standard(globals.loudness(), globals.json, look)
 }
 
 fn finish(result: Result<Exit, CommandError>, output: &Output) -> Exit {
@@ -144,14 +155,23 @@ fn set_threads(cpu: Option<usize>) {
 }
 
 /// Keeps keys and passphrases out of core files.
+#[cfg(unix)]
 fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
     // Lowering a limit cannot be refused; where there is no such limit there is nothing to lower.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
+/// Does nothing: who writes images of crashed processes on other systems cannot be told not to from here.
+#[cfg(not(unix))]
+fn forbid_core_dumps() {}
+
 /// Turns the first SIGINT, SIGTERM or SIGHUP into a wish to stop; the second ends the process at once.
+#[cfg(unix)]
 fn watch_signals(cancel: &Cancel) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    use std::sync::Arc;
+
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // The order matters: the shutdown is armed by what the second line sets.
         let armed = signal_hook::flag::register_conditional_shutdown(signal, 1, cancel.flag());
@@ -163,3 +183,8 @@ fn watch_signals(cancel: &Cancel) {
     let noticed = signal_hook::flag::register(SIGXFSZ, Arc::default());
     debug_assert!(noticed.is_ok(), "this signal can be handled");
 }
+
+/// Leaves Ctrl-C to the system, which ends the process at once. Nothing in a store is lost by that: what was written
+/// has no state yet and is found by `maintenance`, and files in the making have temporary names.
+#[cfg(not(unix))]
+fn watch_signals(_: &Cancel) {}

@@ -1,7 +1,6 @@
 //! From `SNAPSHOT[:PATH]` and query flags to snapshots.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
 
 use super::context::Context;
 use super::error::CommandError;
@@ -33,7 +32,7 @@ fn find_with(repository: &Repository, text: &OsStr, signatures: Signatures) -> R
 }
 
 fn split(text: &OsStr) -> (String, Option<&[u8]>) {
-    let bytes = text.as_bytes();
+    let bytes = text.as_encoded_bytes();
     let (name, path) = match bytes.iter().position(|&b| b == b':') {
         Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
         None => (bytes, None),
@@ -165,7 +164,7 @@ mod tests {
         assert_eq!(split("abc:".as_ref()), ("abc".into(), None));
         assert_eq!(split("abc:/a:b".as_ref()), ("abc".into(), Some(&b"/a:b"[..])));
         assert_eq!(split(":a".as_ref()), ("latest".into(), Some(&b"a"[..])));
-        assert_eq!(split(OsStr::from_bytes(b"a:\xff")), ("a".into(), Some(&b"\xff"[..])));
+        assert_eq!(split(crate::base::sys::os_str(b"a:\xff").unwrap()), ("a".into(), Some(&b"\xff"[..])));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | [`ptar`] | a single-file archive, read only | | | a file |
 //! | [`http`] | a single-file archive on a web server, read only | | | |
 //! | [`s3`] | a bucket, a single-file archive in one | a bucket | a bucket | an object |
+//! | [`sqlite`] | a database file | | | |
 //! | [`memory`] | tests | | | |
 //!
 //! No backend reaches into another: what two of them need lies beside them, in the private modules here
@@ -24,6 +25,7 @@ pub mod http;
 pub mod memory;
 pub mod ptar;
 pub mod s3;
+pub mod sqlite;
 
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::fs::Existing;
 use super::location::{Kind, Location, Role};
 use super::options::{Options, for_connector};
-use super::{fs, http, ptar, s3};
+use super::{fs, http, ptar, s3, sqlite};
 use crate::base::Cancel;
 use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
 
@@ -90,7 +90,9 @@ pub fn available(role: Role) -> Vec<&'static str> {
 
 fn is_built(kind: Kind, role: Role) -> bool {
     match role {
-        Role::Store => matches!(kind, Kind::Fs | Kind::S3 | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps),
+        Role::Store => {
+            matches!(kind, Kind::Fs | Kind::S3 | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps | Kind::Sqlite)
+        }
         Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::S3),
     }
 }
@@ -116,6 +118,9 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
             Ok(Arc::new(fs::FsStore::new(absolute(path)?).with_mmap(!limits.no_mmap)))
         }
         (Kind::Ptar, Some(path), _) => Ok(Arc::new(ptar::PtarStore::open(absolute(path)?, !limits.no_mmap)?)),
+        (Kind::Sqlite, Some(path), _) => {
+            Ok(Arc::new(sqlite::SqliteStore::new(absolute(path)?, limits.memory, limits.cancel.clone())))
+        }
         (Kind::S3, _, Some(url)) if location.names_archive() => {
             Ok(Arc::new(s3::S3Archive::open(s3_options(url, options, limits)?)?))
         }

@@ -26,7 +26,7 @@ pub use diff::{Aspect, Difference, TextDiff, diff, text_diff, unified};
 pub use digest::{digest, digests};
 pub use duplicate::{DuplicateOptions, duplicate};
 pub use export::{ExportError, ExportFormat, ExportOptions, ExportReport, export};
-pub use maintenance::{Fate, MaintenanceOptions, MaintenanceReport, PackFate, maintain};
+pub use maintenance::{FOLD_ABOVE, Fate, MaintenanceOptions, MaintenanceReport, PackFate, maintain};
 pub use monitor::{Counter, Event, Monitor, Problem, Severity, Tally, message_of};
 pub use part::Part;
 pub use repair::{RepairOptions, RepairReport, repair};

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::json::Message;
 use super::meter::{Meter, Snapshot, Total, line};
 use super::output::Output;
+use crate::base::sys;
 use crate::snapshot::{Counter, Event, Monitor, Problem, Severity};
 
 /// How often the line is drawn.
@@ -206,6 +207,7 @@ fn tell(output: &Output, counters: &Counters, stop: &(Mutex<bool>, Condvar), sta
 
 /// Returns whether the terminal on standard error is ours to draw on: not while the shell has put this program in the
 /// background. What has no controlling terminal (a test, say) is not in its background.
+#[cfg(unix)]
 fn is_foreground() -> bool {
     match rustix::termios::tcgetpgrp(std::io::stderr()) {
         Ok(group) => group == rustix::process::getpgrp(),
@@ -213,11 +215,15 @@ fn is_foreground() -> bool {
     }
 }
 
+/// Returns that it is: other systems have no background of this kind.
+#[cfg(not(unix))]
+fn is_foreground() -> bool {
+    true
+}
+
 /// Returns the terminal's width in columns, 80 where it does not say.
 pub(crate) fn terminal_width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr())
-        .or_else(|_| rustix::termios::tcgetwinsize(std::io::stdout()));
-    size.ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0).unwrap_or(80)
+    sys::terminal_width().unwrap_or(80)
 }
 
 #[cfg(test)]

@@ -475,7 +475,8 @@ impl Trial {
     fn maintenance_options(&mut self) -> MaintenanceOptions {
         self.days += [0, 0, 3, 8][self.dice.below(4) as usize];
         let max_repack = [0, 30_000, 1 << 30][self.dice.below(3) as usize];
-        MaintenanceOptions { max_repack, ..options(self.days) }
+        let fold_above = [None, Some(0), Some(3), Some(12)][self.dice.below(4) as usize];
+        MaintenanceOptions { max_repack, fold_above, ..options(self.days) }
     }
 
     fn maintenance(&mut self, killed: bool) {

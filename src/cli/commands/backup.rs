@@ -1,7 +1,6 @@
 //! `backup`.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -162,7 +161,7 @@ fn open(
 /// Returns the gitignore pattern of a store's folder below the root of a local source.
 fn pattern_for(store: &Path, source: &SourceInfo) -> Option<String> {
     let store = store.canonicalize().ok()?;
-    let root = Path::new(OsStr::from_bytes(&source.root));
+    let root = Path::new(crate::base::sys::os_str(&source.root)?);
     let below = store.strip_prefix(root.canonicalize().ok()?).ok().filter(|_| source.kind == "fs")?;
     let below = below.to_str().filter(|below| !below.is_empty())?;
     let mut pattern = String::from("/");

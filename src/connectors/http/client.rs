@@ -131,6 +131,21 @@ impl Client {
         self.judge(request.call().map_err(|error| self.explain(&error))?)
     }
 
+    /// Asks for everything, whatever version. Redirects and statuses 200, 206 and 416 are for the caller to judge.
+    pub(super) fn fetch(&self) -> Result<Response<Body>, Failure> {
+        let mut request = self.agent.get(&self.url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization.as_str());
+        }
+        let answer = request.call().map_err(|error| self.explain(&error))?;
+        if answer.status().is_redirection() { Ok(answer) } else { self.judge(answer) }
+    }
+
+    /// Says that a body ended too early.
+    pub(super) fn broken_off(&self, error: &io::Error) -> Failure {
+        self.interrupted(describe_io(error))
+    }
+
     /// Asks for the headers only.
     pub(super) fn head(&self) -> Result<HeaderMap, Failure> {
         let mut request = self.agent.head(&self.url);

@@ -6,11 +6,13 @@
 //! the whole length, the entity tag (`If-Match`) or the time of the last change (`If-Unmodified-Since`). A file that
 //! changed is an error of kind `Changed`, never wrong bytes.
 //!
-//! Redirects are not followed, because what a URL may lead to was decided by whoever typed it.
+//! Redirects of an archive are not followed, because what a URL may lead to was decided by whoever typed it.
 
 mod archive;
 mod client;
+mod document;
 mod part;
 
 pub use archive::HttpArchive;
 pub use client::Patience;
+pub use document::fetch_document;

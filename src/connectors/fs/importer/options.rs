@@ -85,7 +85,7 @@ impl FsImporterBuilder {
         let origin = self
             .origin
             .clone()
-            .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+            .unwrap_or_else(|| String::from_utf8_lossy(&crate::base::sys::host_name()).into_owned());
         Ok(FsImporter { selection, root, excludes, origin, options: self })
     }
 
