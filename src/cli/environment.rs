@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::crypto::Secret;
+use crate::ui::Wish;
 
 /// Variables that hold secrets: no child process inherits them.
 pub(crate) const SECRET_VARIABLES: [&str; 4] =
@@ -34,8 +35,10 @@ pub(crate) struct Environment {
     pub(crate) rclone_config: Option<PathBuf>,
     /// The token that clients of a server have to show.
     pub(crate) server_token: Option<Secret>,
-    /// Whether `NO_COLOR` is set.
-    pub(crate) no_color: bool,
+    /// What `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE` say.
+    pub(crate) colours: Wish,
+    /// `COLUMNS`: how wide what is no terminal is to be.
+    pub(crate) columns: Option<usize>,
     /// The kind of terminal.
     pub(crate) term: Option<String>,
 }
@@ -64,7 +67,12 @@ impl Environment {
             new_passphrase: secret("PLAKAR_NEW_PASSPHRASE"),
             rclone_config: variable("RCLONE_CONFIG").map(PathBuf::from),
             server_token: secret("PLAKAR_SERVER_TOKEN"),
-            no_color: variable("NO_COLOR").is_some(),
+            colours: Wish::read(
+                variable("NO_COLOR").is_some(),
+                text("CLICOLOR").as_deref(),
+                text("CLICOLOR_FORCE").as_deref(),
+            ),
+            columns: text("COLUMNS").and_then(|columns| columns.parse().ok()).filter(|&columns| columns > 0),
             term: text("TERM"),
         }
     }
@@ -129,7 +137,8 @@ mod tests {
         assert_eq!(environment.config_folder().as_deref(), Some(Path::new("/home/me/.config/plakar")));
         assert_eq!(environment.cache_folder().as_deref(), Some(Path::new("/cache/plakar")));
         assert_eq!(environment.data_folder().as_deref(), Some(Path::new("/home/me/.local/share/plakar")));
-        assert!(!environment.no_color && environment.passphrase.is_none());
+        assert_eq!(environment.colours, Wish::Auto);
+        assert!(environment.passphrase.is_none());
         assert!(environment.peer_passphrase.is_some());
         assert!(!format!("{environment:?}").contains("hunter2"));
         assert_eq!(Environment::default().config_folder(), None);

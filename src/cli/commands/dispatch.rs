@@ -66,7 +66,14 @@ enum Command {
 
 /// Returns the definitions of all commands and flags.
 pub(crate) fn definition() -> clap::Command {
-    Cli::command().mut_subcommands(|command| command.args_override_self(true).disable_help_flag(true))
+    Cli::command().mut_subcommands(|command| {
+        let examples = configure::EXAMPLES.iter().find(|(name, _)| *name == command.get_name());
+        let command = command.args_override_self(true).disable_help_flag(true);
+        match examples {
+            Some((_, examples)) => command.after_help(*examples),
+            None => command,
+        }
+    })
 }
 
 /// Runs the command.
