@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_chunk_that_ends_before_the_buffer_does_ends_there_in_a_longer_one() {
-        let data = &input_a()[..64 << 10];
+        let data = &input_a()[..16 << 10];
         let table = std::array::from_fn(|i| {
             let hash = blake3::hash(&i.to_le_bytes());
             u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap())
