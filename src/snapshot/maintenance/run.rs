@@ -179,7 +179,8 @@ pub fn maintain(
     } else {
         report.copied_bytes = plan.repack.iter().map(|pack| census.packs[*pack].used_bytes).sum();
     }
-    States { repository, options, monitor, now, cutoff: terms.cutoff }.tidy(exclusive.as_mut(), &mut report)?;
+    States { repository, options, monitor, now, cutoff: terms.cutoff }
+        .tidy(exclusive.as_mut(), &mut report)?;
     report.freed_bytes = report.of(Fate::Swept).1 + report.of(Fate::Leftover).1;
     report.duration = begun.elapsed();
     Ok(report)
@@ -272,8 +273,7 @@ impl Applying<'_> {
             if !chosen.contains(&(place.pack as usize)) || !self.needed.contains(kind, id)? {
                 return Ok(());
             }
-            let elsewhere =
-                |other: &Place| !going.contains(&other.packfile) && self.census.is_there(other);
+            let elsewhere = |other: &Place| !going.contains(&other.packfile) && self.census.is_there(other);
             if catalogue.find(kind, id)?.iter().any(elsewhere) {
                 return Ok(());
             }
