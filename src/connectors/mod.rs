@@ -32,7 +32,7 @@ pub mod sqlite;
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};
 pub use registry::{
-    Answer, ExportSettings, ImportSettings, Limits, Notices, available, open_exporter, open_importer,
-    open_sink, open_storage, ping,
+    Answer, ExportSettings, ImportSettings, Limits, Notices, archive_readiness, available, open_exporter,
+    open_importer, open_sink, open_storage, ping,
 };
 pub use remote::{Ranges, RemoteArchive};

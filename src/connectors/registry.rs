@@ -12,7 +12,9 @@ use super::location::{Kind, Location, Role};
 use super::options::{OptionError, Options, for_connector};
 use super::{fs, http, ptar, s3, sqlite};
 use crate::base::Cancel;
-use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
+use crate::connector::{
+    ArchiveSink, Error, ErrorKind, Exporter, Importer, Order, Readiness, Result, Storage,
+};
 
 type Tell = dyn Fn(&str) + Send + Sync;
 
@@ -142,6 +144,22 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
             Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default())?))
         }
         _ => Err(missing(location, Role::Store)),
+    }
+}
+
+/// Asks whether an archive at a location can be read, and with an `order` for its retrieval, should it be in cold storage.
+/// `None` where there is no such thing.
+pub fn archive_readiness(
+    location: &Location,
+    options: &Options,
+    limits: &Limits,
+    order: Option<&Order>,
+) -> Result<Option<Readiness>> {
+    match (location.kind(), location.url()) {
+        (Kind::S3, Some(url)) if location.names_archive() => {
+            s3::archive_readiness(s3_options(url, options, limits)?, order).map(Some)
+        }
+        _ => Ok(None),
     }
 }
 
