@@ -11,6 +11,7 @@ mod find;
 mod pkg;
 mod removal;
 mod restore;
+mod server;
 mod stores;
 mod usage;
 
