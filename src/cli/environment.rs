@@ -32,6 +32,8 @@ pub(crate) struct Environment {
     pub(crate) new_passphrase: Option<Secret>,
     /// The token that clients of a server have to show.
     pub(crate) server_token: Option<Secret>,
+    /// `RCLONE_CONFIG`: the configuration of rclone.
+    pub(crate) rclone_config: Option<PathBuf>,
     /// Whether `NO_COLOR` is set.
     pub(crate) no_color: bool,
     /// The kind of terminal.
@@ -51,7 +53,7 @@ impl Environment {
         let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
         let secret = |name: &str| variable(name).map(|value| Secret::new(bytes(&value)));
         Self {
-            home: variable("HOME").map(PathBuf::from),
+            home: variable("HOME").or_else(|| profile(&variable)).map(PathBuf::from),
             config_home: folder("XDG_CONFIG_HOME"),
             cache_home: folder("XDG_CACHE_HOME"),
             data_home: folder("XDG_DATA_HOME"),
@@ -61,6 +63,7 @@ impl Environment {
             peer_passphrase: secret("PLAKAR_PEER_PASSPHRASE"),
             new_passphrase: secret("PLAKAR_NEW_PASSPHRASE"),
             server_token: secret("PLAKAR_SERVER_TOKEN"),
+            rclone_config: variable("RCLONE_CONFIG").map(PathBuf::from),
             no_color: variable("NO_COLOR").is_some(),
             term: text("TERM"),
         }
@@ -81,15 +84,30 @@ impl Environment {
         self.folder(self.data_home.as_ref(), ".local/share")
     }
 
+    /// Returns where rclone's configuration may be, in the order in which rclone looks.
+    pub(crate) fn rclone_files(&self) -> Vec<PathBuf> {
+        if let Some(path) = &self.rclone_config {
+            return vec![path.clone()];
+        }
+        let config_home =
+            self.config_home.clone().or_else(|| self.home.as_ref().map(|home| home.join(".config")));
+        let usual = config_home.map(|folder| folder.join("rclone/rclone.conf"));
+        usual.into_iter().chain(self.home.as_ref().map(|home| home.join(".rclone.conf"))).collect()
+    }
+
     fn folder(&self, base: Option<&PathBuf>, below_home: &str) -> Option<PathBuf> {
         let base = base.cloned().or_else(|| self.home.as_ref().map(|home| home.join(below_home)))?;
         Some(base.join("plakar"))
     }
 }
 
+/// Returns where a user's files are on systems that do not set `HOME`.
+fn profile(variable: impl Fn(&str) -> Option<OsString>) -> Option<OsString> {
+    if cfg!(windows) { variable("USERPROFILE") } else { None }
+}
+
 fn bytes(text: &OsStr) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt as _;
-    text.as_bytes().to_vec()
+    text.as_encoded_bytes().to_vec()
 }
 
 #[cfg(test)]

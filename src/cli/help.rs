@@ -4,15 +4,87 @@
 use std::fmt::Write as _;
 
 use clap::{Arg, Command};
+use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::commands::{definition, table};
 use super::error::CommandError;
 use super::suggest;
 use crate::base::Printable;
+use crate::ui::{Output, json};
 
 /// The column at which descriptions start.
 const COLUMN: usize = 26;
+
+/// Prints the overview, or the help of one command or topic.
+pub(crate) fn show(name: Option<&str>, output: &Output) -> Result<(), CommandError> {
+    #[derive(Serialize)]
+    struct Listed {
+        name: &'static str,
+        about: &'static str,
+        group: &'static str,
+    }
+    #[derive(Serialize)]
+    struct Help<'a> {
+        r#type: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        command: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        commands: Option<Vec<Listed>>,
+        examples: Vec<String>,
+        text: String,
+    }
+    let text = match name {
+        None => overview(),
+        Some("json") => shapes(),
+        Some(name) => command(name)?,
+    };
+    if !output.is_json() {
+        return Ok(output.text(text)?);
+    }
+    let groups =
+        || table::GROUPS.into_iter().flat_map(|(group, all)| all.iter().map(move |one| (group, one)));
+    let commands = name
+        .is_none()
+        .then(|| groups().map(|(group, one)| Listed { name: one.name, about: one.about, group }).collect());
+    let examples = name.map(examples).unwrap_or_default();
+    Ok(output.json(&Help { r#type: "help", command: name, commands, examples, text })?)
+}
+
+/// Returns the shapes of `-json`: the paragraphs and tables of their document as a terminal shows them.
+fn shapes() -> String {
+    const MARGIN: usize = 16;
+    let mut out = String::new();
+    let mut paragraph: Vec<&str> = Vec::new();
+    for line in json::SHAPES.lines().chain([""]) {
+        let cells: Vec<&str> = line.trim_matches('|').splitn(2, " | ").map(str::trim).collect();
+        let row = line.starts_with("| `");
+        if !line.is_empty() && !line.starts_with('|') {
+            paragraph.push(line);
+            continue;
+        }
+        if !paragraph.is_empty() {
+            let gap = if out.is_empty() { "" } else { "\n" };
+            writeln!(out, "{gap}{}\n", wrap(&paragraph.join(" ").replace('`', ""), 80, 0))
+                .expect("a string takes everything");
+            paragraph.clear();
+        }
+        if let ([name, members], true) = (cells.as_slice(), row) {
+            let name = name.trim_matches('`');
+            let members = wrap(&members.replace('`', ""), 80, MARGIN);
+            writeln!(out, "  {name:<width$}{members}", width = MARGIN - 2)
+                .expect("a string takes everything");
+        }
+    }
+    out
+}
+
+/// Returns the examples of a command.
+fn examples(name: &str) -> Vec<String> {
+    let definition = definition();
+    let examples = definition.find_subcommand(name).and_then(|command| command.get_after_help());
+    examples.map(|examples| examples.to_string().lines().map(str::to_owned).collect()).unwrap_or_default()
+}
 
 /// Returns the one-screen overview.
 pub(crate) fn overview() -> String {
@@ -55,7 +127,7 @@ pub(crate) fn command(name: &str) -> Result<String, CommandError> {
             return Err(CommandError::failed(format!("the command '{printable}' is not available yet")));
         }
         let error = CommandError::usage(format!("there is no command '{printable}'"));
-        return Err(match suggest::nearest(name, table::names()) {
+        return Err(match suggest::nearest(name, table::names().chain(["json"])) {
             Some(near) => error.hint(format!("did you mean 'plakar help {near}'?")),
             None => error.hint("plakar help lists them"),
         });
@@ -202,6 +274,14 @@ mod tests {
             assert!(!text.contains(" --"), "{text}");
         }
         assert_eq!(command("verify").unwrap(), command("check").unwrap());
+    }
+
+    #[test]
+    fn the_shapes_of_json_fit_a_terminal() {
+        let text = shapes();
+        assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+        assert!(text.contains("  version       version: version, importers, exporters, klosets\n"), "{text}");
+        assert!(!text.contains(['|', '`']), "{text}");
     }
 
     #[test]

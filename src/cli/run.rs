@@ -2,11 +2,9 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::argv::{self, Invocation};
 use super::commands::{Cli, definition, dispatch};
@@ -37,10 +35,7 @@ pub fn main() -> ExitCode {
 
 fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit, Output) {
     let start = Instant::now();
-    let given = |name: &str| {
-        args.iter().any(|arg| arg.to_str().is_some_and(|arg| arg.trim_start_matches('-') == name))
-    };
-    let guessed = Globals { json: given("json"), silent: given("silent"), ..Globals::default() };
+    let guessed = guess(&args);
     let (invocation, cli) = match parse(args) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -48,7 +43,7 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
             return (finish(Err(error), &output), output);
         }
     };
-    let globals = cli.as_ref().map(|cli| cli.globals.clone()).unwrap_or_default();
+    let globals = cli.as_ref().map_or(guessed, |cli| cli.globals.clone());
     let output = open_output(&globals, &environment);
     let time = globals.time;
     let result = match cli {
@@ -67,6 +62,20 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
         output.notice(format!("time: {}", units::duration(start.elapsed())));
     }
     (exit, output)
+}
+
+/// Finds how a command line that makes no sense wants to be told so.
+fn guess(args: &[OsString]) -> Globals {
+    let given = |name: &str| {
+        let flag = |arg: &OsString| {
+            let text = arg.to_str()?.strip_prefix('-')?;
+            let text = text.strip_prefix('-').unwrap_or(text);
+            let (flag, value) = text.split_once('=').unwrap_or((text, "true"));
+            (flag == name).then(|| crate::connectors::parse_bool(value)).flatten()
+        };
+        args.iter().take_while(|arg| *arg != "--").filter_map(flag).last().unwrap_or(false)
+    };
+    Globals { json: given("json"), silent: given("silent"), quiet: given("quiet"), ..Globals::default() }
 }
 
 /// Parses the arguments; no command line where only help is wanted.
@@ -96,14 +105,14 @@ fn told(error: &clap::Error) -> CommandError {
 
 fn explain(invocation: &Invocation, output: &Output) -> Result<Exit, CommandError> {
     match &invocation.command {
-        Some(name) => output.text(help::command(name)?)?,
-        None if invocation.help => output.text(help::overview())?,
+        Some(name) => help::show(Some(name), output)?,
+        None if invocation.help => help::show(None, output)?,
         None if invocation.store.is_some() => {
             return Err(CommandError::usage("no command was given")
                 .hint("plakar at STORE COMMAND; plakar help lists the commands"));
         }
         None => {
-            output.text(help::overview())?;
+            help::show(None, output)?;
             return Ok(Exit::Usage);
         }
     }
@@ -133,14 +142,23 @@ fn set_threads(cpu: Option<usize>) {
 }
 
 /// Keeps keys and passphrases out of core files.
+#[cfg(unix)]
 fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
     // Lowering a limit cannot be refused; where there is no such limit there is nothing to lower.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
+/// Does nothing: who writes images of crashed processes on other systems cannot be told not to from here.
+#[cfg(not(unix))]
+fn forbid_core_dumps() {}
+
 /// Turns the first SIGINT, SIGTERM or SIGHUP into a wish to stop; the second ends the process at once.
+#[cfg(unix)]
 fn watch_signals(cancel: &Cancel) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    use std::sync::Arc;
+
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // The order matters: the shutdown is armed by what the second line sets.
         let armed = signal_hook::flag::register_conditional_shutdown(signal, 1, cancel.flag());
@@ -152,3 +170,8 @@ fn watch_signals(cancel: &Cancel) {
     let noticed = signal_hook::flag::register(SIGXFSZ, Arc::default());
     debug_assert!(noticed.is_ok(), "this signal can be handled");
 }
+
+/// Leaves Ctrl-C to the system, which ends the process at once. Nothing in a store is lost by that: what was written
+/// has no state yet and is found by `maintenance`, and files in the making have temporary names.
+#[cfg(not(unix))]
+fn watch_signals(_: &Cancel) {}

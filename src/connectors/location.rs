@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::base::Printable;
+use crate::base::{Printable, sys};
 
 /// What a location is used as. The same words can mean different things: `x.ptar` is an archive to open as a store,
 /// but a plain file to back up as a source.
@@ -345,9 +345,8 @@ fn split_scheme(bytes: &[u8]) -> Option<(String, &[u8])> {
 
 /// Returns the path in `fs:PATH` or `fs://PATH`.
 fn path_after_scheme(text: &OsStr, scheme_length: usize) -> OsString {
-    use std::os::unix::ffi::OsStrExt as _;
-    let rest = &text.as_bytes()[scheme_length + 1..];
-    OsStr::from_bytes(rest.strip_prefix(b"//").unwrap_or(rest)).to_owned()
+    let rest = &text.as_encoded_bytes()[scheme_length + 1..];
+    sys::os_part(rest.strip_prefix(b"//").unwrap_or(rest)).into_owned()
 }
 
 fn ends_in_ptar(bytes: &[u8]) -> bool {

@@ -166,6 +166,8 @@ pub fn open_importer(
     if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
         return Err(missing(odd, Role::Source));
     }
+    #[cfg(not(unix))]
+    limits.notices.tell(fs::FsImporter::LEFT_OUT);
     let mut builder = fs::FsImporter::builder();
     for path in locations.iter().filter_map(|location| location.path()) {
         builder = builder.place(path);

@@ -20,13 +20,13 @@ pub mod tree;
 pub mod vfs;
 
 pub use backup::{BackupOptions, BackupReport, HeaderOptions, backup, backup_into};
-pub use catalogue::{SnapshotInfo, assert_latest, find, header, list};
+pub use catalogue::{Signatures, SnapshotInfo, assert_latest, find, find_with, header, list, list_with};
 pub use check::{CheckOptions, CheckReport, Damage, Hurt, check};
 pub use diff::{Aspect, Difference, TextDiff, diff, text_diff, unified};
 pub use digest::{digest, digests};
 pub use duplicate::{DuplicateOptions, duplicate};
 pub use export::{ExportError, ExportFormat, ExportOptions, ExportReport, export};
-pub use maintenance::{Fate, MaintenanceOptions, MaintenanceReport, PackFate, maintain};
+pub use maintenance::{FOLD_ABOVE, Fate, MaintenanceOptions, MaintenanceReport, PackFate, maintain};
 pub use monitor::{Counter, Event, Monitor, Problem, Severity, Tally, message_of};
 pub use part::Part;
 pub use repair::{RepairOptions, RepairReport, repair};

@@ -138,6 +138,9 @@ impl std::fmt::Debug for Writer {
 
 /// How often a lock may lapse while a run looks after what happened during the lapse before.
 const LAPSES: u32 = 5;
+/// The most blobs in a packfile. Its index is in memory until it is put, 56 bytes a blob, and while it is put once more
+/// as bytes and once more encoded: a packfile's worth of tiny blobs would take more than any budget.
+const MOST_BLOBS: usize = 1 << 16;
 /// The most storage threads: more connections than these carry no more from one machine.
 const MOST_STORAGE_THREADS: usize = 16;
 /// The most that may be spooled for packfiles on their way, in bytes of disk.
@@ -248,7 +251,7 @@ impl Writer {
             None => OpenPack::new(self.repository().storage().as_ref(), self.shared.padding, purpose)?,
         };
         pack.append(kind, id, encoded)?;
-        if pack.area() > self.repository().config().packfile.max {
+        if pack.area() > self.repository().config().packfile.max || pack.blob_count() >= MOST_BLOBS {
             return Ok(Some(pack));
         }
         *open = Some(pack);
@@ -433,7 +436,8 @@ impl Writer {
         let mut parent = lock(&self.checkpoint).parent;
         let deletes = std::mem::take(&mut self.deletes);
         // A snapshot that comes back was committed here once: that state stands and is never replaced.
-        let taken = self.base.states().any(|state| state == self.snapshot);
+        let taken =
+            self.base.is_folded(&self.snapshot) || self.base.states().any(|state| state == self.snapshot);
         let id = if taken { random::id() } else { self.snapshot };
         self.put_state(id, &mut parent, &deletes)?;
         if let Some(journal) = lock(&self.journal).as_ref() {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -72,7 +73,13 @@ struct Streams {
     flush_lines: bool,
     /// The progress line that stands on the terminal now.
     line: String,
+    /// When it was drawn.
+    drawn: Option<Instant>,
 }
+
+/// After this time a line is drawn again although it says the same: whoever stopped the program and took it up again
+/// (Ctrl-Z, fg) has written over it.
+const STALE: Duration = Duration::from_secs(1);
 
 impl std::fmt::Debug for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -93,12 +100,17 @@ impl Output {
             json,
             out_style: Style::choose(out_terminal, no_color, term),
             err_style: Style::choose(err_terminal, no_color, term),
-            transient: err_terminal && !json && loudness == Loudness::Normal && term != Some("dumb"),
+            // Who does not say what kind of terminal it is gets no control sequences.
+            transient: err_terminal
+                && !json
+                && loudness == Loudness::Normal
+                && term.is_some_and(|term| term != "dumb"),
             streams: Arc::new(Mutex::new(Streams {
                 out: BufWriter::with_capacity(1 << 16, Box::new(out)),
                 err: Box::new(err),
                 flush_lines: out_terminal || json,
                 line: String::new(),
+                drawn: None,
             })),
         }
     }
@@ -122,6 +134,7 @@ impl Output {
                 err: Box::new(err),
                 flush_lines: true,
                 line: String::new(),
+                drawn: None,
             })),
         }
     }
@@ -239,7 +252,9 @@ impl Output {
             return;
         }
         let mut streams = self.lock();
-        if streams.line != text {
+        let stale = !text.is_empty() && streams.drawn.is_none_or(|drawn| drawn.elapsed() > STALE);
+        if streams.line != text || stale {
+            streams.drawn = Some(Instant::now());
             text.clone_into(&mut streams.line);
             let _ = write!(streams.err, "\r{text}\x1b[K").and_then(|()| streams.err.flush());
         }

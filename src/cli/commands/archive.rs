@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
-use super::super::{snapshots, stores};
+use super::super::{report, snapshots, stores};
 use crate::connectors::{Role, open_sink};
 use crate::snapshot::{Counter, ExportError, ExportFormat, ExportOptions, ExportReport, Part, export};
 use crate::store::Repository;
@@ -177,7 +177,7 @@ fn tell(
         errors,
         content_bytes: done.content_bytes,
         written_bytes: done.written_bytes,
-        duration: (done.duration.as_secs_f64() * 1000.0).round() / 1000.0,
+        duration: report::seconds(done.duration),
     })?)
 }
 

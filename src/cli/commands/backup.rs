@@ -1,7 +1,6 @@
 //! `backup`.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -162,7 +161,7 @@ fn open(
 /// Returns the gitignore pattern of a store's folder below the root of a local source.
 fn pattern_for(store: &Path, source: &SourceInfo) -> Option<String> {
     let store = store.canonicalize().ok()?;
-    let root = Path::new(OsStr::from_bytes(&source.root));
+    let root = Path::new(crate::base::sys::os_str(&source.root)?);
     let below = store.strip_prefix(root.canonicalize().ok()?).ok().filter(|_| source.kind == "fs")?;
     let below = below.to_str().filter(|below| !below.is_empty())?;
     let mut pattern = String::from("/");
@@ -269,11 +268,12 @@ fn back_up(
         cancel: context.cancel.clone(),
         ..BackupOptions::default()
     };
-    let done = {
+    let (done, kinds) = {
         let progress = Progress::start(&context.output, context.globals.progress());
-        snapshot::backup(repository, importer.as_ref(), &options, &progress)?
+        let done = snapshot::backup(repository, importer.as_ref(), &options, &progress)?;
+        (done, progress.error_kinds())
     };
-    report::backup(&done, &source.place.to_string(), false, &context.output)?;
+    report::backup(&done, &source.place.to_string(), &kinds, false, &context.output)?;
     let partial = if done.error_count > 0 { Exit::Failed } else { Exit::Ok };
     if !args.check {
         return Ok(partial);
@@ -281,7 +281,7 @@ fn back_up(
     let chosen = snapshots::find(repository, done.snapshot.to_hex().as_ref())?;
     let checked = {
         let progress = Progress::start(&context.output, context.globals.progress());
-        let options = CheckOptions { fast: false, cancel: context.cancel.clone() };
+        let options = CheckOptions { cancel: context.cancel.clone(), ..CheckOptions::default() };
         snapshot::check(repository, Some(&[(chosen.info, None)]), &options, &progress)?
     };
     report::check(&checked, &context.output)?;

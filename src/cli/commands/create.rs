@@ -42,6 +42,7 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Created<'a> {
     r#type: &'a str,
+    command: &'a str,
     location: String,
     encrypted: bool,
     profile: &'a str,
@@ -89,7 +90,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     let profile = super::info::profile_name(profile);
     if context.output.is_json() {
         context.output.json(&Created {
-            r#type: "store",
+            r#type: "summary",
+            command: "create",
             location: storage.location(),
             encrypted,
             profile,

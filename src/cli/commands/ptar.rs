@@ -284,13 +284,14 @@ fn fill(
             cancel: context.cancel.clone(),
             ..BackupOptions::default()
         };
-        let done = {
+        let (done, kinds) = {
             let progress = Progress::start(&context.output, context.globals.progress());
-            snapshot::backup_into(archive, importer.as_ref(), &options, &progress)?
+            let done = snapshot::backup_into(archive, importer.as_ref(), &options, &progress)?;
+            (done, progress.error_kinds())
         };
         partial |= done.error_count > 0;
         if told {
-            report::backup(&done, &source.place.to_string(), true, &context.output)?;
+            report::backup(&done, &source.place.to_string(), &kinds, true, &context.output)?;
         }
     }
     Ok(partial)

@@ -92,18 +92,20 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         cache_dir: context.cache_folder(),
         cancel: context.cancel.clone(),
     };
-    let done = {
+    let (done, kinds) = {
         let progress = Progress::start(&context.output, context.globals.progress());
-        snapshot::restore(
+        let done = snapshot::restore(
             &repository,
             &chosen.info,
             chosen.path.as_deref(),
             exporter.as_ref(),
             &options,
             &progress,
-        )?
+        )?;
+        (done, progress.error_kinds())
     };
-    report::restore(&done, &chosen.info.id.to_hex(), &destination.to_string(), &context.output)?;
+    let snapshot = chosen.info.id.to_hex();
+    report::restore(&done, &snapshot, &destination.to_string(), &kinds, &context.output)?;
     Ok(if done.error_count > 0 || done.partly_count > 0 { Exit::Failed } else { Exit::Ok })
 }
 

@@ -91,8 +91,6 @@ pub(crate) fn is_later_command(name: &str) -> bool {
 /// Returns whether a flag of a command, or a global one, is known but not built yet.
 pub(crate) fn is_later_flag(command: Option<&str>, flag: &str) -> bool {
     let own: &[&str] = match command {
-        Some("cat") => &["highlight"],
-        Some("check") => &["no-verify"],
         Some("store" | "source" | "destination" | "config") => &["rclone"],
         _ => &[],
     };

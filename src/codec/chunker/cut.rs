@@ -88,8 +88,9 @@ impl Chunker {
 
     /// Returns the length of the first chunk of `data`.
     ///
-    /// `data` is the rest of the content, or at least [`max_size`](Self::max_size) bytes of it: with less, a
-    /// chunk would end where the buffer does. Returns 0 only for empty data; an empty content is one empty chunk.
+    /// `data` is the rest of the content, or at least [`max_size`](Self::max_size) bytes of it. With less, a chunk
+    /// that is shorter than `data` is the right one all the same, and one as long may only end there because the
+    /// buffer does. Returns 0 only for empty data; an empty content is one empty chunk.
     pub fn cut(&self, data: &[u8]) -> usize {
         let (gear, gear_ls) = match &self.rule {
             Rule::Upstream => return self.cut_upstream(data),
@@ -301,6 +302,37 @@ mod tests {
         let theirs: Vec<usize> =
             v2020::FastCDC::new(data, 512 << 10, 1 << 20, 8 << 20).map(|c| c.length).collect();
         assert_eq!(lengths(&native, data), theirs);
+    }
+
+    #[test]
+    fn a_chunk_that_ends_before_the_buffer_does_ends_there_in_a_longer_one() {
+        let data = &input_a()[..64 << 10];
+        let table = std::array::from_fn(|i| {
+            let hash = blake3::hash(&i.to_le_bytes());
+            u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap())
+        });
+        for (min, normal, max) in [(64, 256, 1024), (66, 1002, 4998), (256, 258, 2000)] {
+            let of = |algorithm| ChunkerParams { algorithm, min, normal, max };
+            for chunker in [
+                Chunker::new(of(ChunkerAlgorithm::FastCdcV1)).unwrap(),
+                Chunker::new(of(ChunkerAlgorithm::FastCdc2020)).unwrap(),
+                Chunker::keyed(of(ChunkerAlgorithm::FastCdc2020Keyed), &table).unwrap(),
+            ] {
+                let mut start = 0;
+                while start + max as usize <= data.len() {
+                    let rest = &data[start..];
+                    let whole = chunker.cut(rest);
+                    for length in 0..=max as usize {
+                        let part = chunker.cut(&rest[..length]);
+                        assert!(
+                            part == length || part == whole,
+                            "{part} of {length}, not {whole}: {chunker:?}"
+                        );
+                    }
+                    start += whole;
+                }
+            }
+        }
     }
 
     #[test]

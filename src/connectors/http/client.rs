@@ -1,7 +1,7 @@
 //! Requests for one URL: sent again where that may help, understood where the answer allows it.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
@@ -62,6 +62,21 @@ impl Client {
             request = request.header(name, value);
         }
         self.judge(request.call().map_err(|error| self.explain(&error))?)
+    }
+
+    /// Asks for everything, whatever version. Redirects and statuses 200, 206 and 416 are for the caller to judge.
+    pub(super) fn fetch(&self) -> Result<Response<Body>, Failure> {
+        let mut request = self.agent.get(&self.url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization.as_str());
+        }
+        let answer = request.call().map_err(|error| self.explain(&error))?;
+        if answer.status().is_redirection() { Ok(answer) } else { self.judge(answer) }
+    }
+
+    /// Says that a body ended too early.
+    pub(super) fn broken_off(&self, error: &io::Error) -> Failure {
+        self.interrupted(describe_io(error))
     }
 
     /// Asks for the headers only.

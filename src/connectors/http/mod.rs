@@ -13,10 +13,11 @@
 //! upstream's (sizes in listings, a comparing replacement of CONFIG) is found out from its answers. Every request may be
 //! sent twice with the same outcome, so each is sent again while that may help.
 //!
-//! Redirects are not followed, because what a URL may lead to was decided by whoever typed it.
+//! Redirects of archives and stores are not followed, because what a URL may lead to was decided by whoever typed it.
 
 mod archive;
 mod client;
+mod document;
 mod listing;
 mod part;
 mod patience;
@@ -24,6 +25,7 @@ mod session;
 mod store;
 
 pub use archive::HttpArchive;
+pub use document::fetch_document;
 pub use patience::Patience;
 pub use session::HttpOptions;
 pub use store::HttpStore;

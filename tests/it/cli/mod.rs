@@ -2,6 +2,7 @@
 
 mod archive;
 mod bucket;
+mod check;
 mod completions;
 mod configuration;
 mod diff;
@@ -12,7 +13,9 @@ mod pkg;
 mod removal;
 mod restore;
 mod server;
+mod shapes;
 mod stores;
+mod terminal;
 mod usage;
 
 use std::ffi::OsStr;

@@ -40,10 +40,6 @@ fn what_is_not_there_yet_says_so() {
         assert!(ran.code == 1 && ran.stderr.contains("is not available yet"), "{command}: {ran:?}");
         assert_eq!(user.run(&format!("at /x {command} -some -flags x")).code, 1);
     }
-    for line in ["check -no-verify", "cat -highlight a:b"] {
-        let ran = user.run(line);
-        assert!(ran.code == 64 && ran.stderr.contains("is not available yet"), "{line}: {ran:?}");
-    }
 }
 
 #[test]
