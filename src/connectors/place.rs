@@ -48,6 +48,18 @@ pub(super) fn random_digits() -> io::Result<String> {
     Ok(format!("{:016x}", getrandom::u64().map_err(io::Error::from)?))
 }
 
+/// Returns what the temporary names of a restore with this number begin with; `-<digits>.tmp` follows.
+pub(super) fn restore_prefix(number: u64) -> String {
+    format!(".plakar-{number:016x}")
+}
+
+/// Returns whether a name is a temporary one of the restore whose names begin so.
+pub(super) fn is_of_restore(name: &[u8], prefix: &str) -> bool {
+    let rest = name.strip_prefix(prefix.as_bytes()).and_then(|rest| rest.strip_prefix(b"-"));
+    rest.and_then(|rest| rest.strip_suffix(b".tmp"))
+        .is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+}
+
 /// A file in the making. Dropped before [`place`](Self::place), it is gone.
 #[derive(Debug)]
 pub(super) struct Pending {

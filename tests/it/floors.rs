@@ -21,7 +21,7 @@ const FLOORS: [(&str, &[&str]); 10] = [
 ];
 
 /// The connectors, none of which may reach into another.
-const CONNECTORS: [&str; 5] = ["fs", "http", "memory", "ptar", "s3"];
+const CONNECTORS: [&str; 7] = ["fs", "ftp", "http", "memory", "ptar", "s3", "sftp"];
 
 /// The most lines a file may have, its tests not counted.
 const MOST_LINES: usize = 800;

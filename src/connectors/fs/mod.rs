@@ -8,7 +8,6 @@
 
 mod exporter;
 mod importer;
-mod layout;
 mod store;
 mod sys;
 

@@ -16,7 +16,6 @@
 
 mod leftovers;
 mod metadata;
-mod objects;
 mod options;
 mod sidecar;
 mod target;
