@@ -4,12 +4,14 @@
 //! |---|---|---|---|---|
 //! | [`fs`] | a folder | a tree | a folder | |
 //! | [`ptar`] | a single-file archive, read only | | | a file |
-//! | [`http`] | a single-file archive on a web server, read only | | | |
+//! | [`http`] | a store behind `plakar server`; a single-file archive on a web server, read only | | | |
 //! | [`s3`] | a bucket, a single-file archive in one | a bucket | a bucket | an object |
+//! | [`sqlite`] | a database file | | | |
 //! | [`memory`] | tests | | | |
 //!
 //! No backend reaches into another: what two of them need lies beside them, in the private modules here
-//! (`container`, the layout of an archive; `remote`, an archive read by ranges; `place`, files that appear whole or not at all).
+//! (`container`, the layout of an archive; `remote`, an archive read by ranges; `place`, files that appear whole or not at all;
+//! `tls`, whom connections trust).
 
 mod container;
 mod location;
@@ -18,17 +20,19 @@ mod patterns;
 mod place;
 mod registry;
 mod remote;
+mod tls;
 
 pub mod fs;
 pub mod http;
 pub mod memory;
 pub mod ptar;
 pub mod s3;
+pub mod sqlite;
 
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};
 pub use registry::{
-    Answer, ExportSettings, ImportSettings, Limits, Notices, available, open_exporter, open_importer,
-    open_sink, open_storage, ping,
+    Answer, ExportSettings, ImportSettings, Limits, Notices, archive_readiness, available, open_exporter,
+    open_importer, open_sink, open_storage, ping,
 };
 pub use remote::{Ranges, RemoteArchive};

@@ -9,8 +9,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 
+use crate::base::sys::FileAt as _;
 use crate::base::{Id, Timestamp};
 use crate::connector::{Body, Purpose, Storage};
 use crate::crypto::random;

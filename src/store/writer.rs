@@ -437,7 +437,8 @@ impl Writer {
         let mut parent = lock(&self.checkpoint).parent;
         let deletes = std::mem::take(&mut self.deletes);
         // A snapshot that comes back was committed here once: that state stands and is never replaced.
-        let taken = self.base.states().any(|state| state == self.snapshot);
+        let taken =
+            self.base.is_folded(&self.snapshot) || self.base.states().any(|state| state == self.snapshot);
         let id = if taken { random::id() } else { self.snapshot };
         self.put_state(id, &mut parent, &deletes)?;
         if let Some(journal) = lock(&self.journal).as_ref() {

@@ -15,10 +15,8 @@ mod facts;
 mod listing;
 
 use std::cell::Cell;
-use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,8 +80,8 @@ impl S3Importer {
         let (recheck, retrieve) = (import.recheck, import.retrieve);
         let mut importer = Self { client, excludes: None, recheck, retrieve, memory };
         let root = importer.root();
-        let root = Path::new(OsStr::from_bytes(&root));
-        importer.excludes = patterns::compile(root, &import.ignore_files, &import.excludes)?;
+        let root = crate::base::sys::os_part(&root);
+        importer.excludes = patterns::compile(Path::new(&root), &import.ignore_files, &import.excludes)?;
         Ok(importer)
     }
 
@@ -106,7 +104,7 @@ impl S3Importer {
         let Some(excludes) = &self.excludes else { return false };
         let path = path_of(key);
         let named = path.as_bytes() == self.root().as_bytes();
-        !named && excludes.matched_path_or_any_parents(OsStr::from_bytes(&path), false).is_ignore()
+        !named && excludes.matched_path_or_any_parents(crate::base::sys::os_part(&path), false).is_ignore()
     }
 
     /// Lists the objects of a prefix, or their versions; `only` those of exactly this key.

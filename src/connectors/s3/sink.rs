@@ -22,7 +22,7 @@ use super::archive::object_key;
 use super::client::{Client, Condition, Failure, Part, Put, Result as Answer, Rewind, Source};
 use super::options::Options;
 use super::parts::Growing;
-use crate::base::Cancel;
+use crate::base::{Cancel, sys};
 use crate::connector::{ArchiveSink, Error, ErrorKind, Result};
 
 /// Parts in flight beside the one that is being filled.
@@ -376,9 +376,7 @@ impl Filling {
         if self.file.is_some() || self.bytes.len().saturating_add(more) <= share {
             return true;
         }
-        let free = rustix::fs::statvfs(std::env::temp_dir())
-            .map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
-        free >= self.limit
+        sys::free_space(&std::env::temp_dir()).is_none_or(|free| free >= self.limit)
     }
 
     /// Takes as much as there is room for; returns how much that was.
@@ -428,7 +426,7 @@ struct PartFile<'a> {
 impl Read for PartFile<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let n = std::os::unix::fs::FileExt::read_at(self.file, &mut buffer[..most], self.at)?;
+        let n = sys::FileAt::read_at(self.file, &mut buffer[..most], self.at)?;
         if n == 0 && most > 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -2,10 +2,9 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::path::Path;
 
 use ureq::config::Config;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector};
 use ureq::{Agent, Proxy, ProxyProtocol};
 
@@ -14,6 +13,7 @@ use super::dial::{Dial, Names};
 use super::failure::Again;
 use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
+pub(in super::super) use crate::connectors::tls::roots;
 
 /// Makes the agent of a connector.
 pub(super) fn build(options: &Options) -> Result<Agent> {
@@ -80,26 +80,6 @@ impl ProxySettings {
             .build()
             .map_err(invalid)
     }
-}
-
-/// Returns the certificates that vouch for servers: those of a file, else the system's. A file that cannot be read or
-/// holds none is an error: going on with others would hide the mistake.
-pub(in super::super) fn roots(file: Option<&Path>) -> Result<RootCerts> {
-    let Some(path) = file else { return Ok(RootCerts::PlatformVerifier) };
-    let invalid = |what: &str| {
-        Error::new(ErrorKind::Invalid, "read", format!("the certificates in {}", path.display())).detail(what)
-    };
-    let bytes = std::fs::read(path).map_err(|error| invalid(&error.to_string()))?;
-    let certificates: Vec<Certificate<'static>> = parse_pem(&bytes)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(invalid("there is no PEM certificate in it"));
-    }
-    Ok(RootCerts::from(certificates))
 }
 
 /// Says what a transport error is, without a URL in it, and whether trying again may help.

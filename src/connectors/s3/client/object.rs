@@ -124,7 +124,7 @@ struct FileReader<'a> {
 impl Read for FileReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let n = std::os::unix::fs::FileExt::read_at(self.file, &mut buffer[..most], self.at)?;
+        let n = crate::base::sys::FileAt::read_at(self.file, &mut buffer[..most], self.at)?;
         if n == 0 && most > 0 {
             return Err(std::io::Error::new(
                 std::io::ErrorKind::UnexpectedEof,
