@@ -1,7 +1,7 @@
 //! Requests for one URL: sent again where that may help, understood where the answer allows it.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::Read;
 
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
