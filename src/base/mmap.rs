@@ -16,10 +16,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{Mmap, MmapOptions};
+
+use super::sys::FileAt as _;
 
 /// The longest window, and the longest file mapped as a whole, in bytes.
 const WINDOW: u64 = 64 << 20;
@@ -30,6 +31,7 @@ const KEPT_WINDOWS: usize = 4;
 
 /// Numbers by which `statfs` names file systems where a page fault may wait for, or fail with, a network:
 /// NFS, SMB (three generations), FUSE, AFS (two), Ceph, 9P, Coda, Lustre, GPFS, VirtualBox, NCP.
+#[cfg(target_os = "linux")]
 const REMOTE_FILE_SYSTEMS: [u32; 14] = [
     0x6969,
     0x517b,
@@ -205,7 +207,7 @@ fn check_range(offset: u64, len: usize, total: u64) -> io::Result<u64> {
 }
 
 fn check_size(file: &File, needed: u64) -> io::Result<()> {
-    if file.metadata()?.size() < needed { Err(too_short()) } else { Ok(()) }
+    if file.metadata()?.len() < needed { Err(too_short()) } else { Ok(()) }
 }
 
 fn too_short() -> io::Error {
@@ -217,6 +219,7 @@ fn too_long() -> io::Error {
 }
 
 /// Returns whether a file lies on a network or user-space file system, as far as `statfs` tells.
+#[cfg(target_os = "linux")]
 fn is_remote(file: &File) -> bool {
     // The type is 32 bits wide whatever the word that carries it.
     rustix::fs::fstatfs(file).is_ok_and(|fs| {
@@ -224,12 +227,23 @@ fn is_remote(file: &File) -> bool {
     })
 }
 
+/// Returns whether a file lies on a network file system: whether the flag `MNT_LOCAL` of statfs(2) is missing.
+#[cfg(target_vendor = "apple")]
+fn is_remote(file: &File) -> bool {
+    const MNT_LOCAL: u32 = 0x1000;
+    rustix::fs::fstatfs(file).is_ok_and(|fs| fs.f_flags & MNT_LOCAL == 0)
+}
+
+/// Where the system has no way to tell, no file is mapped: a page fault that fails ends the process.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn is_remote(_: &File) -> bool {
+    true
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::os::unix::fs::FileExt;
-
     use super::*;
+    use std::io::Write;
 
     fn file_of(bytes: &[u8]) -> File {
         let mut file = tempfile::tempfile().unwrap();

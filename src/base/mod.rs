@@ -11,6 +11,7 @@ mod printable;
 mod raw;
 pub mod sort;
 pub mod spill;
+pub mod sys;
 pub mod table;
 mod time;
 

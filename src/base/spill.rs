@@ -11,11 +11,11 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::sys::FileAt as _;
 use super::{At, PathError};
 
 /// Bytes of plaintext in a block.

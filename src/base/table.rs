@@ -20,8 +20,8 @@ use std::cmp::Ordering;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
+use super::sys::FileAt as _;
 use super::{Id, RangeFile};
 
 const MAGIC: &[u8; 8] = b"KLTABLE1";

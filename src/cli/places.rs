@@ -7,7 +7,7 @@ use std::path::Path;
 use super::configuration::Configuration;
 use super::error::{CommandError, Exit};
 use super::suggest;
-use crate::base::Printable;
+use crate::base::{Printable, sys};
 use crate::connectors::{Kind, Location, LocationError, Options, Role, validate};
 
 /// A place, ready to be opened.
@@ -45,13 +45,12 @@ pub(crate) fn find(
     configuration: &Configuration,
     home: Option<&Path>,
 ) -> Result<Place, CommandError> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let Some(alias) = text.as_bytes().strip_prefix(b"@") else {
+    let Some(alias) = text.as_encoded_bytes().strip_prefix(b"@") else {
         return Ok(Place::bare(Location::parse(text, role)?));
     };
     // Names hold neither.
     let (name, below) = match alias.iter().position(|&b| b == b':' || b == b'/') {
-        Some(at) => (&alias[..at], Some(OsStr::from_bytes(&alias[at + 1..]))),
+        Some(at) => (&alias[..at], Some(sys::os_part(&alias[at + 1..]))),
         None => (alias, None),
     };
     let name = String::from_utf8_lossy(name);
@@ -76,7 +75,7 @@ pub(crate) fn find(
             location = location.join(OsStr::new(&root))?;
         }
         options.unset("root");
-        location = location.join(below)?;
+        location = location.join(&below)?;
     }
     Ok(Place { location, options, name: Some(name.into_owned()) })
 }

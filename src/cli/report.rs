@@ -1,5 +1,6 @@
 //! What a run did, told at its end: a few lines for people, one `summary` object for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -33,6 +34,9 @@ struct Stored {
     stored_bytes: u64,
     packfiles: u64,
     packfile_bytes: u64,
+    /// Bytes before by bytes after; absent where nothing was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compression_ratio: Option<f64>,
 }
 
 impl From<&WriterStats> for Stored {
@@ -43,8 +47,22 @@ impl From<&WriterStats> for Stored {
             stored_bytes: stats.stored_bytes,
             packfiles: stats.packfile_count,
             packfile_bytes: stats.packfile_bytes,
+            compression_ratio: ratio(stats.plain_bytes, stats.stored_bytes),
         }
     }
+}
+
+/// Errors by kind, most frequent first.
+type Kinds = [(String, u64)];
+
+/// Errors by kind as an object.
+fn by_kind(kinds: &Kinds) -> BTreeMap<String, u64> {
+    kinds.iter().map(|(kind, count)| (Printable::message(kind).to_string(), *count)).collect()
+}
+
+/// Divides, to two decimals; nothing by zero.
+fn ratio(whole: u64, part: u64) -> Option<f64> {
+    (part > 0).then(|| (whole as f64 / part as f64 * 100.0).round() / 100.0)
 }
 
 /// Says what was stored, and what deduplication and compression made of it.
@@ -54,18 +72,18 @@ fn stored(stats: &WriterStats, content: u64) -> String {
         units::bytes(stats.packfile_bytes),
         units::counted(stats.packfile_count, "packfile")
     );
-    let ratio = |whole: u64, part: u64| (part > 0).then(|| format!("{:.2}:1", whole as f64 / part as f64));
     // Metadata is stored beside contents, so that little content can make a ratio below one, which says nothing.
     if let Some(dedup) = ratio(content, stats.plain_bytes).filter(|_| content > stats.plain_bytes) {
-        write!(text, ", deduplication {dedup}").expect("a string takes everything");
+        write!(text, ", deduplication {dedup:.2}:1").expect("a string takes everything");
     }
     if let Some(compression) = ratio(stats.plain_bytes, stats.stored_bytes) {
-        write!(text, ", compression {compression}").expect("a string takes everything");
+        write!(text, ", compression {compression:.2}:1").expect("a string takes everything");
     }
     text
 }
 
-fn seconds(duration: Duration) -> f64 {
+/// Returns seconds, to the millisecond.
+pub(crate) fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
@@ -78,6 +96,7 @@ fn took(bytes: u64, duration: Duration) -> String {
 pub(crate) fn backup(
     report: &BackupReport,
     source: &str,
+    kinds: &Kinds,
     in_archive: bool,
     output: &Output,
 ) -> Result<(), CommandError> {
@@ -93,9 +112,12 @@ pub(crate) fn backup(
         read_bytes: u64,
         content_bytes: u64,
         errors: u64,
+        error_kinds: BTreeMap<String, u64>,
         warnings: u64,
         resumed: u64,
         stored: Stored,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        deduplication_ratio: Option<f64>,
         duration: f64,
         partial: bool,
     }
@@ -111,9 +133,11 @@ pub(crate) fn backup(
             read_bytes: report.read_bytes,
             content_bytes: report.content_bytes,
             errors: report.error_count,
+            error_kinds: by_kind(kinds),
             warnings: report.warning_count,
             resumed: report.resumed_count,
             stored: (&report.stats).into(),
+            deduplication_ratio: ratio(report.read_bytes, report.stats.plain_bytes),
             duration: seconds(report.duration),
             partial: report.error_count > 0,
         })?);
@@ -143,17 +167,23 @@ pub(crate) fn backup(
             format!("{} of an interrupted run", units::counted(report.resumed_count, "path")),
         ));
     }
-    troubles(&mut lines, report.error_count, report.warning_count, "could not be backed up");
+    troubles(&mut lines, report.error_count, kinds, "could not be backed up");
+    if report.warning_count > 0 {
+        lines.0.push(("warnings", units::count(report.warning_count)));
+    }
     Ok(lines.print(&format!("{partial} {} of {source}", report.snapshot.short()), output)?)
 }
 
-fn troubles(lines: &mut Lines, errors: u64, warnings: u64, what: &str) {
-    if errors > 0 {
-        lines.0.push(("errors", format!("{} {what}", units::counted(errors, "path"))));
+fn troubles(lines: &mut Lines, errors: u64, kinds: &Kinds, what: &str) {
+    if errors == 0 {
+        return;
     }
-    if warnings > 0 {
-        lines.0.push(("warnings", units::count(warnings)));
-    }
+    let kinds: Vec<String> = kinds
+        .iter()
+        .map(|(kind, count)| format!("{} {}", units::count(*count), Printable::message(kind)))
+        .collect();
+    let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
+    lines.0.push(("errors", format!("{} {what}{kinds}", units::counted(errors, "path"))));
 }
 
 /// Tells what a restore did.
@@ -161,6 +191,7 @@ pub(crate) fn restore(
     report: &RestoreReport,
     snapshot: &str,
     to: &str,
+    kinds: &Kinds,
     output: &Output,
 ) -> Result<(), CommandError> {
     #[derive(Serialize)]
@@ -177,6 +208,7 @@ pub(crate) fn restore(
         partly: u64,
         unsupported: u64,
         errors: u64,
+        error_kinds: BTreeMap<String, u64>,
         bytes: u64,
         duration: f64,
         partial: bool,
@@ -196,6 +228,7 @@ pub(crate) fn restore(
             partly: report.partly_count,
             unsupported: report.unsupported_count,
             errors: report.error_count,
+            error_kinds: by_kind(kinds),
             bytes: report.restored_bytes,
             duration: seconds(report.duration),
             partial,
@@ -230,7 +263,7 @@ pub(crate) fn restore(
             format!("{} that cannot exist there", units::count(report.unsupported_count)),
         ));
     }
-    troubles(&mut lines, report.error_count, 0, "could not be restored");
+    troubles(&mut lines, report.error_count, kinds, "could not be restored");
     let how = if partial { "partly restored" } else { "restored" };
     Ok(lines.print(&format!("{how} snapshot {} to {to}", &snapshot[..8.min(snapshot.len())]), output)?)
 }
@@ -363,6 +396,7 @@ pub(crate) fn sync(
     if !archive {
         lines.0.push(("stored", stored(&report.stats, 0)));
     }
+    lines.0.push(("took", units::duration(report.duration)));
     Ok(lines.print(what, output)?)
 }
 
@@ -418,7 +452,7 @@ impl<'a> Scan<'a> {
     /// Tells one thing found.
     pub(crate) fn record(&mut self, record: &Record) -> Result<(), CommandError> {
         #[derive(Serialize)]
-        struct Entry<'a> {
+        struct Found<'a> {
             r#type: &'a str,
             path: String,
             size: i64,
@@ -438,7 +472,7 @@ impl<'a> Scan<'a> {
         }
         let size = record.info.as_ref().map_or(0, |info| info.size);
         if self.output.is_json() {
-            self.output.json(&Entry { r#type: "entry", path, size })?;
+            self.output.json(&Found { r#type: "found", path, size })?;
         } else {
             self.output.line(path)?;
         }

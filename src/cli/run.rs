@@ -2,11 +2,9 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::argv::{self, Invocation};
 use super::commands::{Cli, definition, dispatch};
@@ -17,7 +15,7 @@ use super::globals::Globals;
 use super::help;
 use crate::base::Cancel;
 use crate::store;
-use crate::ui::{Output, units};
+use crate::ui::{Look, Output, units};
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -37,10 +35,7 @@ pub fn main() -> ExitCode {
 
 fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit, Output) {
     let start = Instant::now();
-    let given = |name: &str| {
-        args.iter().any(|arg| arg.to_str().is_some_and(|arg| arg.trim_start_matches('-') == name))
-    };
-    let guessed = Globals { json: given("json"), silent: given("silent"), ..Globals::default() };
+    let guessed = guess(&args);
     let (invocation, cli) = match parse(args) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -48,7 +43,7 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
             return (finish(Err(error), &output), output);
         }
     };
-    let globals = cli.as_ref().map(|cli| cli.globals.clone()).unwrap_or_default();
+    let globals = cli.as_ref().map_or(guessed, |cli| cli.globals.clone());
     let output = open_output(&globals, &environment);
     let time = globals.time;
     let result = match cli {
@@ -64,13 +59,27 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
     };
     let exit = finish(result, &output);
     if time {
-        output.notice(format!("time: {}", units::duration(start.elapsed())));
+        output.asked(format!("time: {}", units::duration(start.elapsed())));
     }
     (exit, output)
 }
 
+/// Finds how a command line that makes no sense wants to be told so.
+fn guess(args: &[OsString]) -> Globals {
+    let given = |name: &str| {
+        let flag = |arg: &OsString| {
+            let text = arg.to_str()?.strip_prefix('-')?;
+            let text = text.strip_prefix('-').unwrap_or(text);
+            let (flag, value) = text.split_once('=').unwrap_or((text, "true"));
+            (flag == name).then(|| crate::connectors::parse_bool(value)).flatten()
+        };
+        args.iter().take_while(|arg| *arg != "--").filter_map(flag).last().unwrap_or(false)
+    };
+    Globals { json: given("json"), silent: given("silent"), quiet: given("quiet"), ..Globals::default() }
+}
+
 /// Parses the arguments; no command line where only help is wanted.
-fn parse(args: Vec<OsString>) -> Result<(Invocation, Option<Cli>), CommandError> {
+pub(super) fn parse(args: Vec<OsString>) -> Result<(Invocation, Option<Cli>), CommandError> {
     let definition = definition();
     let mut invocation = argv::normalise(args, &definition)?;
     if invocation.version {
@@ -91,19 +100,27 @@ fn told(error: &clap::Error) -> CommandError {
     let text = text.split("\n\n").next().unwrap_or(text);
     let words: Vec<&str> = text.split_whitespace().collect();
     let message = words.join(" ").replace("'--", "'-").replace(" --", " -").replace("=<", " <");
+    // "invalid value 'lots' for '-memory <SIZE>': 'lots' is not a size" says the same twice.
+    let own = message.strip_prefix("invalid value '").and_then(|rest| rest.split_once("' for '"));
+    let message = match own.and_then(|(_, rest)| rest.split_once("': ")) {
+        Some((flag, why)) if !why.starts_with("value") => {
+            format!("{}: {why}", flag.split(' ').next().unwrap_or(flag))
+        }
+        _ => message,
+    };
     CommandError::usage(message).hint("plakar help COMMAND shows the arguments and flags")
 }
 
 fn explain(invocation: &Invocation, output: &Output) -> Result<Exit, CommandError> {
     match &invocation.command {
-        Some(name) => output.text(help::command(name)?)?,
-        None if invocation.help => output.text(help::overview())?,
+        Some(name) => help::show(Some(name), output)?,
+        None if invocation.help => help::show(None, output)?,
         None if invocation.store.is_some() => {
             return Err(CommandError::usage("no command was given")
                 .hint("plakar at STORE COMMAND; plakar help lists the commands"));
         }
         None => {
-            output.text(help::overview())?;
+            help::show(None, output)?;
             return Ok(Exit::Usage);
         }
     }
@@ -111,7 +128,12 @@ fn explain(invocation: &Invocation, output: &Output) -> Result<Exit, CommandErro
 }
 
 fn open_output(globals: &Globals, environment: &Environment) -> Output {
-    Output::standard(globals.loudness(), globals.json, environment.no_color, environment.term.as_deref())
+    let look = Look {
+        colours: environment.colours,
+        term: environment.term.as_deref(),
+        columns: environment.columns,
+    };
+    Output::standard(globals.loudness(), globals.json, look)
 }
 
 fn finish(result: Result<Exit, CommandError>, output: &Output) -> Exit {
@@ -133,14 +155,23 @@ fn set_threads(cpu: Option<usize>) {
 }
 
 /// Keeps keys and passphrases out of core files.
+#[cfg(unix)]
 fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
     // Lowering a limit cannot be refused; where there is no such limit there is nothing to lower.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
+/// Does nothing: who writes images of crashed processes on other systems cannot be told not to from here.
+#[cfg(not(unix))]
+fn forbid_core_dumps() {}
+
 /// Turns the first SIGINT, SIGTERM or SIGHUP into a wish to stop; the second ends the process at once.
+#[cfg(unix)]
 fn watch_signals(cancel: &Cancel) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    use std::sync::Arc;
+
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // The order matters: the shutdown is armed by what the second line sets.
         let armed = signal_hook::flag::register_conditional_shutdown(signal, 1, cancel.flag());
@@ -152,3 +183,8 @@ fn watch_signals(cancel: &Cancel) {
     let noticed = signal_hook::flag::register(SIGXFSZ, Arc::default());
     debug_assert!(noticed.is_ok(), "this signal can be handled");
 }
+
+/// Leaves Ctrl-C to the system, which ends the process at once. Nothing in a store is lost by that: what was written
+/// has no state yet and is found by `maintenance`, and files in the making have temporary names.
+#[cfg(not(unix))]
+fn watch_signals(_: &Cancel) {}

@@ -1,14 +1,13 @@
 //! From `SNAPSHOT[:PATH]` and query flags to snapshots.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
 
 use super::context::Context;
 use super::error::CommandError;
 use super::query::{Facts, QueryArgs};
 use crate::base::{Id, RawString};
 use crate::format::snapshot::Header;
-use crate::snapshot::{self, SnapshotInfo, message_of};
+use crate::snapshot::{self, Signatures, SnapshotInfo, message_of};
 use crate::store::Repository;
 
 /// A snapshot, or a part of one.
@@ -22,14 +21,18 @@ pub(crate) struct Chosen {
 
 /// Finds what `SNAPSHOT[:PATH]` names. Nothing before the colon means the latest.
 pub(crate) fn find(repository: &Repository, text: &OsStr) -> Result<Chosen, CommandError> {
+    find_with(repository, text, Signatures::Verify)
+}
+
+fn find_with(repository: &Repository, text: &OsStr, signatures: Signatures) -> Result<Chosen, CommandError> {
     let (name, path) = split(text);
-    let info = snapshot::find(repository, &name)?;
+    let info = snapshot::find_with(repository, &name, signatures)?;
     let path = path.map(|path| absolute(&info.header, path));
     Ok(Chosen { info, path })
 }
 
 fn split(text: &OsStr) -> (String, Option<&[u8]>) {
-    let bytes = text.as_bytes();
+    let bytes = text.as_encoded_bytes();
     let (name, path) = match bytes.iter().position(|&b| b == b':') {
         Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
         None => (bytes, None),
@@ -68,14 +71,25 @@ pub(crate) fn choose(
     named: &[OsString],
     query: &QueryArgs,
 ) -> Result<Vec<Chosen>, CommandError> {
+    choose_with(context, repository, named, query, Signatures::Verify)
+}
+
+/// Finds as [`choose`] does, and does with signatures what is asked for.
+pub(crate) fn choose_with(
+    context: &Context,
+    repository: &Repository,
+    named: &[OsString],
+    query: &QueryArgs,
+    signatures: Signatures,
+) -> Result<Vec<Chosen>, CommandError> {
     if !named.is_empty() {
         if !query.is_empty() {
             return Err(CommandError::usage("snapshots were named, and query flags given, too")
                 .hint("use one or the other"));
         }
-        return named.iter().map(|text| find(repository, text)).collect();
+        return named.iter().map(|text| find_with(repository, text, signatures)).collect();
     }
-    let (chosen, _) = query_all(context, repository, query)?;
+    let (chosen, _) = query_with(context, repository, query, signatures)?;
     Ok(chosen.into_iter().map(|info| Chosen { info, path: None }).collect())
 }
 
@@ -86,8 +100,17 @@ pub(crate) fn query_all(
     repository: &Repository,
     query: &QueryArgs,
 ) -> Result<(Vec<SnapshotInfo>, Vec<Id>), CommandError> {
+    query_with(context, repository, query, Signatures::Verify)
+}
+
+fn query_with(
+    context: &Context,
+    repository: &Repository,
+    query: &QueryArgs,
+    signatures: Signatures,
+) -> Result<(Vec<SnapshotInfo>, Vec<Id>), CommandError> {
     let filter = query.filter(&context.now)?;
-    let (snapshots, failed) = list(context, repository);
+    let (snapshots, failed) = list_with(context, repository, signatures);
     let chosen = filter.select(snapshots, facts);
     if let Some(latest) = chosen.last().filter(|_| query.latest) {
         snapshot::assert_latest(repository, latest, failed.iter().copied())?;
@@ -97,7 +120,15 @@ pub(crate) fn query_all(
 
 /// Lists the snapshots, oldest first, and warns of those whose header cannot be read, and returns the ids of those.
 pub(crate) fn list(context: &Context, repository: &Repository) -> (Vec<SnapshotInfo>, Vec<Id>) {
-    let (snapshots, failed) = snapshot::list(repository);
+    list_with(context, repository, Signatures::Verify)
+}
+
+fn list_with(
+    context: &Context,
+    repository: &Repository,
+    signatures: Signatures,
+) -> (Vec<SnapshotInfo>, Vec<Id>) {
+    let (snapshots, failed) = snapshot::list_with(repository, signatures);
     for (id, error) in &failed {
         context.output.warn(format!("snapshot {} cannot be read: {}", id.short(), message_of(error)));
     }
@@ -133,7 +164,7 @@ mod tests {
         assert_eq!(split("abc:".as_ref()), ("abc".into(), None));
         assert_eq!(split("abc:/a:b".as_ref()), ("abc".into(), Some(&b"/a:b"[..])));
         assert_eq!(split(":a".as_ref()), ("latest".into(), Some(&b"a"[..])));
-        assert_eq!(split(OsStr::from_bytes(b"a:\xff")), ("a".into(), Some(&b"\xff"[..])));
+        assert_eq!(split(crate::base::sys::os_str(b"a:\xff").unwrap()), ("a".into(), Some(&b"\xff"[..])));
     }
 
     #[test]

@@ -2,17 +2,15 @@
 
 use std::ffi::OsString;
 
-use crate::base::Printable;
+use crate::base::{Printable, sys};
 use crate::connectors::{MASK, is_secret, redact};
 
 /// Returns the header's context, in upstream's order and names. Secrets on the command line are masked.
 pub(crate) fn context(args: impl Iterator<Item = OsString>) -> Vec<(String, String)> {
-    let uname = rustix::system::uname();
-    let name = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
-    let user = uzers::get_current_username().map(|user| user.to_string_lossy().into_owned());
+    let user = sys::user_name();
     let machine = std::fs::read_to_string("/etc/machine-id").ok().map(|id| id.trim().to_owned());
     let cores = std::thread::available_parallelism().map_or(1, usize::from).to_string();
-    let mut facts = vec![("Hostname", Some(name(uname.nodename())))];
+    let mut facts = vec![("Hostname", Some(String::from_utf8_lossy(&sys::host_name()).into_owned()))];
     facts.push(("Username", user));
     facts.push(("OperatingSystem", Some(std::env::consts::OS.to_owned())));
     facts.push(("MachineID", machine.filter(|id| !id.is_empty())));

@@ -10,7 +10,6 @@
 //! ```
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::Id;
@@ -48,13 +47,13 @@ pub(super) fn workshop(root: &Path, kind: Kind) -> PathBuf {
 
 /// Returns the id that a file name stands for: 64 lower-case digits, or it is no resource.
 pub(super) fn id_of(name: &OsStr) -> Option<Id> {
-    let name = name.as_bytes();
+    let name = name.as_encoded_bytes();
     if name.iter().any(u8::is_ascii_uppercase) { None } else { Id::from_hex(name) }
 }
 
 /// Returns whether a name is that of a file in the making.
 pub(super) fn is_temporary(name: &OsStr) -> bool {
-    name.as_bytes().starts_with(TEMPORARY.as_bytes())
+    name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
 }
 
 /// Returns whether a name is that of one of the 256 folders.

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::base::Printable;
+use crate::base::{Printable, sys};
 
 /// What a location is used as. The same words can mean different things: `x.ptar` is an archive to open as a store,
 /// but a plain file to back up as a source.
@@ -276,6 +276,17 @@ impl Location {
         Ok(Self { kind: self.kind, target })
     }
 
+    /// Returns whether a URL leads to this machine.
+    pub(super) fn is_loopback(&self) -> bool {
+        let parsed = self.url().and_then(|url| url::Url::parse(url).ok());
+        match parsed.as_ref().and_then(url::Url::host) {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            None => false,
+        }
+    }
+
     /// Returns whether the name is one of an archive: whether it ends in `.ptar`.
     pub fn names_archive(&self) -> bool {
         ends_in_ptar(self.target.as_encoded_bytes())
@@ -336,9 +347,8 @@ fn split_scheme(bytes: &[u8]) -> Option<(String, &[u8])> {
 
 /// Returns the path in `fs:PATH` or `fs://PATH`.
 fn path_after_scheme(text: &OsStr, scheme_length: usize) -> OsString {
-    use std::os::unix::ffi::OsStrExt as _;
-    let rest = &text.as_bytes()[scheme_length + 1..];
-    OsStr::from_bytes(rest.strip_prefix(b"//").unwrap_or(rest)).to_owned()
+    let rest = &text.as_encoded_bytes()[scheme_length + 1..];
+    sys::os_part(rest.strip_prefix(b"//").unwrap_or(rest)).into_owned()
 }
 
 fn ends_in_ptar(bytes: &[u8]) -> bool {

@@ -196,6 +196,7 @@ const FTP: &[Spec] = &[
 const HTTP: &[Spec] = &[
     text("token", "the bearer token to send"),
     flag("tls_insecure_no_verify", "accept any certificate (default false)"),
+    text("tls_ca_file", "a file of PEM certificates to trust instead of the system's"),
 ];
 
 /// Options that say what is configured, not how its connector behaves.
@@ -261,6 +262,12 @@ pub enum OptionError {
         /// What is wanted.
         form: Form,
     },
+    /// Its value means nothing to its connector.
+    #[error("{}", Printable::message(why))]
+    Malformed {
+        /// What is wanted of which option; no secret.
+        why: String,
+    },
 }
 
 impl OptionError {
@@ -285,6 +292,9 @@ pub fn validate(options: &Options, kind: Option<Kind>, role: Role) -> Result<(),
         };
         if !fits {
             return Err(OptionError::bad_value(name, value, spec.form));
+        }
+        if kind.is_none_or(|kind| kind == Kind::S3) && !value.is_empty() {
+            super::s3::options::check_value(name, value).map_err(|why| OptionError::Malformed { why })?;
         }
     }
     Ok(())
@@ -364,6 +374,19 @@ mod tests {
             validate(&options(&[("use_tls", "False"), ("port", "9000")]), Some(Kind::S3), Role::Store)
                 .is_ok()
         );
+        for (name, value, said) in [
+            ("storage_class", "STANDRD", "did you mean STANDARD?"),
+            ("region", "Paris", "such as fr-par"),
+            ("retain", "a month", "such as 12h, 30d"),
+            ("object_lock", "yes", "governance or compliance"),
+            ("endpoint", "ftp://h", "https:// or http://"),
+            ("sse_customer_key", "hunter2", "32 bytes"),
+            ("concurrency", "0", "at least 1"),
+        ] {
+            let error = validate(&options(&[(name, value)]), Some(Kind::S3), Role::Store).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains(name) && error.contains(said) && !error.contains("hunter2"), "{error}");
+        }
         assert_eq!(options(&[("use_tls", "no")]).flag("use_tls", true), Ok(false));
         assert_eq!(options(&[]).flag("use_tls", true), Ok(true));
     }

@@ -5,12 +5,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use zeroize::Zeroizing;
+
 use super::fs::Existing;
 use super::location::{Kind, Location, Role};
-use super::options::{Options, for_connector};
-use super::{fs, ftp, http, ptar, s3, sftp};
+use super::options::{OptionError, Options, for_connector};
+use super::{fs, ftp, http, ptar, s3, sftp, sqlite};
 use crate::base::Cancel;
-use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
+use crate::connector::{
+    ArchiveSink, Error, ErrorKind, Exporter, Importer, Order, Readiness, Result, Storage,
+};
 
 type Tell = dyn Fn(&str) + Send + Sync;
 
@@ -90,9 +94,7 @@ pub fn available(role: Role) -> Vec<&'static str> {
 
 fn is_built(kind: Kind, role: Role) -> bool {
     match role {
-        Role::Store => {
-            matches!(kind, Kind::Fs | Kind::S3 | Kind::Sftp | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps)
-        }
+        Role::Store => kind != Kind::Ftp,
         Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::Ftp | Kind::S3 | Kind::Sftp),
     }
 }
@@ -118,10 +120,16 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
             Ok(Arc::new(fs::FsStore::new(absolute(path)?).with_mmap(!limits.no_mmap)))
         }
         (Kind::Ptar, Some(path), _) => Ok(Arc::new(ptar::PtarStore::open(absolute(path)?, !limits.no_mmap)?)),
+        (Kind::Sqlite, Some(path), _) => {
+            Ok(Arc::new(sqlite::SqliteStore::new(absolute(path)?, limits.memory, limits.cancel.clone())))
+        }
         (Kind::S3, _, Some(url)) if location.names_archive() => {
             Ok(Arc::new(s3::S3Archive::open(s3_options(url, options, limits)?)?))
         }
         (Kind::S3, _, Some(url)) => Ok(Arc::new(s3::S3Store::new(s3_options(url, options, limits)?)?)),
+        (Kind::Http | Kind::Https, _, Some(url)) => {
+            Ok(Arc::new(http::HttpStore::new(url, http_options(location, options, limits)?)?))
+        }
         (Kind::Sftp, _, Some(url)) if location.names_archive() => {
             Ok(Arc::new(sftp::SftpArchive::open(sftp_options(url, options, limits)?)?))
         }
@@ -130,6 +138,22 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
             Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default())?))
         }
         _ => Err(missing(location, Role::Store)),
+    }
+}
+
+/// Asks whether an archive at a location can be read, and with an `order` for its retrieval, should it be in cold storage.
+/// `None` where there is no such thing.
+pub fn archive_readiness(
+    location: &Location,
+    options: &Options,
+    limits: &Limits,
+    order: Option<&Order>,
+) -> Result<Option<Readiness>> {
+    match (location.kind(), location.url()) {
+        (Kind::S3, Some(url)) if location.names_archive() => {
+            s3::archive_readiness(s3_options(url, options, limits)?, order).map(Some)
+        }
+        _ => Ok(None),
     }
 }
 
@@ -168,6 +192,8 @@ pub fn open_importer(
     if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
         return Err(missing(odd, Role::Source));
     }
+    #[cfg(not(unix))]
+    limits.notices.tell(fs::FsImporter::LEFT_OUT.to_owned());
     let mut builder = fs::FsImporter::builder();
     for path in locations.iter().filter_map(|location| location.path()) {
         builder = builder.place(path);
@@ -256,6 +282,23 @@ pub fn open_sink(
 
 /// Memory of a run for each thread that waits for a server, in bytes.
 const WORKER_MEMORY: u64 = 2 << 20;
+
+fn http_options(location: &Location, options: &Options, limits: &Limits) -> Result<http::HttpOptions> {
+    let invalid = |error: OptionError| {
+        Error::new(ErrorKind::Invalid, "open", location.to_string()).detail(error.to_string())
+    };
+    let token = options.get("token").map(|token| Zeroizing::new(token.trim().to_owned()));
+    if token.is_some() && location.kind() == Kind::Http && !location.is_loopback() {
+        limits.notices.tell(format!("the token is sent to {location} without encryption: use https"));
+    }
+    Ok(http::HttpOptions {
+        token,
+        insecure: options.flag("tls_insecure_no_verify", false).map_err(invalid)?,
+        ca_file: options.get("tls_ca_file").map(PathBuf::from),
+        cancel: limits.cancel.clone(),
+        ..http::HttpOptions::default()
+    })
+}
 
 fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Options> {
     let map = with_concurrency(options, limits);

@@ -17,14 +17,38 @@ pub struct SnapshotInfo {
     pub header: Header,
 }
 
+impl SnapshotInfo {
+    /// Returns how many files and folders it holds, as its summaries count them.
+    pub fn item_count(&self) -> u64 {
+        let summaries = self.header.sources().iter().map(|source| &source.summary);
+        summaries.fold(0, |sum, summary| {
+            sum.saturating_add(summary.total_files()).saturating_add(summary.total_directories())
+        })
+    }
+}
+
+/// What becomes of the signature that a header announces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Signatures {
+    /// It must be there and fit.
+    #[default]
+    Verify,
+    /// It is not looked at.
+    Ignore,
+}
+
 /// Reads the header of a snapshot. Its identifier must be the id, and an announced signature must fit.
 pub fn header(repository: &Repository, id: &Id) -> Result<Header, Error> {
+    header_with(repository, id, Signatures::Verify)
+}
+
+fn header_with(repository: &Repository, id: &Id, signatures: Signatures) -> Result<Header, Error> {
     let bytes = repository.get(BlobType::SNAPSHOT, id)?;
     let header = Header::decode(&bytes)?;
     if header.identifier != *id {
         return Err(Error::corrupt(format!("snapshot {id}"), id, header.identifier));
     }
-    if header.identity.is_signed() {
+    if signatures == Signatures::Verify && header.identity.is_signed() {
         verify_signature(repository, id, &header, &bytes)?;
     }
     Ok(header)
@@ -44,9 +68,14 @@ fn verify_signature(repository: &Repository, id: &Id, header: &Header, bytes: &[
 
 /// Lists the live snapshots, oldest first. A header that cannot be read is returned beside the others.
 pub fn list(repository: &Repository) -> (Vec<SnapshotInfo>, Vec<(Id, Error)>) {
+    list_with(repository, Signatures::Verify)
+}
+
+/// Lists as [`list`] does, and does with signatures what is asked for.
+pub fn list_with(repository: &Repository, signatures: Signatures) -> (Vec<SnapshotInfo>, Vec<(Id, Error)>) {
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for id in repository.catalogue().snapshots() {
-        match header(repository, &id) {
+        match header_with(repository, &id, signatures) {
             Ok(header) => found.push(SnapshotInfo { id, header }),
             Err(error) => failed.push((id, error)),
         }
@@ -89,8 +118,13 @@ pub fn assert_latest(
 
 /// Finds a snapshot by a unique hexadecimal prefix of its id, or the latest by `latest`.
 pub fn find(repository: &Repository, name: &str) -> Result<SnapshotInfo, Error> {
+    find_with(repository, name, Signatures::Verify)
+}
+
+/// Finds as [`find`] does, and does with signatures what is asked for.
+pub fn find_with(repository: &Repository, name: &str, signatures: Signatures) -> Result<SnapshotInfo, Error> {
     if name == "latest" {
-        let (mut found, mut failed) = list(repository);
+        let (mut found, mut failed) = list_with(repository, signatures);
         return match (found.pop(), failed.pop()) {
             (Some(latest), last) => {
                 failed.extend(last);
@@ -106,7 +140,7 @@ pub fn find(repository: &Repository, name: &str) -> Result<SnapshotInfo, Error> 
     let ids = repository.catalogue().snapshots();
     let mut matches = ids.into_iter().filter(|id| is_prefix && id.to_hex().starts_with(&prefix));
     match (matches.next(), matches.next()) {
-        (Some(id), None) => Ok(SnapshotInfo { id, header: header(repository, &id)? }),
+        (Some(id), None) => Ok(SnapshotInfo { id, header: header_with(repository, &id, signatures)? }),
         (Some(_), Some(_)) => Err(Error::Ambiguous(name.to_owned())),
         (None, _) => Err(Error::NoSnapshot(name.to_owned())),
     }

@@ -81,6 +81,10 @@ pub fn digests<E: From<Error>>(
     each: &mut dyn FnMut(&Entry, Id) -> Result<(), E>,
 ) -> Result<(), E> {
     monitor.phase("digest");
+    if part.path.is_none() {
+        let sizes = part.snapshot.header.source().map(|source| source.summary.total_size());
+        monitor.expect(Counter::Bytes, sizes.unwrap_or(0));
+    }
     let (vfs, first) = part.open(repository)?;
     let mut batch = Vec::with_capacity(BATCH);
     let mut done = |batch: &mut Vec<Entry>| -> Result<(), E> {

@@ -84,13 +84,18 @@ pub enum Event<'a> {
 
 /// Receives what an operation reports, from many threads.
 pub trait Monitor: fmt::Debug + Send + Sync {
-    /// A new phase began: "scan", "index", "commit".
+    /// A new phase began: "scan", "index", "commit". What was expected of the last one is over.
     fn phase(&self, name: &'static str) {
         let _ = name;
     }
 
-    /// How much of something there will be in all, as far as known.
+    /// How much of something this phase will count in all, as far as known.
     fn expect(&self, counter: Counter, total: u64) {
+        let _ = (counter, total);
+    }
+
+    /// The same, guessed: what an earlier run counted, or what need not all be done.
+    fn estimate(&self, counter: Counter, total: u64) {
         let _ = (counter, total);
     }
 

@@ -5,13 +5,13 @@
 //! behind the first that does not is as good as absent. A file is removed when its run commits, or when it is old.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::base::Id;
+use crate::base::sys::{self, FileAt as _};
 use crate::format::blob::BlobType;
 
 use super::repository::Repository;
@@ -50,7 +50,7 @@ impl JournalFile {
             return;
         }
         let record = [id.as_bytes().as_slice(), &length.to_le_bytes(), encoded].concat();
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path);
+        let file = sys::private_file().append(true).create(true).open(&self.path);
         let _ = file.and_then(|mut file| file.write_all(&record));
     }
 

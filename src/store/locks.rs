@@ -259,5 +259,5 @@ fn open_lock(keys: &Keys, encoding: &Encoding, id: Id, bytes: &[u8]) -> Result<L
 }
 
 fn hostname() -> RawString {
-    RawString::from(rustix::system::uname().nodename().to_bytes())
+    RawString::from(crate::base::sys::host_name())
 }

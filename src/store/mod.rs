@@ -39,7 +39,9 @@ pub use journal::{Covered, Journal, JournalWriter};
 pub use keys::Keys;
 pub use known::{IdMap, KnownSet};
 pub use locks::{LockGuard, LockTerms};
-pub use maintenance::{Changes, Exclusive, Index, PackCopy, PackReader, look, look_at_any};
+pub use maintenance::{
+    Changes, Exclusive, FoldPlan, FoldedState, Index, PackCopy, PackReader, folded_states, look, look_at_any,
+};
 pub use pins::PinError;
 pub use remove::remove_snapshots;
 pub(crate) use repository::METADATA_LIMIT;

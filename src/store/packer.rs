@@ -9,8 +9,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 
+use crate::base::sys::FileAt as _;
 use crate::base::{Id, Timestamp};
 use crate::connector::{Body, Purpose, Storage};
 use crate::crypto::random;
@@ -89,6 +89,11 @@ impl OpenPack {
     /// Returns the length of the blob area in bytes.
     pub(super) fn area(&self) -> u64 {
         self.area
+    }
+
+    /// Returns how many blobs it holds, padding included.
+    pub(super) fn blob_count(&self) -> usize {
+        self.index.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

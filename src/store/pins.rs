@@ -181,8 +181,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// Creates a folder that only its owner can enter.
 pub(super) fn create_private(folder: &Path) -> Result<(), PathError> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).at("create", folder)
+    crate::base::sys::private_folder().recursive(true).create(folder).at("create", folder)
 }
 
 /// Writes a file under a temporary name, 0600, and renames it into place.

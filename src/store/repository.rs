@@ -222,7 +222,8 @@ impl Repository {
         let catalogue = self.catalogue();
         let present: std::collections::BTreeSet<Id> =
             catalogue.states().chain(self.damaged_states().into_iter().map(|(id, _)| id)).collect();
-        let missing = pin.missing_states(&|id| present.contains(id));
+        // A state whose place another took was there, and may go: only who has the key can say so.
+        let missing = pin.missing_states(&|id| present.contains(id) || catalogue.is_folded(id));
         if missing.is_empty() || accept_missing {
             pin.update(&self.config, &self.config_bytes, self.keys.key_check(), present.into_iter())?;
         } else {

@@ -93,6 +93,8 @@ pub(super) struct StateFacts {
     pub(super) parent: Id,
     pub(super) timestamp: i64,
     pub(super) trailer: Id,
+    /// Whether entries of unknown kinds were skipped. Not remembered by the cache.
+    pub(super) strange: bool,
 }
 
 /// Reads a state of `size` bytes as a stream and passes its entries to `each`.
@@ -132,7 +134,7 @@ pub(super) fn read_state(
             each(entry.map_err(|error| from_format(&what, error))?)?;
         }
         let metadata = reader.metadata().expect("the stream ended with its metadata");
-        (parent, metadata.timestamp)
+        (parent, metadata.timestamp, reader.is_strange())
     };
     // What the decoder left over (padding behind the metadata) still counts for the trailer.
     io::copy(&mut limited, &mut io::sink()).map_err(|error| unwrap_io(&what, error))?;
@@ -143,7 +145,7 @@ pub(super) fn read_state(
     if found.0 != trailer {
         return Err(Error::Corrupt { what, expected: Id(trailer).to_string(), found: found.to_string() });
     }
-    Ok(StateFacts { version, parent: facts.0, timestamp: facts.1, trailer: found })
+    Ok(StateFacts { version, parent: facts.0, timestamp: facts.1, trailer: found, strange: facts.2 })
 }
 
 /// Reads the trailer of a state of `size` bytes.

@@ -138,6 +138,9 @@ impl std::fmt::Debug for Writer {
 
 /// How often a lock may lapse while a run looks after what happened during the lapse before.
 const LAPSES: u32 = 5;
+/// The most blobs in a packfile. Its index is in memory until it is put, 56 bytes a blob, and while it is put once more
+/// as bytes and once more encoded: a packfile's worth of tiny blobs would take more than any budget.
+const MOST_BLOBS: usize = 1 << 15;
 /// The most storage threads: more connections than these carry no more from one machine.
 const MOST_STORAGE_THREADS: usize = 16;
 /// The most that may be spooled for packfiles on their way, in bytes of disk.
@@ -225,15 +228,16 @@ impl Writer {
             Lane::Data => (self.data_lane(), Purpose::Content),
             Lane::Metadata | Lane::Tree => (&self.metadata, Purpose::Metadata),
         };
-        let full = self.append_to(slot, purpose, kind, id, encoded).inspect_err(|_| self.shared.poison())?;
+        self.append_to(slot, purpose, kind, id, encoded).inspect_err(|_| self.shared.poison())?;
         let counters = &self.shared.counters;
         counters.blobs.fetch_add(1, Ordering::Relaxed);
         counters.plain.fetch_add(plain as u64, Ordering::Relaxed);
         counters.stored.fetch_add(encoded.len() as u64, Ordering::Relaxed);
-        full.map_or(Ok(()), |pack| self.close(pack, false))
+        Ok(())
     }
 
-    /// Appends under the lane's lock; returns the packfile if that filled it.
+    /// Appends under the lane's lock, and hands the packfile over if that filled it: whoever wants the lane meanwhile
+    /// waits, so that no more packfiles are open than there are lanes.
     fn append_to(
         &self,
         slot: &LaneSlot,
@@ -241,18 +245,18 @@ impl Writer {
         kind: BlobType,
         id: Id,
         encoded: &[u8],
-    ) -> Result<Option<OpenPack>, Error> {
+    ) -> Result<(), Error> {
         let mut open = lock(slot);
         let mut pack = match open.take() {
             Some(pack) => pack,
             None => OpenPack::new(self.repository().storage().as_ref(), self.shared.padding, purpose)?,
         };
         pack.append(kind, id, encoded)?;
-        if pack.area() > self.repository().config().packfile.max {
-            return Ok(Some(pack));
+        if pack.area() > self.repository().config().packfile.max || pack.blob_count() >= MOST_BLOBS {
+            return self.close(pack, false);
         }
         *open = Some(pack);
-        Ok(None)
+        Ok(())
     }
 
     /// Picks a data lane: at random in encrypted stores, so that neighbours in a packfile tell little.
@@ -433,7 +437,8 @@ impl Writer {
         let mut parent = lock(&self.checkpoint).parent;
         let deletes = std::mem::take(&mut self.deletes);
         // A snapshot that comes back was committed here once: that state stands and is never replaced.
-        let taken = self.base.states().any(|state| state == self.snapshot);
+        let taken =
+            self.base.is_folded(&self.snapshot) || self.base.states().any(|state| state == self.snapshot);
         let id = if taken { random::id() } else { self.snapshot };
         self.put_state(id, &mut parent, &deletes)?;
         if let Some(journal) = lock(&self.journal).as_ref() {

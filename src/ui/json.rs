@@ -1,29 +1,10 @@
-//! The shapes of `-json`: one object a line, `type` first.
-//!
-//! Members are only ever added. Ids are 64 hexadecimal digits, sizes are bytes, durations are seconds, times are
-//! RFC 3339 in UTC. Names, paths and other foreign strings are spelt as [`Printable`](crate::base::Printable) does,
-//! which keeps bytes that are not UTF-8 and can be undone.
-//!
-//! | `type` | members |
-//! |---|---|
-//! | `progress` | `phase`, `files`, `objects`, `bytes`, `total_bytes`?, `errors`, `elapsed` |
-//! | `warning`, `notice` | `message` |
-//! | `problem` | `path`?, `message`, `severity` (`warning`, `error`) |
-//! | `checkpoint` | none: an interrupted run goes on from here |
-//! | `committed` | `snapshot`: it is in the store from now on |
-//! | `error` | `message`, `causes` (strings), `hint`?, `exit_code` |
-//! | `summary` | the members of the command's report |
-//!
-//! Results have the command's noun as their type: `snapshot`, `entry`, `store`, `source`, `destination`, `version`,
-//! `package`; `find` and `locate` give entries. Three have a shape of their own:
-//!
-//! | `type` | members |
-//! |---|---|
-//! | `change` | `change` (`added`, `removed`, `modified`), `path`, `kind`, `aspects` (strings), `old_size`?, `new_size`? |
-//! | `diff` | `path`, and either `text` (the hunks) or `reason` (why there are none) |
-//! | `digest` | `snapshot`, `path`, `algorithm`, `digest`, `size` |
+//! What `-json` prints. `plakar help json` shows the same.
+#![doc = include_str!("json.md")]
 
 use serde::Serialize;
+
+/// The table of shapes, for people.
+pub const SHAPES: &str = include_str!("json.md");
 
 /// Something worth knowing that is no failure.
 #[derive(Serialize, Debug)]
@@ -42,10 +23,22 @@ pub enum Message<'a> {
         /// Bytes to do, where that is known.
         #[serde(skip_serializing_if = "Option::is_none")]
         total_bytes: Option<u64>,
+        /// Files or items to do, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total_items: Option<u64>,
+        /// Whether the total is a guess; absent without one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        estimated: Option<bool>,
         /// Failures so far.
         errors: u64,
         /// Seconds since the start.
         elapsed: f64,
+        /// Bytes a second, lately.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rate: Option<f64>,
+        /// Seconds that the phase will still take at the recent speed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        remaining: Option<f64>,
     },
     /// A notice.
     Notice {
@@ -107,10 +100,14 @@ mod tests {
                 objects: 2,
                 bytes: 3,
                 total_bytes: Some(4),
+                total_items: None,
+                estimated: Some(false),
                 errors: 0,
-                elapsed: 0.5
+                elapsed: 0.5,
+                rate: None,
+                remaining: None
             }),
-            r#"{"type":"progress","phase":"reading","files":1,"objects":2,"bytes":3,"total_bytes":4,"errors":0,"elapsed":0.5}"#
+            r#"{"type":"progress","phase":"reading","files":1,"objects":2,"bytes":3,"total_bytes":4,"estimated":false,"errors":0,"elapsed":0.5}"#
         );
     }
 }

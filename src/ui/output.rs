@@ -3,12 +3,13 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::json::Message;
 use super::report::{Report, report};
-use super::style::{Colour, Style};
+use super::style::{Colour, Style, Wish};
 use crate::base::{Printable, is_harmful};
 use crate::snapshot::{Problem, Severity};
 
@@ -53,12 +54,28 @@ impl OutputError {
     }
 }
 
+/// What the environment says of how things are to look.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look<'a> {
+    /// Whether colours are wished for.
+    pub colours: Wish,
+    /// The kind of terminal, `TERM`.
+    pub term: Option<&'a str>,
+    /// `COLUMNS`, which goes for what is no terminal.
+    pub columns: Option<usize>,
+}
+
+/// The width of what does not say how wide it is, in columns.
+const WIDTH: usize = 80;
+
 /// Where everything that a command says goes. Clones share the streams.
 #[derive(Clone)]
 pub struct Output {
     streams: Arc<Mutex<Streams>>,
     loudness: Loudness,
     json: bool,
+    /// How many columns results may be wide.
+    width: usize,
     err_style: Style,
     out_style: Style,
     /// Whether a transient line may be drawn on standard error.
@@ -72,7 +89,13 @@ struct Streams {
     flush_lines: bool,
     /// The progress line that stands on the terminal now.
     line: String,
+    /// When it was drawn.
+    drawn: Option<Instant>,
 }
+
+/// After this time a line is drawn again although it says the same: whoever stopped the program and took it up again
+/// (Ctrl-Z, fg) has written over it.
+const STALE: Duration = Duration::from_secs(1);
 
 impl std::fmt::Debug for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -85,20 +108,27 @@ impl std::fmt::Debug for Output {
 
 impl Output {
     /// Creates the output of this process.
-    pub fn standard(loudness: Loudness, json: bool, no_color: bool, term: Option<&str>) -> Self {
+    pub fn standard(loudness: Loudness, json: bool, look: Look<'_>) -> Self {
         let (out, err) = (io::stdout(), io::stderr());
         let (out_terminal, err_terminal) = (out.is_terminal(), err.is_terminal());
+        let columns = if out_terminal { crate::base::sys::terminal_width() } else { None };
         Self {
             loudness,
             json,
-            out_style: Style::choose(out_terminal, no_color, term),
-            err_style: Style::choose(err_terminal, no_color, term),
-            transient: err_terminal && !json && loudness == Loudness::Normal && term != Some("dumb"),
+            width: columns.or(look.columns).unwrap_or(WIDTH),
+            out_style: Style::choose(out_terminal, look.colours, look.term),
+            err_style: Style::choose(err_terminal, look.colours, look.term),
+            // Who does not say what kind of terminal it is gets no control sequences.
+            transient: err_terminal
+                && !json
+                && loudness == Loudness::Normal
+                && look.term.is_some_and(|term| term != "dumb"),
             streams: Arc::new(Mutex::new(Streams {
                 out: BufWriter::with_capacity(1 << 16, Box::new(out)),
                 err: Box::new(err),
                 flush_lines: out_terminal || json,
                 line: String::new(),
+                drawn: None,
             })),
         }
     }
@@ -114,6 +144,7 @@ impl Output {
         Self {
             loudness,
             json,
+            width: WIDTH,
             out_style: Style::PLAIN,
             err_style: Style::PLAIN,
             transient,
@@ -122,6 +153,7 @@ impl Output {
                 err: Box::new(err),
                 flush_lines: true,
                 line: String::new(),
+                drawn: None,
             })),
         }
     }
@@ -139,6 +171,11 @@ impl Output {
     /// Returns the style of results.
     pub fn style(&self) -> Style {
         self.out_style
+    }
+
+    /// Returns how many columns results may be wide.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// Returns whether [`Output::transient`] shows anything.
@@ -177,7 +214,14 @@ impl Output {
 
     /// Says something useful that is no result.
     pub fn notice(&self, text: impl Display) {
-        if self.loudness < Loudness::Normal {
+        if self.loudness == Loudness::Normal {
+            self.asked(text);
+        }
+    }
+
+    /// Says something useful that a flag asked for: `-quiet` does not leave it out.
+    pub fn asked(&self, text: impl Display) {
+        if self.loudness < Loudness::Quiet {
             return;
         }
         if self.json {
@@ -239,7 +283,9 @@ impl Output {
             return;
         }
         let mut streams = self.lock();
-        if streams.line != text {
+        let stale = !text.is_empty() && streams.drawn.is_none_or(|drawn| drawn.elapsed() > STALE);
+        if streams.line != text || stale {
+            streams.drawn = Some(Instant::now());
             text.clone_into(&mut streams.line);
             let _ = write!(streams.err, "\r{text}\x1b[K").and_then(|()| streams.err.flush());
         }

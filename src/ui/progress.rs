@@ -1,16 +1,20 @@
-//! The progress line: what is being done, how much of it, how fast, how long yet.
+//! The progress of a long operation, as it is shown while it lasts.
+//!
+//! A terminal gets one line on standard error that is drawn anew ten times a second, in the width that the terminal has
+//! at that moment, and that is gone when the operation ends. Whatever else is said takes its place and it comes back
+//! below. Nothing is drawn while the program is in the background of its terminal (`plakar … &`, Ctrl-Z and `bg`): the
+//! terminal is somebody else's then. A pipe, a file and a dumb terminal get nothing; `-json` gets an event a second.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use unicode_width::UnicodeWidthStr as _;
-
 use super::json::Message;
+use super::meter::{Meter, Snapshot, Total, line};
 use super::output::Output;
-use super::units;
-use crate::base::Printable;
+use crate::base::sys;
 use crate::snapshot::{Counter, Event, Monitor, Problem, Severity};
 
 /// How often the line is drawn.
@@ -22,115 +26,70 @@ const JSON_TICK: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 struct Counters {
     counts: [AtomicU64; Counter::ALL.len()],
-    /// Bytes of content to come, 0 while unknown.
-    expected_bytes: AtomicU64,
-    phase: Mutex<&'static str>,
+    phase: Mutex<Phase>,
+    /// How many errors there were of each kind.
+    kinds: Mutex<BTreeMap<String, u64>>,
 }
+
+/// What is being done, and how much of it there is.
+#[derive(Debug, Default)]
+struct Phase {
+    name: &'static str,
+    /// The counters when it began.
+    base: [u64; Counter::ALL.len()],
+    /// All there is, and whether that is a guess.
+    totals: [Option<(u64, bool)>; Counter::ALL.len()],
+}
+
+/// Kinds of errors that are told apart; the rest are "other".
+const MOST_KINDS: usize = 8;
 
 impl Counters {
     fn get(&self, counter: Counter) -> u64 {
         self.counts[counter as usize].load(Ordering::Relaxed)
     }
 
+    fn phase(&self) -> std::sync::MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, name: &'static str) {
+        let base = Counter::ALL.map(|counter| self.get(counter));
+        *self.phase() = Phase { name, base, totals: Default::default() };
+    }
+
+    fn note_error(&self, kind: &str) {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let kind = if kinds.len() < MOST_KINDS || kinds.contains_key(kind) { kind } else { "other" };
+        *kinds.entry(kind.to_owned()).or_default() += 1;
+    }
+
     fn snapshot(&self, elapsed: Duration) -> Snapshot {
+        let phase = self.phase();
+        let total = |counter: Counter| {
+            let (all, guessed) = phase.totals[counter as usize].filter(|(all, _)| *all > 0)?;
+            let done = self.get(counter).saturating_sub(phase.base[counter as usize]);
+            Some(Total { done, all, guessed })
+        };
         Snapshot {
-            phase: self.phase.lock().unwrap_or_else(PoisonError::into_inner).to_string(),
+            phase: phase.name.to_owned(),
             files: self.get(Counter::Files),
             objects: self.get(Counter::Blobs),
             bytes: self.get(Counter::Bytes),
-            total_bytes: Some(self.expected_bytes.load(Ordering::Relaxed)).filter(|&total| total > 0),
+            bytes_total: total(Counter::Bytes),
+            items_total: total(Counter::Files).or_else(|| total(Counter::Items)),
             errors: self.get(Counter::Errors),
             elapsed,
+            rate: None,
+            remaining: None,
         }
     }
 }
 
-/// The counters at one moment.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Snapshot {
-    /// What is being done.
-    pub phase: String,
-    /// Files, folders and other entries done.
-    pub files: u64,
-    /// Objects or blobs done.
-    pub objects: u64,
-    /// Bytes read.
-    pub bytes: u64,
-    /// Bytes to read, where that is known.
-    pub total_bytes: Option<u64>,
-    /// Failures.
-    pub errors: u64,
-    /// Time since the start.
-    pub elapsed: Duration,
-}
-
-impl Snapshot {
-    fn message(&self) -> Message<'_> {
-        Message::Progress {
-            phase: &self.phase,
-            files: self.files,
-            objects: self.objects,
-            bytes: self.bytes,
-            total_bytes: self.total_bytes,
-            errors: self.errors,
-            elapsed: self.elapsed.as_secs_f64(),
-        }
-    }
-
-    /// Returns the time that the rest will take at the mean rate so far.
-    pub fn remaining(&self) -> Option<Duration> {
-        let total = self.total_bytes?;
-        let left = total.checked_sub(self.bytes)?;
-        if self.bytes == 0 || self.elapsed < Duration::from_secs(1) {
-            return None;
-        }
-        Duration::try_from_secs_f64(self.elapsed.as_secs_f64() * left as f64 / self.bytes as f64).ok()
-    }
-}
-
-/// Formats a progress line for a terminal `width` columns wide: whole fields only, the most important first.
-pub fn line(state: &Snapshot, width: usize) -> String {
-    let mut fields = Vec::new();
-    if state.errors > 0 {
-        fields.push((1, units::counted(state.errors, "error")));
-    }
-    let done = match state.total_bytes {
-        Some(total) => format!("{} of {}", units::bytes(state.bytes), units::bytes(total)),
-        None => units::bytes(state.bytes),
-    };
-    fields.push((2, done));
-    if let Some(percent) = state.total_bytes.and_then(|total| units::percent(state.bytes.min(total), total)) {
-        fields.push((0, percent));
-    }
-    fields.push((4, units::counted(state.files, "file")));
-    if state.objects > 0 {
-        fields.push((6, units::counted(state.objects, "object")));
-    }
-    if let Some(rate) = units::rate(state.bytes, state.elapsed).filter(|_| state.bytes > 0) {
-        fields.push((3, rate));
-    }
-    if let Some(left) = state.remaining() {
-        fields.push((5, format!("{} left", units::duration(left))));
-    }
-    fit(&Printable::message(&state.phase).to_string(), fields, width)
-}
-
-/// Drops the least important fields (highest numbers) until the line fits in one column less than the terminal, which
-/// keeps it from wrapping.
-fn fit(phase: &str, mut fields: Vec<(u8, String)>, width: usize) -> String {
-    loop {
-        let texts: Vec<&str> = fields.iter().map(|(_, text)| text.as_str()).collect();
-        let line = match (phase.is_empty(), texts.is_empty()) {
-            (true, _) => texts.join(", "),
-            (false, true) => phase.to_owned(),
-            (false, false) => format!("{phase}: {}", texts.join(", ")),
-        };
-        if line.width() < width {
-            return line;
-        }
-        let Some(least) = (0..fields.len()).max_by_key(|&i| fields[i].0) else { return String::new() };
-        fields.remove(least);
-    }
+/// Returns what kind of error a message tells of: its last cause, without numbers of the system.
+fn kind_of(message: &str) -> &str {
+    let last = message.rsplit(": ").next().unwrap_or(message);
+    last.split(" (os error").next().unwrap_or(last)
 }
 
 /// Shows what a long operation does: a line on a terminal, events with `-json`, nothing elsewhere; problems always,
@@ -165,17 +124,27 @@ impl Progress {
     pub fn get(&self, counter: Counter) -> u64 {
         self.counters.get(counter)
     }
+
+    /// Returns how many errors there were of each kind (the last cause that their messages tell), most frequent first.
+    pub fn error_kinds(&self) -> Vec<(String, u64)> {
+        let kinds = self.counters.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds: Vec<_> = kinds.iter().map(|(kind, count)| (kind.clone(), *count)).collect();
+        kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        kinds
+    }
 }
 
 impl Monitor for Progress {
     fn phase(&self, name: &'static str) {
-        *self.counters.phase.lock().unwrap_or_else(PoisonError::into_inner) = name;
+        self.counters.begin(name);
     }
 
     fn expect(&self, counter: Counter, total: u64) {
-        if counter == Counter::Bytes {
-            self.counters.expected_bytes.store(total, Ordering::Relaxed);
-        }
+        self.counters.phase().totals[counter as usize] = Some((total, false));
+    }
+
+    fn estimate(&self, counter: Counter, total: u64) {
+        self.counters.phase().totals[counter as usize] = Some((total, true));
     }
 
     fn count(&self, counter: Counter, amount: u64) {
@@ -185,6 +154,7 @@ impl Monitor for Progress {
     fn problem(&self, problem: &Problem) {
         if problem.severity == Severity::Error {
             self.count(Counter::Errors, 1);
+            self.counters.note_error(kind_of(&problem.message));
         }
         self.output.problem(problem);
     }
@@ -214,27 +184,43 @@ impl Drop for Progress {
 }
 
 fn tell(output: &Output, counters: &Counters, stop: &(Mutex<bool>, Condvar), start: Instant, tick: Duration) {
+    let mut meter = Meter::default();
     let mut stopped = stop.0.lock().unwrap_or_else(PoisonError::into_inner);
     while !*stopped {
         stopped = stop.1.wait_timeout(stopped, tick).unwrap_or_else(PoisonError::into_inner).0;
         if *stopped {
             break;
         }
-        let state = counters.snapshot(start.elapsed());
+        let mut state = counters.snapshot(start.elapsed());
+        meter.measure(&mut state);
         if output.is_json() {
             let _ = output.json(&state.message());
-        } else {
+        } else if is_foreground() {
+            // The width is asked for each time: a terminal may be resized.
             output.transient(&line(&state, terminal_width()));
         }
     }
-    output.transient("");
+    if is_foreground() {
+        output.transient("");
+    }
+}
+
+/// Returns whether the terminal on standard error is ours to draw on: not while the shell has put this program in the
+/// background. What has no controlling terminal (a test, say) is not in its background.
+#[cfg(unix)]
+fn is_foreground() -> bool {
+    sys::is_in_foreground()
+}
+
+/// Returns that it is: other systems have no background of this kind.
+#[cfg(not(unix))]
+fn is_foreground() -> bool {
+    true
 }
 
 /// Returns the terminal's width in columns, 80 where it does not say.
 pub(crate) fn terminal_width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr())
-        .or_else(|_| rustix::termios::tcgetwinsize(std::io::stdout()));
-    size.ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0).unwrap_or(80)
+    sys::terminal_width().unwrap_or(80)
 }
 
 #[cfg(test)]
@@ -242,45 +228,6 @@ mod tests {
     use super::super::output::tests::Kept;
     use super::super::output::{Loudness, Output};
     use super::*;
-
-    fn state() -> Snapshot {
-        Snapshot {
-            phase: "backup".into(),
-            files: 41_500,
-            objects: 12,
-            bytes: 512 << 20,
-            total_bytes: Some(1 << 30),
-            errors: 2,
-            elapsed: Duration::from_secs(4),
-        }
-    }
-
-    #[test]
-    fn a_wide_terminal_gets_everything() {
-        assert_eq!(
-            line(&state(), 200),
-            "backup: 2 errors, 512 MiB of 1.00 GiB, 50.0 %, 41,500 files, 12 objects, 128 MiB/s, 4.0 s left"
-        );
-        let start = Snapshot { phase: "listing".into(), ..Snapshot::default() };
-        assert_eq!(line(&start, 80), "listing: 0 B, 0 files");
-    }
-
-    #[test]
-    fn a_narrow_terminal_gets_what_fits() {
-        for width in 0..120 {
-            let line = line(&state(), width);
-            assert!(line.width() < width.max(1), "{width}: {line}");
-        }
-        assert_eq!(line(&state(), 40), "backup: 2 errors, 50.0 %");
-        assert_eq!(line(&state(), 10), "backup");
-        assert_eq!(line(&state(), 3), "");
-    }
-
-    #[test]
-    fn a_phase_cannot_move_the_cursor() {
-        let state = Snapshot { phase: "\x1b[2J".into(), ..Snapshot::default() };
-        assert!(!line(&state, 80).contains('\x1b'));
-    }
 
     #[test]
     fn a_terminal_is_left_clean_and_a_pipe_gets_nothing() {
@@ -298,6 +245,40 @@ mod tests {
         let output = Output::to(out.clone(), err.clone(), Loudness::Normal, false, false);
         drop(Progress::start(&output, true));
         assert_eq!((out.text(), err.text()), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn errors_are_counted_by_kind() {
+        assert_eq!(kind_of("cannot read /a: b: Permission denied (os error 13)"), "Permission denied");
+        let progress = Progress::start(
+            &Output::to(std::io::sink(), std::io::sink(), Loudness::Silent, false, false),
+            false,
+        );
+        for number in 0..20_u32 {
+            let message = if number < 5 { "cannot read: gone".into() } else { format!("kind {number}") };
+            let path = "/a".into();
+            progress.problem(&Problem { severity: Severity::Error, path, message });
+        }
+        let kinds = progress.error_kinds();
+        assert_eq!(kinds[0], ("other".to_owned(), 8));
+        assert_eq!(kinds[1], ("gone".to_owned(), 5));
+        assert_eq!(kinds.iter().map(|(_, count)| count).sum::<u64>(), 20);
+    }
+
+    #[test]
+    fn totals_belong_to_their_phase() {
+        let counters = Counters::default();
+        counters.begin("a");
+        counters.phase().totals[Counter::Bytes as usize] = Some((100, false));
+        counters.counts[Counter::Bytes as usize].store(50, Ordering::Relaxed);
+        let state = counters.snapshot(Duration::ZERO);
+        assert_eq!(state.bytes_total, Some(Total { done: 50, all: 100, guessed: false }));
+        counters.begin("b");
+        assert_eq!(counters.snapshot(Duration::ZERO).bytes_total, None);
+        counters.phase().totals[Counter::Files as usize] = Some((7, true));
+        counters.counts[Counter::Files as usize].store(3, Ordering::Relaxed);
+        let state = counters.snapshot(Duration::ZERO);
+        assert_eq!((state.bytes, state.items_total), (50, Some(Total { done: 3, all: 7, guessed: true })));
     }
 
     fn problem(severity: Severity) -> Problem {

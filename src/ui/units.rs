@@ -66,6 +66,11 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// Formats a duration that is itself rough: `4s`, `3m05s`, `2h07m`, `4d03h`.
+pub fn rough(length: Duration) -> String {
+    if length.as_secs() < 60 { format!("{}s", length.as_secs()) } else { duration(length) }
+}
+
 /// Formats a part of a whole: `43.2 %`; nothing of nothing.
 pub fn percent(part: u64, whole: u64) -> Option<String> {
     (whole > 0).then(|| format!("{:.1} %", part as f64 * 100.0 / whole as f64))
@@ -115,6 +120,13 @@ mod tests {
         ];
         for (millis, text) in cases {
             assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn rough_durations_have_no_fractions() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m00s"), (7620, "2h07m")] {
+            assert_eq!(rough(Duration::from_secs(seconds)), text);
         }
     }
 

@@ -9,11 +9,12 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use plakar::base::Id;
+use plakar::base::{Cancel, Id};
 use plakar::connector::{Body, ErrorKind, Kind, Storage};
 use plakar::connectors::fs::FsStore;
 use plakar::connectors::memory::{Counted, Faulty, MemoryStore};
 use plakar::connectors::ptar::PtarStore;
+use plakar::connectors::sqlite::SqliteStore;
 
 const KINDS: [Kind; 3] = [Kind::Packfile, Kind::State, Kind::Lock];
 
@@ -377,6 +378,12 @@ fn folder_without_mmap() {
 fn folder_on_a_file_system_in_memory() {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     writable(&places(&dir, FsStore::new));
+}
+
+#[test]
+fn database() {
+    let dir = tempfile::tempdir().unwrap();
+    writable(&places(&dir, |path| SqliteStore::new(path, None, Cancel::new())));
 }
 
 #[test]

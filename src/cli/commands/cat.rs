@@ -1,12 +1,16 @@
 //! `cat`.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::io::{self, BufRead, BufReader, IsTerminal as _, Read, Write as _};
+
+use base64::Engine as _;
+use serde::Serialize;
 
 use super::super::context::Context;
+use super::super::entries::shown;
 use super::super::error::{CommandError, Exit};
 use super::super::retrieval::{self, Access, RetrieveArgs};
-use super::super::{snapshots, stores};
+use super::super::snapshots;
 use crate::base::{Cancel, Printable};
 use crate::snapshot::Versions;
 use crate::snapshot::vfs::read::Vfs;
@@ -22,6 +26,9 @@ pub(crate) struct Args {
     /// Decompress gzip and zstd files
     #[arg(long)]
     decompress: bool,
+    /// Accepted as upstream does; the content is printed as it is
+    #[arg(long)]
+    highlight: bool,
     #[command(flatten)]
     retrieval: RetrieveArgs,
     /// Files of snapshots
@@ -31,9 +38,14 @@ pub(crate) struct Args {
 
 /// Prints them, one after the other.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
-    let repository = stores::open_main(context)?.repository;
+    let repository = args.retrieval.open_main(context)?.repository;
     let cold = args.retrieval.open(context, &repository)?;
     cold.metadata()?;
+    // Why nothing is coloured: what is printed comes from outside, and the highlighters there are either run unbounded
+    // patterns over it or cannot promise to survive it. Who pipes into one loses nothing.
+    if args.highlight && io::stdout().is_terminal() {
+        context.output.notice("-highlight colours nothing here; pipe into a highlighter: plakar cat … | bat");
+    }
     for file in &args.files {
         print(file, args.decompress, &repository, &cold, context)
             .map_err(|error| error.within(format!("cannot print {}", Printable::os(file))))?;
@@ -70,8 +82,42 @@ fn print(
         return Ok(());
     }
     let content = BufReader::with_capacity(1 << 16, vfs.open_object(&entry.object)?);
-    if decompress { copy(expanded(content)?, context) } else { copy(content, context) }
+    let content: Box<dyn Read> = if decompress { expanded(content)? } else { Box::new(content) };
+    if context.output.is_json() {
+        return pieces(content, &chosen.info.id.to_hex(), &shown(entry.path()), context);
+    }
+    copy(content, context)
 }
+
+/// Prints a content as objects: bytes are no text, and large ones are no line.
+fn pieces(mut content: impl Read, snapshot: &str, path: &str, context: &Context) -> Result<(), CommandError> {
+    #[derive(Serialize)]
+    struct Piece<'a> {
+        r#type: &'static str,
+        snapshot: &'a str,
+        path: &'a str,
+        offset: u64,
+        base64: String,
+    }
+    let mut offset = 0;
+    loop {
+        if context.cancel.is_cancelled() {
+            return Err(Error::Cancelled.into());
+        }
+        // Whole groups of three bytes, so that pieces can be joined before they are decoded.
+        let mut bytes = Vec::with_capacity(PIECE);
+        content.by_ref().take(PIECE as u64).read_to_end(&mut bytes).map_err(failure)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let base64 = base64::engine::general_purpose::STANDARD.encode(&bytes);
+        context.output.json(&Piece { r#type: "content", snapshot, path, offset, base64 })?;
+        offset += bytes.len() as u64;
+    }
+}
+
+/// Bytes of content in one object.
+const PIECE: usize = 48 << 10;
 
 /// Recognises a compressed content by its first bytes and decompresses it; other content passes as it is.
 fn expanded<'a>(mut content: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>, CommandError> {

@@ -7,7 +7,7 @@ use super::super::error::{CommandError, Exit};
 use super::super::query::QueryArgs;
 use super::super::retrieval::{self, RetrieveArgs};
 use super::super::{report, snapshots, stores};
-use crate::snapshot::{self, CheckOptions, Versions};
+use crate::snapshot::{self, CheckOptions, Signatures, Versions};
 use crate::ui::Progress;
 
 /// Verifies that everything can be read back; what is damaged is named with the files it hurts. Exits 65 on damage.
@@ -15,11 +15,15 @@ use crate::ui::Progress;
 #[command(after_help = "\
 plakar at /var/backups check
 plakar at @mystore verify abc123
-plakar at @mystore check -fast latest:/etc")]
+plakar at @mystore check -fast latest:/etc
+plakar at @mystore check -no-verify -since 7d")]
 pub(crate) struct Args {
     /// Check the structure only, not the content
     #[arg(long)]
     fast: bool,
+    /// Do not verify the signatures of snapshots
+    #[arg(long)]
+    no_verify: bool,
     #[command(flatten)]
     retrieval: RetrieveArgs,
     #[command(flatten)]
@@ -32,16 +36,18 @@ pub(crate) struct Args {
 /// Checks.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let place = context.main_store()?;
-    let repository = stores::open(context, &place, context.store_passphrases(&place, None))?.repository;
+    let repository =
+        args.retrieval.open_store(context, &place, &context.store_passphrases(&place, None))?.repository;
     let cold = args.retrieval.open(context, &repository)?;
     cold.metadata()?;
+    let signatures = if args.no_verify { Signatures::Ignore } else { Signatures::Verify };
     let all = args.snapshots.is_empty() && args.query.is_empty();
     // A check of everything reports what is wrong with the store itself; others warn of it.
     let selection = if all {
         None
     } else {
         stores::tell_warnings(context, &repository);
-        let chosen = snapshots::choose(context, &repository, &args.snapshots, &args.query)?;
+        let chosen = snapshots::choose_with(context, &repository, &args.snapshots, &args.query, signatures)?;
         Some(chosen.into_iter().map(|chosen| (chosen.info, chosen.path)).collect::<Vec<_>>())
     };
     match &selection {
@@ -54,7 +60,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     }
     let checked = {
         let progress = Progress::start(&context.output, context.globals.progress());
-        let options = CheckOptions { fast: args.fast, cancel: context.cancel.clone() };
+        let options = CheckOptions { fast: args.fast, signatures, cancel: context.cancel.clone() };
         snapshot::check(&repository, selection.as_deref(), &options, &progress)?
     };
     report::check(&checked, &context.output)?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
@@ -34,6 +35,21 @@ enum What {
     Man,
 }
 
+#[derive(Serialize)]
+struct Script {
+    r#type: &'static str,
+    shell: String,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Written {
+    r#type: &'static str,
+    command: &'static str,
+    folder: String,
+    pages: u64,
+}
+
 /// Prints or writes them.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let script = match (args.what, &args.folder) {
@@ -46,7 +62,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         (What::Zsh, None) => shells::zsh(),
         (What::Fish, None) => shells::fish(),
     };
-    context.output.text(script)?;
+    if context.output.is_json() {
+        let shell = args.what.to_possible_value().map(|value| value.get_name().to_owned());
+        let shell = shell.unwrap_or_default();
+        context.output.json(&Script { r#type: "completions", shell, text: script })?;
+    } else {
+        context.output.text(script)?;
+    }
     Ok(Exit::Ok)
 }
 
@@ -57,7 +79,12 @@ fn pages(folder: &Path, context: &Context) -> Result<Exit, CommandError> {
         let path = folder.join(name);
         std::fs::write(&path, text).at("write", &path)?;
     }
-    let folder = crate::base::Printable::os(folder).to_string();
-    context.output.notice(format!("wrote {} to {folder}", units::counted(pages.len() as u64, "page")));
+    let (folder, count) = (crate::base::Printable::os(folder).to_string(), pages.len() as u64);
+    if context.output.is_json() {
+        let (kind, command) = ("summary", "completions");
+        context.output.json(&Written { r#type: kind, command, folder, pages: count })?;
+    } else {
+        context.output.notice(format!("wrote {} to {folder}", units::counted(count, "page")));
+    }
     Ok(Exit::Ok)
 }

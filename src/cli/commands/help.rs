@@ -4,20 +4,20 @@ use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::help;
 
-/// Explains a command, or lists them all.
+/// Explains a command, or lists them all. Besides commands there is 'json', which shows what -json prints.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+plakar help
+plakar help backup
+plakar help json")]
 pub(crate) struct Args {
-    /// The command to explain
+    /// The command to explain, or json
     #[arg(value_name = "COMMAND")]
     command: Option<String>,
 }
 
 /// Prints the help.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
-    let text = match &args.command {
-        None => help::overview(),
-        Some(name) => help::command(name)?,
-    };
-    context.output.text(text)?;
+    help::show(args.command.as_deref(), &context.output)?;
     Ok(Exit::Ok)
 }

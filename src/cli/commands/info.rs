@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde_json::{Value, json};
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
@@ -71,10 +72,7 @@ impl Facts {
 
     fn print(self, context: &Context) -> Result<(), CommandError> {
         if context.output.is_json() {
-            let mut object = Map::new();
-            object.insert("type".into(), self.kind.into());
-            object.extend(self.facts.into_iter().map(|(name, _, value)| (name.replace(' ', "_"), value)));
-            return Ok(context.output.json(&object)?);
+            return Ok(context.output.json(&self)?);
         }
         let width = self.facts.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
         for (name, text, _) in self.facts {
@@ -84,9 +82,24 @@ impl Facts {
     }
 }
 
+impl Serialize for Facts {
+    /// Writes an object, the members in the order of the facts. One that comes again (a snapshot of several sources)
+    /// is there once, as the first.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", self.kind)?;
+        for (i, (name, _, value)) in self.facts.iter().enumerate() {
+            if self.facts[..i].iter().all(|(before, ..)| before != name) {
+                map.serialize_entry(&name.replace([' ', '-'], "_").to_lowercase(), value)?;
+            }
+        }
+        map.end()
+    }
+}
+
 fn store(repository: &Repository) -> Result<Facts, CommandError> {
     let config: &Config = repository.config();
-    let mut facts = Facts { kind: "store", facts: Vec::new() };
+    let mut facts = Facts { kind: "store_info", facts: Vec::new() };
     facts.text("location", repository.storage().location());
     facts.text("repository id", uuid(&config.repository_id));
     facts.text("created", dates::rfc3339(config.timestamp));
@@ -130,7 +143,7 @@ fn store(repository: &Repository) -> Result<Facts, CommandError> {
 
 fn snapshot(info: &SnapshotInfo) -> Facts {
     let header = &info.header;
-    let mut facts = Facts { kind: "snapshot", facts: Vec::new() };
+    let mut facts = Facts { kind: "snapshot_info", facts: Vec::new() };
     facts.text("id", info.id.to_hex());
     facts.text("timestamp", dates::rfc3339(header.timestamp));
     let duration = std::time::Duration::from_nanos(u64::try_from(header.duration).unwrap_or(0));

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
-use super::super::{quantity, stores};
-use crate::snapshot::{Fate, MaintenanceOptions, MaintenanceReport, maintain};
+use super::super::{quantity, report, stores};
+use crate::snapshot::{FOLD_ABOVE, Fate, MaintenanceOptions, MaintenanceReport, maintain};
 use crate::ui::{Align, Progress, Table, units};
 
 /// Makes room for what no snapshot needs any more. Data is marked first, and deleted by a later run, when the grace
@@ -27,6 +27,12 @@ pub(crate) struct Args {
     /// Copy at most SIZE out of packfiles that are mostly garbage; 0 copies nothing
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = quantity::size)]
     max_repack: u64,
+    /// Fold the states into one where there are more than COUNT: a client without a cache reads each
+    #[arg(long, value_name = "COUNT", default_value_t = FOLD_ABOVE)]
+    fold_above: usize,
+    /// Fold no states
+    #[arg(long)]
+    no_fold: bool,
     /// Write states of version 1.1.0 into a store that upstream 1.0 wrote, which that does not read any more
     #[arg(long)]
     upgrade: bool,
@@ -78,6 +84,11 @@ struct Summary<'a> {
     freed_bytes: u64,
     copied_bytes: u64,
     new_packfiles: u64,
+    states: u64,
+    folded_states: u64,
+    deleted_states: u64,
+    waiting_states: u64,
+    held_states: u64,
     needs_upgrade: bool,
     duration: f64,
 }
@@ -92,6 +103,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         apply: args.apply,
         grace: args.grace,
         max_repack: args.max_repack,
+        fold_above: (!args.no_fold).then_some(args.fold_above),
         upgrade: args.upgrade,
         memory: context.globals.memory,
         cancel: context.cancel.clone(),
@@ -129,8 +141,13 @@ fn tell(done: &MaintenanceReport, applied: bool, context: &Context) -> Result<()
             freed_bytes: done.freed_bytes,
             copied_bytes: done.copied_bytes,
             new_packfiles: done.new_packfile_count,
+            states: done.state_count,
+            folded_states: done.folded_count,
+            deleted_states: done.deleted_states,
+            waiting_states: done.waiting_states,
+            held_states: done.held_states,
             needs_upgrade: done.needs_upgrade,
-            duration: (done.duration.as_secs_f64() * 1000.0).round() / 1000.0,
+            duration: report::seconds(done.duration),
         })?);
     }
     let title = if applied { "maintenance" } else { "maintenance would do this; -apply does it" };
@@ -148,7 +165,10 @@ fn tell(done: &MaintenanceReport, applied: bool, context: &Context) -> Result<()
             table.row(["", &units::counted(count, "packfile"), &units::bytes(bytes), why]);
         }
     }
-    output.summary(table.to_string().trim_end())?;
+    if !table.is_empty() {
+        output.summary(table.to_string().trim_end())?;
+    }
+    tell_states(done, applied, context)?;
     let freed = units::bytes(done.freed_bytes);
     let (did, copied) = if applied { ("freed", "copied") } else { ("would free", "copy") };
     let copied = match done.copied_bytes {
@@ -158,6 +178,39 @@ fn tell(done: &MaintenanceReport, applied: bool, context: &Context) -> Result<()
     output.summary(format_args!("{did} {freed}{copied} in {}", units::duration(done.duration)))?;
     if done.needs_upgrade && !applied {
         output.notice("this store was written by upstream 1.0: applying needs -upgrade");
+    }
+    Ok(())
+}
+
+/// Says what becomes of states: nothing where nothing does.
+fn tell_states(done: &MaintenanceReport, applied: bool, context: &Context) -> Result<(), CommandError> {
+    let output = &context.output;
+    let states = |count| units::counted(count, "state");
+    if done.folded_count > 0 {
+        let did = if applied { "folded" } else { "would fold" };
+        output.summary(format_args!(
+            "{did} {} of {} into one",
+            done.folded_count,
+            states(done.state_count)
+        ))?;
+    }
+    if done.deleted_states > 0 {
+        let did = if applied { "deleted" } else { "would delete" };
+        output.summary(format_args!("{did} {} that were folded before", states(done.deleted_states)))?;
+    }
+    if done.waiting_states > 0 {
+        let folded = states(done.waiting_states);
+        output
+            .summary(format_args!("{folded} that were folded are kept until their grace period is over"))?;
+    }
+    if done.held_states > 0 {
+        output.notice(&format!(
+            "{} that were folded could not be deleted: the storage holds on to them; they take room, and are not read",
+            states(done.held_states)
+        ));
+    }
+    if done.strange_states {
+        output.notice("the states are not folded: some hold what a newer program wrote");
     }
     Ok(())
 }

@@ -80,6 +80,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
             });
         }
     }
+    if let [verb @ ("add" | "create" | "set" | "unset" | "rm" | "remove"), names @ ..] =
+        words.iter().map(String::as_str).collect::<Vec<_>>().as_slice()
+    {
+        let names = if verb.starts_with('r') { names } else { &names[..1] };
+        super::configure::done("policy", verb, names, &context.output)?;
+    }
     Ok(Exit::Ok)
 }
 

@@ -75,7 +75,7 @@ fn tell(done: &RepairReport, applied: bool, context: &Context) -> Result<(), Com
             dropped_states: done.dropped_states,
             entries: done.entry_count,
             lost_entries: done.lost_entry_count,
-            duration: (done.duration.as_secs_f64() * 1000.0).round() / 1000.0,
+            duration: report::seconds(done.duration),
         })?);
     }
     for (id, why) in &done.unreadable {
@@ -114,9 +114,12 @@ fn tell(done: &RepairReport, applied: bool, context: &Context) -> Result<(), Com
         return Ok(output.summary("nothing to repair")?);
     }
     lines.iter().try_for_each(|line| output.summary(Printable::message(line)))?;
-    if !applied {
-        output.summary("-apply does it")?;
-    }
+    let took = units::duration(done.duration);
+    output.summary(if applied {
+        format!("took {took}")
+    } else {
+        format!("-apply does it (looked for {took})")
+    })?;
     Ok(())
 }
 
@@ -137,7 +140,7 @@ fn verify(repository: &Repository, done: &RepairReport, context: &Context) -> Re
             }
         }
     }
-    let options = CheckOptions { fast: true, cancel: context.cancel.clone() };
+    let options = CheckOptions { fast: true, cancel: context.cancel.clone(), ..CheckOptions::default() };
     let checked = {
         let progress = Progress::start(&context.output, context.globals.progress());
         check(repository, Some(&selection), &options, &progress)?

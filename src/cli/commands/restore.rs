@@ -8,7 +8,7 @@ use super::super::places::Place;
 use super::super::query::QueryArgs;
 use super::super::retrieval::{self, RetrievalArgs};
 use super::super::snapshots::{self, Chosen};
-use super::super::{dates, report, stores};
+use super::super::{dates, report};
 use super::backup::set_options;
 use crate::base::Printable;
 use crate::connectors::fs::Existing;
@@ -63,7 +63,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let destination = destination(args, context)?;
     let versions = versions(args, context, &destination)?;
-    let repository = stores::open_main(context)?.repository;
+    let repository = args.retrieval.open_main(context)?.repository;
     let cold = args.retrieval.open(context, &repository)?;
     cold.metadata()?;
     let chosen = match &args.snapshot {
@@ -92,18 +92,20 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         cache_dir: context.cache_folder(),
         cancel: context.cancel.clone(),
     };
-    let done = {
+    let (done, kinds) = {
         let progress = Progress::start(&context.output, context.globals.progress());
-        snapshot::restore(
+        let done = snapshot::restore(
             &repository,
             &chosen.info,
             chosen.path.as_deref(),
             exporter.as_ref(),
             &options,
             &progress,
-        )?
+        )?;
+        (done, progress.error_kinds())
     };
-    report::restore(&done, &chosen.info.id.to_hex(), &destination.to_string(), &context.output)?;
+    let snapshot = chosen.info.id.to_hex();
+    report::restore(&done, &snapshot, &destination.to_string(), &kinds, &context.output)?;
     Ok(if done.error_count > 0 || done.partly_count > 0 { Exit::Failed } else { Exit::Ok })
 }
 

@@ -1,13 +1,14 @@
 //! `rm`.
 
 use std::ffi::OsString;
+use std::time::Instant;
 
 use serde::Serialize;
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::query::QueryArgs;
-use super::super::{dates, snapshots, stores};
+use super::super::{dates, report, snapshots, stores};
 use crate::base::{Id, Printable};
 use crate::snapshot::{self, SnapshotInfo};
 use crate::store::{Repository, remove_snapshots};
@@ -164,6 +165,7 @@ struct Summary<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     kept: Option<usize>,
     applied: bool,
+    duration: f64,
 }
 
 /// Removes snapshots if that is wanted, and says what was or would be done.
@@ -175,6 +177,7 @@ pub(super) fn remove(
     apply: bool,
     command: &str,
 ) -> Result<Exit, CommandError> {
+    let begun = Instant::now();
     if apply && !ids.is_empty() {
         remove_snapshots(repository, ids)?;
         if let Some(id) = ids.iter().find(|id| repository.catalogue().has_snapshot(id)) {
@@ -186,13 +189,17 @@ pub(super) fn remove(
     }
     let output: &Output = &context.output;
     if output.is_json() {
-        output.json(&Summary { r#type: "summary", command, removed: ids.len(), kept, applied: apply })?;
+        let (removed, duration) = (ids.len(), report::seconds(begun.elapsed()));
+        output.json(&Summary { r#type: "summary", command, removed, kept, applied: apply, duration })?;
         return Ok(Exit::Ok);
     }
     let count = units::counted(ids.len() as u64, "snapshot");
     let kept = kept.map(|kept| format!(", {} kept", units::count(kept as u64))).unwrap_or_default();
     if apply {
-        output.summary(format_args!("removed {count}{kept}; 'plakar maintenance' makes room"))?;
+        output.summary(format_args!(
+            "removed {count}{kept} in {}; 'plakar maintenance' makes room",
+            units::duration(begun.elapsed())
+        ))?;
     } else {
         output.summary(format_args!("would remove {count}{kept}; -apply does it"))?;
     }

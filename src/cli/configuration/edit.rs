@@ -1,6 +1,6 @@
 //! What the verbs do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::error::CommandError;
 use super::super::places::{entry_location, unknown};
@@ -8,7 +8,7 @@ use super::action::Action;
 use super::file::{Configuration, ConfigurationError};
 use super::import::{self, Import};
 use super::show;
-use crate::base::Printable;
+use crate::base::{Cancel, Printable};
 use crate::connectors::{Kind, Limits, Notices, OptionError, Options, Role, known, validate};
 use crate::ui::Output;
 
@@ -23,6 +23,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) secrets: bool,
     /// Where and how to import.
     pub(crate) import: &'a Import,
+    /// Where rclone keeps its configuration, the likeliest place first.
+    pub(crate) rclone_files: &'a [PathBuf],
+    /// Ends waiting.
+    pub(crate) cancel: &'a Cancel,
     /// Where results go.
     pub(crate) output: &'a Output,
 }
@@ -295,6 +299,8 @@ mod tests {
                 home: Some(Path::new("/home/me")),
                 secrets: false,
                 import: &self.import,
+                rclone_files: &[],
+                cancel: &Cancel::new(),
                 output: &self.output,
             };
             perform(&roles, action, around)

@@ -10,19 +10,20 @@
 //! ```
 //!
 //! Files are 0600, written to a temporary name, synchronised and renamed; the folder is 0700. A lock on the folder
-//! keeps two commands from losing each other's edit.
+//! keeps two commands from losing each other's edit. What the files hold besides (comments, keys that this program does
+//! not know) survives a rewrite.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_norway::{Mapping, Value};
 
-use super::legacy;
-use crate::base::{At as _, PathError, Printable};
+use super::super::error::CommandError;
+use super::{comments, legacy};
+use crate::base::{At as _, PathError, Printable, sys};
 use crate::connectors::{Options, Role};
 
 /// The version that is written.
@@ -67,6 +68,8 @@ pub(crate) struct Configuration {
     /// The store that is used without `at`.
     pub(crate) default: Option<String>,
     entries: BTreeMap<Role, Entries>,
+    /// Keys of the files that this program does not know.
+    others: BTreeMap<Role, Mapping>,
     /// What loading found worth saying.
     pub(crate) notices: Vec<String>,
 }
@@ -80,26 +83,32 @@ impl Configuration {
         for role in Role::ALL {
             let path = all.path(role);
             let Some(text) = read(&path)? else { continue };
-            let (entries, default, current) = parse(&text, role).map_err(|error| error.at(&path))?;
-            all.entries.insert(role, entries);
-            all.default = all.default.or(default);
-            if !current {
+            let parsed = parse(&text, role).map_err(|error| error.at(&path))?;
+            all.entries.insert(role, parsed.entries);
+            all.others.insert(role, parsed.others);
+            all.default = all.default.or(parsed.default);
+            if !parsed.current {
                 outdated.push(role);
             }
             all.warn_if_open(&path);
         }
-        for role in legacy::read(folder, &mut all)? {
-            if !outdated.contains(&role) {
-                outdated.push(role);
-            }
-        }
+        let migrated = legacy::read(folder, &mut all)?;
         for role in outdated {
             // A folder that cannot be written is migrated in memory, every time.
-            if all.save(role).is_ok() {
+            if all.save(&[role]).is_ok() {
                 let path = all.path(role);
-                all.notices.push(format!("the configuration was migrated to {}", Printable::os(&path)));
+                all.notices.push(format!("{} was brought into its current form", Printable::os(&path)));
             }
         }
+        for (old, roles) in migrated {
+            all.warn_if_open(&old);
+            if all.save(&roles).is_ok() {
+                let new: Vec<String> = roles.iter().map(|role| format!("{}s.yml", role.noun())).collect();
+                let (old, new) = (Printable::os(&old), new.join(", "));
+                all.notices.push(format!("the configuration was migrated from {old} to {new}; the old file is kept and not read any more"));
+            }
+        }
+        all.warn_if_writable();
         Ok(all)
     }
 
@@ -109,14 +118,12 @@ impl Configuration {
         edit: impl FnOnce(&mut Self) -> Result<(T, Vec<Role>), E>,
     ) -> Result<T, E> {
         create_folder(folder)?;
-        let lock = File::open(folder).at("open", folder).map_err(ConfigurationError::from)?;
+        let lock = sys::lock_file(folder).at("open", folder).map_err(ConfigurationError::from)?;
         // Network file systems may have no locks; one editing person is the usual case then.
         let _ = lock.lock();
         let mut all = Self::load(folder)?;
         let (result, changed) = edit(&mut all)?;
-        for role in changed {
-            all.save(role)?;
-        }
+        all.save(&changed)?;
         Ok(result)
     }
 
@@ -137,20 +144,36 @@ impl Configuration {
     }
 
     fn warn_if_open(&mut self, path: &Path) {
-        let open = fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+        let open = fs::metadata(path).is_ok_and(|file| sys::is_open_to_others(&file));
         if open {
             let path = Printable::os(path);
             self.notices.push(format!("others can read {path}, which may hold secrets: chmod 600 {path}"));
         }
     }
 
-    /// Writes the file of one role, all at once.
-    fn save(&self, role: Role) -> Result<(), ConfigurationError> {
-        let path = self.path(role);
-        let default = self.default.as_deref().filter(|_| role == Role::Store);
-        let text = render(self.entries(role), default, role).map_err(|why| why.at(&path))?;
-        write(&path, text.as_bytes())?;
-        Ok(())
+    fn warn_if_writable(&mut self) {
+        if fs::metadata(&self.folder).is_ok_and(|folder| sys::is_writable_by_others(&folder)) {
+            let folder = Printable::os(&self.folder);
+            self.notices.push(format!(
+                "others can write to {folder}, and so choose what this program does: chmod 700 {folder}"
+            ));
+        }
+    }
+
+    /// Writes the files of some roles: all of them are complete before the first gets its name.
+    fn save(&self, roles: &[Role]) -> Result<(), ConfigurationError> {
+        let mut ready = Vec::new();
+        for &role in roles {
+            let path = self.path(role);
+            let default = self.default.as_deref().filter(|_| role == Role::Store);
+            let text = render(self.entries(role), default, self.others.get(&role), role);
+            let mut text = text.map_err(|why| why.at(&path))?;
+            if let Some(old) = read(&path)? {
+                text = comments::carry(&old, &text);
+            }
+            ready.push(Ready::new(&path, text.as_bytes())?);
+        }
+        ready.into_iter().try_for_each(Ready::place)
     }
 }
 
@@ -175,6 +198,17 @@ impl Wrong {
             None => ConfigurationError::Invalid { path: path.to_owned(), why: self.why },
         }
     }
+
+    /// Says it of a text that is not one of the configuration's files.
+    pub(super) fn of(self, from: &str) -> CommandError {
+        let from = Printable::message(from);
+        CommandError::usage(match self.version {
+            Some(version) => {
+                format!("{from} has version {}, this program knows {VERSION}", Printable::new(&version))
+            }
+            None => format!("{from} is not valid: {}", self.why),
+        })
+    }
 }
 
 impl From<serde_norway::Error> for Wrong {
@@ -197,28 +231,46 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, ConfigurationError> {
     Ok(Some(text))
 }
 
-/// Understands a configuration text. Returns the entries, the default, and whether the form is the current one.
-pub(super) fn parse(text: &str, role: Role) -> Result<(Entries, Option<String>, bool), Wrong> {
-    let map = match serde_norway::from_str::<Value>(text)? {
-        Value::Null => return Ok((Entries::new(), None, true)),
+/// What a configuration file holds.
+#[derive(Default)]
+pub(super) struct Parsed {
+    pub(super) entries: Entries,
+    pub(super) default: Option<String>,
+    /// Keys beside these.
+    pub(super) others: Mapping,
+    /// Whether the form is the one that is written.
+    pub(super) current: bool,
+}
+
+/// Understands a configuration text.
+pub(super) fn parse(text: &str, role: Role) -> Result<Parsed, Wrong> {
+    let mut map = match serde_norway::from_str::<Value>(text)? {
+        Value::Null => return Ok(Parsed { current: true, ..Parsed::default() }),
         Value::Mapping(map) => map,
         _ => return Err(Wrong::new("it is not a map")),
     };
     let Some(version) = map.get("version").and_then(Value::as_str) else {
         let (entries, default) = legacy::flat(&map, role)?;
-        return Ok((entries, default, false));
+        return Ok(Parsed { entries, default, ..Parsed::default() });
     };
     if version != VERSION {
         return Err(Wrong::version(version));
     }
-    let default =
-        map.get("default").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned);
-    let entries = match map.get(format!("{}s", role.noun())).or_else(|| map.get("klosets")) {
-        None | Some(Value::Null) => Entries::new(),
-        Some(Value::Mapping(entries)) => parse_entries(entries)?,
-        Some(_) => return Err(Wrong::new(format!("{}s is not a map", role.noun()))),
+    map.remove("version");
+    let default = match map.remove("default") {
+        Some(name) if role == Role::Store => {
+            let name = scalar(&name).ok_or_else(|| Wrong::new("default is not the name of a store"))?;
+            Some(name).filter(|name| !name.is_empty())
+        }
+        _ => None,
     };
-    Ok((entries, default, true))
+    let section = format!("{}s", role.noun());
+    let entries = match map.remove(section.as_str()).or_else(|| map.remove("klosets")) {
+        None | Some(Value::Null) => Entries::new(),
+        Some(Value::Mapping(entries)) => parse_entries(&entries)?,
+        Some(_) => return Err(Wrong::new(format!("{section} is not a map"))),
+    };
+    Ok(Parsed { entries, default, others: map, current: true })
 }
 
 /// Understands a map of names to options.
@@ -267,36 +319,64 @@ struct Document<'a> {
     default: Option<&'a str>,
     #[serde(flatten)]
     entries: BTreeMap<String, BTreeMap<&'a str, BTreeMap<&'a str, &'a str>>>,
+    #[serde(flatten)]
+    others: BTreeMap<String, &'a Value>,
 }
 
-fn render(entries: &Entries, default: Option<&str>, role: Role) -> Result<String, Wrong> {
+fn render(
+    entries: &Entries,
+    default: Option<&str>,
+    others: Option<&Mapping>,
+    role: Role,
+) -> Result<String, Wrong> {
+    let others =
+        others.into_iter().flatten().filter_map(|(key, value)| Some((scalar(key)?, value))).collect();
     let entries = entries.iter().map(|(name, options)| (name.as_str(), options.iter().collect())).collect();
     let entries = BTreeMap::from([(format!("{}s", role.noun()), entries)]);
-    Ok(serde_norway::to_string(&Document { version: VERSION, default, entries })?)
+    Ok(serde_norway::to_string(&Document { version: VERSION, default, entries, others })?)
 }
 
 pub(super) fn create_folder(folder: &Path) -> Result<(), ConfigurationError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).at("create", folder)?;
+    sys::private_folder().recursive(true).create(folder).at("create", folder)?;
     Ok(())
 }
 
 /// Replaces a file by one with mode 0600, following a symbolic link in its place.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), ConfigurationError> {
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = path.parent().expect("a file in a folder");
-    create_folder(folder)?;
-    let mut file =
-        tempfile::Builder::new().prefix(".plakar-").tempfile_in(folder).at("create a file in", folder)?;
-    file.write_all(bytes).at("write", path)?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o600)).at("protect", path)?;
-    file.as_file().sync_all().at("write", path)?;
-    file.persist(path).map_err(|error| error.error).at("replace", path)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).at("synchronise", folder)?;
-    Ok(())
+    Ready::new(path, bytes)?.place()
+}
+
+/// A file that is complete and has only to get its name.
+struct Ready {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl Ready {
+    fn new(path: &Path, bytes: &[u8]) -> Result<Self, ConfigurationError> {
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let folder = path.parent().expect("a file in a folder");
+        create_folder(folder)?;
+        let mut file =
+            tempfile::Builder::new().prefix(".plakar-").tempfile_in(folder).at("create a file in", folder)?;
+        file.write_all(bytes).at("write", &path)?;
+        sys::make_private(file.as_file()).at("protect", &path)?;
+        file.as_file().sync_all().at("write", &path)?;
+        Ok(Self { file, path })
+    }
+
+    fn place(self) -> Result<(), ConfigurationError> {
+        self.file.persist(&self.path).map_err(|error| error.error).at("replace", &self.path)?;
+        let folder = self.path.parent().expect("a file in a folder");
+        sys::sync_folder(folder).at("synchronise", folder)?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn load(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Configuration, ConfigurationError>) {

@@ -1,7 +1,5 @@
-//! Taking entries from a file or standard input: YAML, JSON (which is YAML) or INI.
+//! Taking entries from elsewhere: YAML, JSON (which is YAML), INI, or the configuration of rclone.
 
-use std::fs::File;
-use std::io::{self, IsTerminal as _, Read};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,98 +8,238 @@ use super::super::error::CommandError;
 use super::action::name;
 use super::edit::{Surroundings, assign};
 use super::file::{Configuration, Entries, Wrong, parse};
-use crate::base::{At as _, Printable};
+use super::{input, rclone, show};
+use crate::base::Printable;
 use crate::connectors::{Options, Role};
+use crate::ui::units;
 
-/// The most that is read, in bytes.
-const MOST: u64 = 4 << 20;
 /// Options that run programs: who writes the file chooses what runs here.
 const RUNNING: [&str; 2] = ["passphrase_cmd", "credential_process"];
 
 /// The flags of `import`.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Import {
-    /// import: read from the file PATH instead of standard input
-    #[arg(long, value_name = "PATH")]
+    /// import: read from a file or an http(s) URL instead of standard input
+    #[arg(long, value_name = "FILE|URL")]
     pub(crate) config: Option<PathBuf>,
     /// import: replace entries of the same name
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// import: read rclone's configuration; a remote is named REMOTE:BUCKET/PREFIX [as NAME]
+    #[arg(long)]
+    pub(crate) rclone: bool,
     /// import: keep passphrase_cmd and credential_process, which run programs
     #[arg(long)]
     pub(crate) allow_commands: bool,
 }
 
-/// Imports sections (`name` or `name:newname`; all when none is given). Either all of them are taken or none.
-pub(super) fn import(
-    roles: &[Role],
-    sections: &[String],
-    around: Surroundings<'_>,
-) -> Result<(), CommandError> {
-    let text = read(around.import)?;
-    let found = understand(&text, roles[0]).map_err(|wrong| {
-        CommandError::usage(wrong.at(around.import.config.as_deref().unwrap_or("-".as_ref())).to_string())
-    })?;
-    let chosen = choose(found, sections)?;
-    let output = around.output;
-    Configuration::edit(around.folder, |all| {
-        all.notices.iter().for_each(|notice| output.warn(notice));
-        for (name, options) in &chosen {
-            for &role in roles {
-                if all.entries(role).contains_key(name) && !around.import.overwrite {
-                    return Err(CommandError::usage(format!(
-                        "there is a {} called @{name} already",
-                        role.noun()
-                    ))
-                    .hint("-overwrite replaces it; SECTION:NEWNAME takes it under another name"));
-                }
-                let mut taken = Options::new();
-                let mut pairs = Vec::new();
-                for (key, value) in options.iter() {
-                    if RUNNING.contains(&key) && !around.import.allow_commands {
-                        output.warn(format!(
-                            "left out {key} of @{name}, which runs a program; -allow-commands keeps it"
-                        ));
-                    } else {
-                        pairs.push((key.to_owned(), value.to_owned()));
-                    }
-                }
-                assign(&mut taken, roles, role, &pairs, around.home)?;
-                all.entries_mut(role).insert(name.clone(), taken);
-            }
-        }
-        Ok(((), roles.to_vec()))
-    })?;
-    output.notice(format!(
+/// What was asked for by name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Wanted {
+    /// The section or remote.
+    from: String,
+    /// The path in a remote.
+    path: Option<String>,
+    /// The name it gets here.
+    to: String,
+}
+
+/// What is to be written.
+#[derive(Debug)]
+struct Taken {
+    name: String,
+    entries: Vec<(Role, Options)>,
+    missing: Vec<&'static str>,
+}
+
+/// Imports sections (all when none is named; `SECTION:NAME` or `SECTION as NAME` gives another name; `REMOTE:PATH as
+/// NAME` of rclone). Either all of them are taken or none; remotes that nobody asked for by name and that cannot be
+/// used are left out, saying so.
+pub(super) fn import(roles: &[Role], words: &[String], around: Surroundings<'_>) -> Result<(), CommandError> {
+    let flags = around.import;
+    let wanted = wanted(words, flags.rclone)?;
+    let input = input::read(flags, around.rclone_files, around.cancel, around.output)?;
+    let taken = if flags.rclone {
+        rclone::check(&input.text, &input.from)?;
+        let remotes = ini(&input.text).map_err(|wrong| wrong.of(&input.from))?;
+        remotes_of(&remotes, roles, &wanted, around)?
+    } else {
+        let found = understand(&input.text, roles[0]).map_err(|wrong| wrong.of(&input.from))?;
+        sections_of(found, roles, wanted, around)?
+    };
+    if taken.is_empty() {
+        return Err(CommandError::failed(format!(
+            "nothing was imported from {}",
+            Printable::message(&input.from)
+        )));
+    }
+    let all = write(roles, &taken, around)?;
+    let names: Vec<String> = taken.iter().map(|entry| entry.name.clone()).collect();
+    show::show(&all, roles, &names, around.secrets, around.output)?;
+    around.output.notice(format!(
         "imported {}",
-        crate::ui::units::counted(chosen.len() as u64, "entry").replace("entrys", "entries")
+        units::counted(taken.len() as u64, "entry").replace("entrys", "entries")
     ));
+    for entry in &taken {
+        for (role, _) in entry.entries.iter().filter(|_| !entry.missing.is_empty()) {
+            let (noun, missing) = (role.noun(), entry.missing.join(" "));
+            around.output.notice(format!("still to be set: plakar {noun} set {} {missing}", entry.name));
+        }
+    }
     Ok(())
 }
 
-fn read(import: &Import) -> Result<String, CommandError> {
-    let Some(path) = &import.config else {
-        let stdin = io::stdin();
-        if stdin.is_terminal() {
-            return Err(CommandError::usage("nothing to import: standard input is a terminal")
-                .hint("give a file with -config PATH, or pipe one in"));
+/// Writes everything at once.
+fn write(roles: &[Role], taken: &[Taken], around: Surroundings<'_>) -> Result<Configuration, CommandError> {
+    let output = around.output;
+    Configuration::edit(around.folder, |all| {
+        all.notices.iter().for_each(|notice| output.warn(notice));
+        for entry in taken {
+            for (role, options) in &entry.entries {
+                if all.entries(*role).contains_key(&entry.name) && !around.import.overwrite {
+                    let noun = role.noun();
+                    let other = if around.import.rclone { "REMOTE as NAME" } else { "SECTION:NAME" };
+                    return Err(CommandError::usage(format!(
+                        "there is a {noun} called @{} already",
+                        entry.name
+                    ))
+                    .hint(format!("-overwrite replaces it; {other} takes it under another name")));
+                }
+                all.entries_mut(*role).insert(entry.name.clone(), options.clone());
+            }
         }
-        return bounded(stdin.lock(), "-".into());
-    };
-    if path.to_str().is_some_and(|text| text.contains("://")) {
-        return Err(CommandError::usage("importing from a URL is not available yet")
-            .hint("fetch it, look at it, then import the file"));
-    }
-    bounded(File::open(path).at("open", path)?, path.clone())
+        Ok((all.clone(), roles.to_vec()))
+    })
 }
 
-fn bounded(input: impl Read, path: PathBuf) -> Result<String, CommandError> {
-    let mut text = String::new();
-    input.take(MOST + 1).read_to_string(&mut text).at("read", &path)?;
-    if text.len() as u64 > MOST {
-        return Err(CommandError::usage(format!("{} is larger than 4 MiB", Printable::os(&path))));
+fn sections_of(
+    mut found: Entries,
+    roles: &[Role],
+    wanted: Vec<Wanted>,
+    around: Surroundings<'_>,
+) -> Result<Vec<Taken>, CommandError> {
+    let chosen: Vec<(String, Options)> = if wanted.is_empty() {
+        found
+            .into_iter()
+            .map(|(section, options)| Ok((name(&section)?, options)))
+            .collect::<Result<_, CommandError>>()?
+    } else {
+        let known: Vec<String> = found.keys().cloned().collect();
+        let take = |wanted: Wanted| match found.remove(&wanted.from) {
+            Some(options) => Ok((wanted.to, options)),
+            None => Err(not_there("section", &wanted.from, &known)),
+        };
+        wanted.into_iter().map(take).collect::<Result<_, _>>()?
+    };
+    let take = |(name, options): (String, Options)| {
+        let mut pairs = Vec::new();
+        for (key, value) in options.iter() {
+            if RUNNING.contains(&key) && !around.import.allow_commands {
+                let text =
+                    format!("left out {key} of @{name}, which runs a program; -allow-commands keeps it");
+                around.output.warn(text);
+            } else {
+                pairs.push((key.to_owned(), value.to_owned()));
+            }
+        }
+        let entries = roles.iter().map(|&role| {
+            let mut taken = Options::new();
+            assign(&mut taken, roles, role, &pairs, around.home)?;
+            Ok((role, taken))
+        });
+        let entries = entries.collect::<Result<_, CommandError>>()?;
+        Ok(Taken { name, entries, missing: Vec::new() })
+    };
+    chosen.into_iter().map(take).collect()
+}
+
+fn remotes_of(
+    remotes: &Entries,
+    roles: &[Role],
+    wanted: &[Wanted],
+    around: Surroundings<'_>,
+) -> Result<Vec<Taken>, CommandError> {
+    let mut taken = Vec::new();
+    for wanted in wanted {
+        if !remotes.contains_key(&wanted.from) {
+            let known: Vec<String> = remotes.keys().cloned().collect();
+            return Err(not_there("remote", &wanted.from, &known));
+        }
+        let entry = one_remote(remotes, wanted, roles, around);
+        taken.push(entry.map_err(|why| {
+            let remote = Printable::new(&wanted.from);
+            CommandError::usage(format!("the remote {remote} cannot be imported: {why}"))
+        })?);
     }
-    Ok(text)
+    if wanted.is_empty() {
+        for remote in remotes.keys() {
+            let entry = name(remote)
+                .map_err(|_| "its name cannot be used here; REMOTE as NAME gives another".to_owned())
+                .and_then(|to| {
+                    let wanted = Wanted { from: remote.clone(), path: None, to };
+                    one_remote(remotes, &wanted, roles, around)
+                });
+            match entry {
+                Ok(entry) => taken.push(entry),
+                Err(why) => around.output.warn(format!("left out {}: {why}", Printable::new(remote))),
+            }
+        }
+    }
+    Ok(taken)
+}
+
+fn one_remote(
+    remotes: &Entries,
+    wanted: &Wanted,
+    roles: &[Role],
+    around: Surroundings<'_>,
+) -> Result<Taken, String> {
+    let mut entry = Taken { name: wanted.to.clone(), entries: Vec::new(), missing: Vec::new() };
+    let mut notes = Vec::new();
+    for &role in roles {
+        let converted = rclone::convert(remotes, &wanted.from, wanted.path.as_deref(), role)?;
+        let pairs: Vec<(String, String)> =
+            converted.options.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let mut options = Options::new();
+        assign(&mut options, roles, role, &pairs, around.home).map_err(|error| error.to_string())?;
+        entry.entries.push((role, options));
+        entry.missing = converted.missing;
+        notes.extend(converted.notes.into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>());
+    }
+    for note in notes {
+        around.output.warn(format!("@{}: {note}", entry.name));
+    }
+    Ok(entry)
+}
+
+fn not_there(what: &str, asked: &str, known: &[String]) -> CommandError {
+    let error = CommandError::usage(format!("there is no {what} {} to import", Printable::new(asked)));
+    match super::super::suggest::nearest(asked, known.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean {}?", Printable::new(near))),
+        None => error.hint(format!("there are {}", Printable::new(&known.join(", ")))),
+    }
+}
+
+/// Reads the words after the verb.
+fn wanted(words: &[String], rclone: bool) -> Result<Vec<Wanted>, CommandError> {
+    let mut all = Vec::new();
+    let mut words = words.iter().peekable();
+    while let Some(word) = words.next() {
+        let (from, rest) =
+            word.split_once(':').map_or((word.as_str(), None), |(from, rest)| (from, Some(rest)));
+        let mut to = if rclone { None } else { rest };
+        if words.peek().is_some_and(|next| *next == "as") {
+            words.next();
+            to = Some(words.next().ok_or_else(|| CommandError::usage("'as' needs a name after it"))?);
+        }
+        let path = rest.filter(|_| rclone).map(str::to_owned);
+        let to = name(to.unwrap_or(from))?;
+        if all.iter().any(|other: &Wanted| other.to == to) {
+            return Err(CommandError::usage(format!("@{to} would be imported twice")));
+        }
+        all.push(Wanted { from: from.to_owned(), path, to });
+    }
+    Ok(all)
 }
 
 fn understand(text: &str, role: Role) -> Result<Entries, Wrong> {
@@ -109,10 +247,10 @@ fn understand(text: &str, role: Role) -> Result<Entries, Wrong> {
     if first.is_some_and(|line| line.starts_with('[') && line.ends_with(']')) {
         return ini(text);
     }
-    parse(text, role).map(|(entries, _, _)| entries)
+    parse(text, role).map(|parsed| parsed.entries)
 }
 
-fn ini(text: &str) -> Result<Entries, Wrong> {
+pub(super) fn ini(text: &str) -> Result<Entries, Wrong> {
     let mut entries = Entries::new();
     let mut current: Option<String> = None;
     for (number, line) in text.lines().enumerate() {
@@ -134,34 +272,28 @@ fn ini(text: &str) -> Result<Entries, Wrong> {
     Ok(entries)
 }
 
-fn choose(mut found: Entries, sections: &[String]) -> Result<Vec<(String, Options)>, CommandError> {
-    if sections.is_empty() {
-        return found.into_iter().map(|(section, options)| Ok((name(&section)?, options))).collect();
-    }
-    let take = |section: &String| {
-        let (from, to) = section.split_once(':').unwrap_or((section, section));
-        let options = found.remove(from).ok_or_else(|| {
-            CommandError::usage(format!("there is no section {} to import", Printable::new(from)))
-        })?;
-        Ok((name(to)?, options))
-    };
-    sections.iter().map(take).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::base::Cancel;
     use crate::ui::{Loudness, Output};
 
     fn run(folder: &Path, text: &str, overwrite: bool, sections: &[&str]) -> Result<(), CommandError> {
         let file = folder.join("input");
         std::fs::write(&file, text).unwrap();
-        let import_flags = Import { config: Some(file), overwrite, allow_commands: false };
-        let output = Output::to(io::sink(), io::sink(), Loudness::Normal, false, false);
-        let around =
-            Surroundings { folder, home: None, secrets: false, import: &import_flags, output: &output };
+        let import_flags = Import { config: Some(file), overwrite, ..Import::default() };
+        let output = Output::to(std::io::sink(), std::io::sink(), Loudness::Normal, false, false);
+        let around = Surroundings {
+            folder,
+            home: None,
+            secrets: false,
+            import: &import_flags,
+            rclone_files: &[],
+            cancel: &Cancel::new(),
+            output: &output,
+        };
         let sections: Vec<String> = sections.iter().map(|section| (*section).to_owned()).collect();
         import(&[Role::Store], &sections, around)
     }
@@ -212,6 +344,28 @@ mod tests {
             let error = run(folder.path(), text, false, &[]).unwrap_err();
             assert_eq!(error.exit().code(), 64);
             assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn words_name_sections_and_remotes() {
+        let words = |text: &str, rclone| {
+            wanted(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), rclone)
+        };
+        let one = |from: &str, path: Option<&str>, to: &str| Wanted {
+            from: from.into(),
+            path: path.map(str::to_owned),
+            to: to.into(),
+        };
+        assert_eq!(
+            words("a b:c d as e", false).unwrap(),
+            [one("a", None, "a"), one("b", None, "c"), one("d", None, "e")]
+        );
+        let remotes = words("scw:bucket/x:y as photos minio:", true).unwrap();
+        assert_eq!(remotes, [one("scw", Some("bucket/x:y"), "photos"), one("minio", Some(""), "minio")]);
+        assert_eq!(words("as", false).unwrap(), [one("as", None, "as")]);
+        for bad in ["a as", "a as b/c", "a b:a", "a/b"] {
+            assert!(words(bad, false).is_err(), "{bad}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Older forms of the configuration: `klosets.yml` and files without a version (a flat map of names, the default
 //! marked by `.isDefault`), and `plakar.yml` (everything in one file: `default-repo`, `repositories`, `remotes`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_norway::{Mapping, Value};
 
@@ -36,36 +36,41 @@ pub(super) fn flat(map: &Mapping, role: Role) -> Result<(Entries, Option<String>
     Ok((entries, default))
 }
 
-/// Reads `klosets.yml` and `plakar.yml` where the current files are missing. Returns the roles that were filled.
-pub(super) fn read(folder: &Path, all: &mut Configuration) -> Result<Vec<Role>, ConfigurationError> {
-    let missing: Vec<Role> = Role::ALL.into_iter().filter(|&role| !all.path(role).exists()).collect();
-    let mut filled = Vec::new();
+/// Reads `klosets.yml` and `plakar.yml` where the current files are missing. Returns which old file filled which roles.
+pub(super) fn read(
+    folder: &Path,
+    all: &mut Configuration,
+) -> Result<Vec<(PathBuf, Vec<Role>)>, ConfigurationError> {
+    let mut missing: Vec<Role> = Role::ALL.into_iter().filter(|&role| !all.path(role).exists()).collect();
+    let mut migrated = Vec::new();
     let path = folder.join("klosets.yml");
     if missing.contains(&Role::Store)
         && let Some(text) = file::read(&path)?
     {
-        let (entries, default, _) = file::parse(&text, Role::Store).map_err(|error| error.at(&path))?;
-        *all.entries_mut(Role::Store) = entries;
-        all.default = default;
-        filled.push(Role::Store);
+        let parsed = file::parse(&text, Role::Store).map_err(|error| error.at(&path))?;
+        *all.entries_mut(Role::Store) = parsed.entries;
+        all.default = parsed.default;
+        missing.retain(|&role| role != Role::Store);
+        migrated.push((path, vec![Role::Store]));
     }
     let path = folder.join("plakar.yml");
-    if !missing.iter().any(|role| !filled.contains(role)) {
-        return Ok(filled);
+    if missing.is_empty() {
+        return Ok(migrated);
     }
-    let Some(text) = file::read(&path)? else { return Ok(filled) };
+    let Some(text) = file::read(&path)? else { return Ok(migrated) };
     let one = OneFile::parse(&text).map_err(|error| error.at(&path))?;
-    for role in missing {
-        if filled.contains(&role) {
-            continue;
-        }
+    for &role in &missing {
         *all.entries_mut(role) = if role == Role::Store { one.stores.clone() } else { one.remotes.clone() };
         if role == Role::Store {
             all.default.clone_from(&one.default);
         }
-        filled.push(role);
     }
-    Ok(filled)
+    for key in one.unknown {
+        let (path, key) = (Printable::os(&path), Printable::new(&key));
+        all.notices.push(format!("{path}: {key} is not known and was left out"));
+    }
+    migrated.push((path, missing));
+    Ok(migrated)
 }
 
 /// `plakar.yml`.
@@ -73,6 +78,7 @@ struct OneFile {
     default: Option<String>,
     stores: Entries,
     remotes: Entries,
+    unknown: Vec<String>,
 }
 
 impl OneFile {
@@ -82,7 +88,8 @@ impl OneFile {
             Value::Mapping(map) => map,
             _ => return Err(Wrong::new("it is not a map")),
         };
-        let mut one = Self { default: None, stores: Entries::new(), remotes: Entries::new() };
+        let mut one =
+            Self { default: None, stores: Entries::new(), remotes: Entries::new(), unknown: Vec::new() };
         for (key, value) in &map {
             match (key.as_str(), value) {
                 (Some("default-repo" | "default_repo" | "default"), value) => {
@@ -91,10 +98,10 @@ impl OneFile {
                 (Some("repositories"), Value::Mapping(entries)) => one.stores = parse_entries(entries)?,
                 (Some("remotes"), Value::Mapping(entries)) => one.remotes = parse_entries(entries)?,
                 (_, Value::Null) => {}
-                _ => {
-                    let key = scalar(key).unwrap_or_default();
-                    return Err(Wrong::new(format!("{} is not known there", Printable::new(&key))));
+                (Some(key @ ("repositories" | "remotes")), _) => {
+                    return Err(Wrong::new(format!("{key} is not a map")));
                 }
+                _ => one.unknown.push(scalar(key).unwrap_or_default()),
             }
         }
         let clean =
@@ -146,7 +153,9 @@ mod tests {
         for role in [Role::Source, Role::Destination] {
             assert_eq!(all.entries(role)["r"].get("use_tls"), Some("false"));
         }
-        assert_eq!(all.notices.len(), 3);
+        assert_eq!(all.notices.len(), 1 + usize::from(all.notices[0].contains("others can read")));
+        let told = all.notices.last().unwrap();
+        assert!(told.contains("plakar.yml to stores.yml, sources.yml, destinations.yml"), "{told}");
         for file in ["stores.yml", "sources.yml", "destinations.yml"] {
             assert!(fs::read_to_string(folder.path().join(file)).unwrap().starts_with("version: v1.0.0\n"));
         }

@@ -11,7 +11,6 @@
 //! An option is a query flag, spelled without its dash. The file is written and protected as the others are.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Parser};
@@ -53,7 +52,8 @@ impl Policies {
         edit: impl FnOnce(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
         create_folder(folder)?;
-        let lock = File::open(folder).at("open", folder).map_err(ConfigurationError::from)?;
+        let lock =
+            crate::base::sys::lock_file(folder).at("open", folder).map_err(ConfigurationError::from)?;
         // Network file systems may have no locks; one editing person is the usual case then.
         let _ = lock.lock();
         let mut all = Self::load(folder)?;

@@ -1,17 +1,15 @@
 //! A store in a folder.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use lru::LruCache;
 
-use crate::base::{At, Id, RangeFile};
+use crate::base::{At, Id, RangeFile, sys};
 use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
 use crate::connectors::container::{MAX_CONFIG, past_the_end};
 use crate::connectors::layout::{self, CONFIG, CONFIG_LOCK, KINDS, TEMPORARY, is_shard};
@@ -108,7 +106,7 @@ impl FsStore {
             match entry.metadata() {
                 Ok(metadata) if metadata.is_file() => {
                     let modified = metadata.modified().ok();
-                    each(Listed { id, size: metadata.size(), modified, tag: None });
+                    each(Listed { id, size: metadata.len(), modified, tag: None });
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -124,7 +122,7 @@ impl FsStore {
         let refuse = |why: String| Error::new(ErrorKind::Exists, "create", self.location()).detail(why);
         match fs::read_dir(root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                private_folders().recursive(true).create(root).at("create", root)?;
+                sys::private_folder().recursive(true).create(root).at("create", root)?;
                 return sync_parent(root);
             }
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
@@ -168,11 +166,11 @@ impl FsStore {
         }
         .at("write", &target)?;
         let into = open_or_create_folder(folder)?;
-        match pending.place(into.as_fd(), name.as_ref(), replace) {
+        match pending.place(&into, name.as_ref(), replace) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             placed => {
                 placed.at("write", &target)?;
-                Ok(rustix::fs::fsync(into).at("synchronise", folder)?)
+                Ok(place::sync(&into).at("synchronise", folder)?)
             }
         }
     }
@@ -187,13 +185,13 @@ impl FsStore {
     fn link(folder: &Path, name: &str, file: &File, length: u64) -> Result<bool> {
         let metadata = file.metadata().at("read", folder)?;
         // A file that has a name already, or is longer than the body, is somebody else's business.
-        if metadata.nlink() != 0 || metadata.size() != length {
+        if !sys::is_unnamed(&metadata) || metadata.len() != length {
             return Ok(false);
         }
         let into = open_or_create_folder(folder)?;
         file.sync_all().at("synchronise", folder.join(name))?;
         match place::link(file, &into, name.as_ref()) {
-            Ok(()) => rustix::fs::fsync(into).at("synchronise", folder)?,
+            Ok(()) => place::sync(&into).at("synchronise", folder)?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(_) => return Ok(false),
         }
@@ -212,11 +210,11 @@ impl Storage for FsStore {
         self.prepare_root()?;
         for kind in KINDS {
             let folder = self.root.join(kind.folder());
-            private_folders().recursive(true).create(&folder).at("create", &folder)?;
+            sys::private_folder().recursive(true).create(&folder).at("create", &folder)?;
             if layout::is_sharded(kind) {
                 for shard in 0..=255_u8 {
                     let shard = folder.join(format!("{shard:02x}"));
-                    private_folders().recursive(true).create(&shard).at("create", &shard)?;
+                    sys::private_folder().recursive(true).create(&shard).at("create", &shard)?;
                 }
             }
             sync_folder(&folder)?;
@@ -226,8 +224,8 @@ impl Storage for FsStore {
         let pending = Self::pending(&self.root)?;
         pending.file().write_all(config).at("write", &path)?;
         let into = place::open_folder(&self.root).at("open", &self.root)?;
-        pending.place(into.as_fd(), CONFIG.as_ref(), false).at("create", &path)?;
-        Ok(rustix::fs::fsync(into).at("synchronise", &self.root)?)
+        pending.place(&into, CONFIG.as_ref(), false).at("create", &path)?;
+        Ok(place::sync(&into).at("synchronise", &self.root)?)
     }
 
     fn config(&self) -> Result<Vec<u8>> {
@@ -256,9 +254,9 @@ impl Storage for FsStore {
             Error::new(ErrorKind::Changed, "replace", path.display().to_string()).detail(why.to_owned())
         };
         let lock_path = self.root.join(CONFIG_LOCK);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+        let mut options = sys::private_file();
+        options.write(true).create(true).truncate(false);
+        sys::refuse_links(&mut options);
         let lock = options.open(&lock_path).at("open", &lock_path)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -271,8 +269,8 @@ impl Storage for FsStore {
             return Err(changed("it was changed meanwhile"));
         }
         let into = place::open_folder(&self.root).at("open", &self.root)?;
-        pending.place(into.as_fd(), CONFIG.as_ref(), true).at("replace", &path)?;
-        Ok(rustix::fs::fsync(into).at("synchronise", &self.root)?)
+        pending.place(&into, CONFIG.as_ref(), true).at("replace", &path)?;
+        Ok(place::sync(&into).at("synchronise", &self.root)?)
     }
 
     /// Lists folder by folder. A missing shard is empty; a missing `packfiles`, `states` or `locks` is an error,
@@ -296,7 +294,7 @@ impl Storage for FsStore {
     fn size(&self, kind: Kind, id: Id) -> Result<u64> {
         let path = layout::path_of(&self.root, kind, id);
         let metadata = fs::metadata(&path).at("read", &path)?;
-        if metadata.is_file() { Ok(metadata.size()) } else { Err(not_a_file(&path)) }
+        if metadata.is_file() { Ok(metadata.len()) } else { Err(not_a_file(&path)) }
     }
 
     fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>> {
@@ -327,7 +325,7 @@ impl Storage for FsStore {
 
     fn spool(&self) -> Result<File> {
         let folder = self.root.join(Kind::Packfile.folder());
-        place::unnamed(place::open_folder(&folder).at("open", &folder)?)
+        place::unnamed(&place::open_folder(&folder).at("open", &folder)?)
             .or_else(|_| tempfile::tempfile_in(&folder))
             .at("create a file in", &folder)
             .map_err(Error::from)
@@ -360,17 +358,11 @@ impl Storage for FsStore {
     }
 }
 
-fn private_folders() -> DirBuilder {
-    let mut builder = DirBuilder::new();
-    builder.mode(0o700);
-    builder
-}
-
 /// Opens a regular file and returns its length.
 fn open_regular(path: &Path) -> Result<(File, u64)> {
     let file = File::open(path).at("open", path)?;
     let metadata = file.metadata().at("read", path)?;
-    if metadata.is_file() { Ok((file, metadata.size())) } else { Err(not_a_file(path)) }
+    if metadata.is_file() { Ok((file, metadata.len())) } else { Err(not_a_file(path)) }
 }
 
 fn not_a_file(path: &Path) -> Error {
@@ -378,10 +370,10 @@ fn not_a_file(path: &Path) -> Error {
 }
 
 /// Opens a folder of a store; upstream's writers need all 256 of them, so a missing one is made good.
-fn open_or_create_folder(path: &Path) -> Result<std::os::fd::OwnedFd> {
+fn open_or_create_folder(path: &Path) -> Result<place::Folder> {
     match place::open_folder(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            match private_folders().create(path) {
+            match sys::private_folder().create(path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 other => other.at("create", path)?,
             }
@@ -394,7 +386,7 @@ fn open_or_create_folder(path: &Path) -> Result<std::os::fd::OwnedFd> {
 
 fn sync_folder(path: &Path) -> Result<()> {
     let folder = place::open_folder(path).at("open", path)?;
-    Ok(rustix::fs::fsync(folder).at("synchronise", path)?)
+    Ok(place::sync(&folder).at("synchronise", path)?)
 }
 
 fn sync_parent(path: &Path) -> Result<()> {
@@ -407,7 +399,7 @@ fn sync_parent(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 
     use super::*;
 
@@ -508,7 +500,7 @@ mod tests {
         store.put(Kind::Packfile, ID, Body::Spool { file: &spool, length: 7 }).unwrap();
         let placed = fs::metadata(layout::path_of(&store.root, Kind::Packfile, ID)).unwrap();
         // Where the test's disk has unnamed files the body was not copied.
-        if place::unnamed(place::open_folder(&store.root).unwrap()).is_ok() {
+        if place::unnamed(&place::open_folder(&store.root).unwrap()).is_ok() {
             assert_eq!(placed.ino(), inode);
         }
         // The same spool again, and a body shorter than its spool: copies.

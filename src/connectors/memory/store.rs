@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
+use crate::base::sys::FileAt as _;
 use crate::base::{At, Id};
 use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
 use crate::connectors::container::past_the_end;

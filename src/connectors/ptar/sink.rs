@@ -3,13 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::base::At;
+use crate::base::{At, sys};
 use crate::connector::{ArchiveSink, Error, ErrorKind, Result};
-use crate::connectors::place::{self, Pending};
+use crate::connectors::place::{self, Folder, Pending};
 
 /// How much of the archive's name a temporary name repeats, in bytes: names may be 255 bytes long.
 const REPEATED: usize = 200;
@@ -23,7 +21,7 @@ const REPEATED: usize = 200;
 pub struct ArchiveFile {
     path: PathBuf,
     name: OsString,
-    folder: OwnedFd,
+    folder: Folder,
     pending: Pending,
     overwrite: bool,
 }
@@ -58,10 +56,11 @@ impl ArchiveFile {
         };
         let folder = place::open_folder(parent).at("open", parent)?;
         let digits = place::random_digits().at("create", &path)?;
-        let repeated = &name.as_bytes()[..name.len().min(REPEATED)];
+        let repeated = &name.as_encoded_bytes()[..name.len().min(REPEATED)];
         let temporary = [b".", repeated, b".", digits.as_bytes(), b".tmp"].concat();
+        let temporary = sys::os_part(&temporary).into_owned();
         let working = folder.try_clone().at("open", parent)?;
-        let pending = Pending::create(working, OsString::from_vec(temporary)).at("create", &path)?;
+        let pending = Pending::create(working, temporary).at("create", &path)?;
         Ok(Self { path, name, folder, pending, overwrite })
     }
 }
@@ -83,8 +82,8 @@ impl Write for ArchiveFile {
 impl ArchiveSink for ArchiveFile {
     fn commit(self: Box<Self>) -> Result<()> {
         let Self { path, name, folder, pending, overwrite } = *self;
-        pending.place(folder.as_fd(), &name, overwrite).at("create", &path)?;
-        Ok(rustix::fs::fsync(folder).at("synchronise", &path)?)
+        pending.place(&folder, &name, overwrite).at("create", &path)?;
+        Ok(place::sync(&folder).at("synchronise", &path)?)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -33,7 +32,7 @@ impl PtarStore {
         if !metadata.is_file() {
             return Err(Error::new(ErrorKind::Invalid, "open", target).detail("it is not a regular file"));
         }
-        let total = metadata.size();
+        let total = metadata.len();
         let modified = metadata.modified().ok();
         let file = RangeFile::open(file, total, mmap).at("open", &path)?;
         if total < HEAD + TRAILER {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -23,9 +23,44 @@ const LONGEST: u64 = 8 << 20;
 /// The shortest range, in bytes.
 const SHORTEST: u64 = 1 << 20;
 
-/// Returns how long ranges are, given the memory for all that are read ahead: one is delivered while others fly.
-pub(super) fn step(budget: &Budget) -> u64 {
-    (budget.total() / (WIDTH as u64 + 1)).clamp(SHORTEST, LONGEST)
+/// Memory for what is read ahead: how much there may be, and what of it lies idle. Fresh memory has to be cleared by
+/// the system first, which costs about as much as what is read into it.
+#[derive(Clone, Debug)]
+pub(super) struct Memory {
+    budget: Budget,
+    idle: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Memory {
+    /// Memory of so many bytes.
+    pub(super) fn new(bytes: u64) -> Self {
+        Self { budget: Budget::new(bytes), idle: Arc::default() }
+    }
+
+    /// Returns how long ranges are: one is delivered while others fly.
+    pub(super) fn step(&self) -> u64 {
+        (self.budget.total() / (WIDTH as u64 + 1)).clamp(SHORTEST, LONGEST)
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a buffer of a length. Only whole steps are kept, so that what lies idle is never longer than what it
+    /// is counted as once it is used again.
+    fn take(&self, length: usize) -> Vec<u8> {
+        let is_step = length as u64 == self.step();
+        is_step.then(|| self.idle().pop()).flatten().unwrap_or_else(|| vec![0; length])
+    }
+
+    fn give(&self, bytes: Vec<u8>) {
+        if bytes.len() as u64 == self.step() {
+            let mut idle = self.idle();
+            if idle.len() <= WIDTH {
+                idle.push(bytes);
+            }
+        }
+    }
 }
 
 /// A range that was fetched.
@@ -33,7 +68,14 @@ pub(super) fn step(budget: &Budget) -> u64 {
 pub(super) struct Fetched {
     bytes: Vec<u8>,
     at: usize,
-    _memory: Permit,
+    memory: Memory,
+    _permit: Permit,
+}
+
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        self.memory.give(std::mem::take(&mut self.bytes));
+    }
 }
 
 impl Fetched {
@@ -59,7 +101,7 @@ pub(super) struct Ahead {
     /// The version's id, where it is read by that.
     version: Option<Arc<str>>,
     etag: Arc<str>,
-    memory: Budget,
+    memory: Memory,
     /// Where the next range begins that nobody fetches yet, and where the object ends.
     next: u64,
     end: u64,
@@ -74,7 +116,7 @@ impl Ahead {
         version: Option<&str>,
         etag: &str,
         (next, end): (u64, u64),
-        memory: &Budget,
+        memory: &Memory,
     ) -> Self {
         let mut ahead = Self {
             client: Arc::clone(client),
@@ -94,26 +136,28 @@ impl Ahead {
     /// those who hold the memory may wait for its place.
     fn top_up(&mut self) {
         while self.flying.len() < WIDTH && self.next < self.end {
-            let Some(memory) = self.memory.try_acquire(self.length()) else { return };
+            let Some(memory) = self.memory.budget.try_acquire(self.length()) else { return };
             self.fetch(memory);
         }
     }
 
     fn length(&self) -> u64 {
-        step(&self.memory).min(self.end - self.next)
+        self.memory.step().min(self.end - self.next)
     }
 
-    fn fetch(&mut self, memory: Permit) {
-        let (start, length) = (self.next, memory.bytes());
+    fn fetch(&mut self, permit: Permit) {
+        let (start, length) = (self.next, permit.bytes());
         self.next += length;
         let (done, answer) = bounded(1);
         let (client, key, etag) = (Arc::clone(&self.client), Arc::clone(&self.key), Arc::clone(&self.etag));
-        let version = self.version.clone();
+        let (version, memory) = (self.version.clone(), self.memory.clone());
         let fetch = move || {
-            let length = usize::try_from(length).expect("a few MiB");
-            let fetched = client.get_range(&key, version.as_deref(), start, length, Some(&etag));
+            let bytes = memory.take(usize::try_from(length).expect("a few MiB"));
+            let mut fetched = Fetched { bytes, at: 0, memory, _permit: permit };
+            let read =
+                client.get_range_into(&key, version.as_deref(), start, &mut fetched.bytes, Some(&etag));
             // Whoever asked may be gone.
-            let _ = done.send(fetched.map(|bytes| Fetched { bytes, at: 0, _memory: memory }));
+            let _ = done.send(read.map(|()| fetched));
         };
         // Without a thread the channel has no sender, which the receiver notices.
         let _ = std::thread::Builder::new().name("range".into()).stack_size(512 << 10).spawn(fetch);
@@ -123,7 +167,7 @@ impl Ahead {
     /// Waits for the next range; called only while there is one.
     pub(super) fn next(&mut self) -> Result<Fetched> {
         if self.flying.is_empty() {
-            let memory = self.memory.acquire(self.length());
+            let memory = self.memory.budget.acquire(self.length());
             self.fetch(memory);
         }
         let fetched = self.flying.pop_front().and_then(|answer| answer.recv().ok());

@@ -15,10 +15,8 @@ mod facts;
 mod listing;
 
 use std::cell::Cell;
-use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,7 +27,6 @@ use super::client::{Client, Download, Failure, readiness};
 use super::metadata;
 use super::names::{path_of, version_path};
 use super::options::Options;
-use crate::base::budget::Budget;
 use crate::base::{RawString, Timestamp};
 use crate::connector::{
     Change, Content, ContentInfo, Error, ErrorKind, Importer, Metadata, Order, Readiness, Record, Result,
@@ -67,7 +64,7 @@ pub struct S3Importer {
     recheck: bool,
     retrieve: bool,
     /// Memory for what is read ahead.
-    memory: Budget,
+    memory: ahead::Memory,
 }
 
 impl S3Importer {
@@ -78,13 +75,13 @@ impl S3Importer {
 
     /// Makes the connector for a part of the bucket; no request is sent yet. Fails on patterns that are not valid.
     pub fn with(options: Options, import: &ImportOptions) -> Result<Self> {
-        let memory = Budget::new(options.tuning.read_ahead);
+        let memory = ahead::Memory::new(options.tuning.read_ahead);
         let client = Arc::new(Client::new(options)?);
         let (recheck, retrieve) = (import.recheck, import.retrieve);
         let mut importer = Self { client, excludes: None, recheck, retrieve, memory };
         let root = importer.root();
-        let root = Path::new(OsStr::from_bytes(&root));
-        importer.excludes = patterns::compile(root, &import.ignore_files, &import.excludes)?;
+        let root = crate::base::sys::os_part(&root);
+        importer.excludes = patterns::compile(Path::new(&root), &import.ignore_files, &import.excludes)?;
         Ok(importer)
     }
 
@@ -107,7 +104,7 @@ impl S3Importer {
         let Some(excludes) = &self.excludes else { return false };
         let path = path_of(key);
         let named = path.as_bytes() == self.root().as_bytes();
-        !named && excludes.matched_path_or_any_parents(OsStr::from_bytes(&path), false).is_ignore()
+        !named && excludes.matched_path_or_any_parents(crate::base::sys::os_part(&path), false).is_ignore()
     }
 
     /// Lists the objects of a prefix, or their versions; `only` those of exactly this key.
@@ -255,7 +252,7 @@ impl Importer for S3Importer {
         let listed = text(record, metadata::ETAG);
         let size: u64 = text(record, metadata::SIZE).and_then(|size| size.parse().ok()).unwrap_or(0);
         let is_one = listed.is_some_and(|etag| !etag.is_empty());
-        let range = (is_one && size >= ahead::LARGE).then(|| (0, ahead::step(&self.memory)));
+        let range = (is_one && size >= ahead::LARGE).then(|| (0, self.memory.step()));
         let asked = match (range, listed.filter(|etag| !etag.is_empty())) {
             (None, Some(etag)) if !self.client.options().versions => {
                 self.client.get_listed(&record.locator, etag, size)

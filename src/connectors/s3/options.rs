@@ -317,6 +317,30 @@ fn parse_versions(text: Option<&str>) -> Result<bool, String> {
     }
 }
 
+/// Checks the form of one option's value, as far as that can be seen without the others. No secret is in the error.
+pub(in super::super) fn check_value(name: &str, value: &str) -> Result<(), String> {
+    match name {
+        "endpoint" => Endpoint::parse(value).map(|_| ()).map_err(|why| format!("endpoint: {why}")),
+        "region" if !is_region(value) => Err(format!(
+            "region is the short name of a region, such as fr-par or eu-west-1, not {}",
+            crate::base::Printable::new(value)
+        )),
+        "storage_class" | "metadata_storage_class" => storage_class::parse(name, value).map(|_| ()),
+        "object_lock" => ObjectLock::parse(Some(value), Some("1d")).map(|_| ()),
+        "retain" => ObjectLock::parse(Some("governance"), Some(value)).map(|_| ()),
+        "sse_customer_key" => CustomerKey::parse(value).map(|_| ()),
+        "versions" => parse_versions(Some(value)).map(|_| ()),
+        "concurrency" => match value.parse::<usize>() {
+            Ok(1..) => Ok(()),
+            _ => Err(format!(
+                "concurrency is a number of at least 1, not {}",
+                crate::base::Printable::new(value)
+            )),
+        },
+        _ => Ok(()),
+    }
+}
+
 fn use_tls(option: Option<&str>, scheme: Option<bool>) -> Result<bool, String> {
     match (option.map(|text| parse_bool("use_tls", text)).transpose()?, scheme) {
         (Some(option), Some(scheme)) if option != scheme => {

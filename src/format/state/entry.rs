@@ -14,11 +14,15 @@ pub(super) const LOCATION: u8 = 2;
 pub(super) const COLOURED: u8 = 3;
 pub(super) const PACKFILE: u8 = 4;
 pub(super) const DELETE: u8 = 6;
+pub(super) const FOLDING: u8 = 200;
+pub(super) const FOLDED: u8 = 201;
 
 pub(super) const LOCATION_LEN: usize = 85;
 pub(super) const COLOURED_LEN: usize = 41;
 pub(super) const PACKFILE_LEN: usize = 72;
 pub(super) const DELETE_LEN: usize = 66;
+pub(super) const FOLDING_LEN: usize = 32;
+pub(super) const FOLDED_LEN: usize = 49;
 pub(super) const METADATA_LEN: usize = 28;
 
 /// Where a blob lies: kind 2.
@@ -102,12 +106,17 @@ impl Delete {
 
     /// Takes a snapshot's colour away: the snapshot is back.
     pub fn snapshot_colour(id: Id) -> Self {
-        Self { kind: COLOURED, resource: BlobType::SNAPSHOT.0, id, packfile: Id::ZERO }
+        Self::colour(BlobType::SNAPSHOT.0, id)
     }
 
     /// Takes a packfile's colour away.
     pub fn packfile_colour(id: Id) -> Self {
-        Self { kind: COLOURED, resource: Resource::Packfile.number(), id, packfile: Id::ZERO }
+        Self::colour(Resource::Packfile.number(), id)
+    }
+
+    /// Takes the colour of a resource of some type away.
+    pub fn colour(resource: u8, id: Id) -> Self {
+        Self { kind: COLOURED, resource, id, packfile: Id::ZERO }
     }
 
     /// Forgets a packfile and all its locations.
@@ -131,6 +140,26 @@ impl Delete {
     }
 }
 
+/// The state that holds this took the place of others: kind 200, which upstream skips (FORMAT.md, "Folding").
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Folding {
+    /// The state's own id.
+    pub id: Id,
+}
+
+/// A state whose place another took: kind 201.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Folded {
+    /// The state.
+    pub id: Id,
+    /// The time in its metadata, Unix nanoseconds.
+    pub timestamp: i64,
+    /// When its place was taken first, Unix nanoseconds: a grace period later it may be deleted.
+    pub since: i64,
+    /// Whether it brought a snapshot; those of checkpoints bring none.
+    pub with_snapshot: bool,
+}
+
 /// One entry of a state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum StateEntry {
@@ -142,6 +171,10 @@ pub enum StateEntry {
     Packfile(PackEntry),
     /// The removal of an earlier entry. Only in states of version 1.1.0.
     Delete(Delete),
+    /// This state took the place of others.
+    Folding(Folding),
+    /// One of those others.
+    Folded(Folded),
 }
 
 /// The end of a state.
@@ -207,6 +240,17 @@ impl StateEntry {
                 out.extend_from_slice(delete.id.as_bytes());
                 out.extend_from_slice(delete.packfile.as_bytes());
             }
+            Self::Folding(folding) => {
+                head(out, FOLDING, FOLDING_LEN);
+                out.extend_from_slice(folding.id.as_bytes());
+            }
+            Self::Folded(folded) => {
+                head(out, FOLDED, FOLDED_LEN);
+                out.extend_from_slice(folded.id.as_bytes());
+                out.extend_from_slice(&folded.timestamp.to_le_bytes());
+                out.extend_from_slice(&folded.since.to_le_bytes());
+                out.push(u8::from(folded.with_snapshot));
+            }
         }
     }
 
@@ -217,6 +261,8 @@ impl StateEntry {
             COLOURED => COLOURED_LEN,
             PACKFILE => PACKFILE_LEN,
             DELETE => DELETE_LEN,
+            FOLDING => FOLDING_LEN,
+            FOLDED => FOLDED_LEN,
             _ => return None,
         })
     }
@@ -244,6 +290,16 @@ impl StateEntry {
                 state: Id(fields.take()),
                 when: i64::from_le_bytes(fields.take()),
             }),
+            FOLDING => Self::Folding(Folding { id: Id(fields.take()) }),
+            FOLDED => {
+                let (id, timestamp) = (Id(fields.take()), i64::from_le_bytes(fields.take()));
+                let since = i64::from_le_bytes(fields.take());
+                let with_snapshot = match fields.u8() {
+                    flag @ 0..=1 => flag == 1,
+                    flag => return Err(Error::malformed(WHAT, format!("a folded state of kind {flag}"))),
+                };
+                Self::Folded(Folded { id, timestamp, since, with_snapshot })
+            }
             _ => {
                 let delete = Delete {
                     kind: fields.u8(),

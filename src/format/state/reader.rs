@@ -20,6 +20,7 @@ pub struct StateReader<R> {
     parent: Id,
     metadata: Option<Metadata>,
     failed: bool,
+    strange: bool,
 }
 
 impl<R: Read> StateReader<R> {
@@ -29,7 +30,7 @@ impl<R: Read> StateReader<R> {
         if !version.readable_by(Version::V1_1_0) {
             return Err(Error::Version { what: WHAT, found: version });
         }
-        let mut reader = Self { inner, parent: Id::ZERO, metadata: None, failed: false };
+        let mut reader = Self { inner, parent: Id::ZERO, metadata: None, failed: false, strange: false };
         if version >= Version::V1_1_0 {
             let mut parent = [0; Id::LEN];
             reader.fill(&mut parent)?;
@@ -46,6 +47,11 @@ impl<R: Read> StateReader<R> {
     /// Returns the metadata, once the iterator has reached it.
     pub fn metadata(&self) -> Option<&Metadata> {
         self.metadata.as_ref()
+    }
+
+    /// Returns whether entries of kinds that are not known were skipped.
+    pub fn is_strange(&self) -> bool {
+        self.strange
     }
 
     /// Returns the stream, positioned behind what was read.
@@ -85,6 +91,7 @@ impl<R: Read> StateReader<R> {
             self.fill(&mut len)?;
             let len = u32::from_le_bytes(len);
             let Some(wanted) = StateEntry::body_len(kind) else {
+                self.strange = true;
                 self.skip(kind, len)?;
                 continue;
             };
@@ -115,7 +122,9 @@ impl<R: Read> Iterator for StateReader<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Coloured, Delete, Location, PackEntry, encode_header, encode_metadata};
+    use super::super::{
+        Coloured, Delete, Folded, Folding, Location, PackEntry, encode_header, encode_metadata,
+    };
     use super::*;
     use crate::format::blob::BlobType;
 
@@ -135,6 +144,8 @@ mod tests {
             }),
             StateEntry::Coloured(Coloured::snapshot(Id([5; 32]), -1)),
             StateEntry::Packfile(PackEntry { packfile: Id([4; 32]), state: Id([6; 32]), when: 9 }),
+            StateEntry::Folding(Folding { id: Id([7; 32]) }),
+            StateEntry::Folded(Folded { id: Id([8; 32]), timestamp: 10, since: -2, with_snapshot: true }),
         ]
     }
 
@@ -160,6 +171,7 @@ mod tests {
             let read: Vec<_> = reader.by_ref().collect::<Result<_>>().unwrap();
             assert_eq!(read, entries());
             assert_eq!(reader.metadata(), Some(&METADATA));
+            assert!(reader.is_strange());
             assert!(reader.into_inner().is_empty());
         }
     }
@@ -176,7 +188,13 @@ mod tests {
 
     #[test]
     fn wrong_lengths_kinds_and_versions_are_refused() {
-        for bytes in [&b"\x02\x54\0\0\0"[..], b"\xf0\xff\xff\xff\xff", b"\x06\x42\0\0\0\x05"] {
+        for bytes in [
+            &b"\x02\x54\0\0\0"[..],
+            b"\xf0\xff\xff\xff\xff",
+            b"\x06\x42\0\0\0\x05",
+            b"\xc8\x29\0\0\0",
+            b"\xc9\x29\0\0\0",
+        ] {
             let mut long = bytes.to_vec();
             long.resize(200, 0);
             let mut reader = StateReader::new(&long[..], Version::V1_0_0).unwrap();

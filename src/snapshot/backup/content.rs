@@ -1,7 +1,7 @@
 //! From a stream of bytes to an object: cutting, naming, storing.
 
 use std::io::{self, Read};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::Id;
 use crate::base::budget::{Budget, Permit};
@@ -11,6 +11,8 @@ use crate::format::blob::BlobType;
 use crate::format::object::{ChunkRef, Object};
 use crate::store::blob::Lane;
 use crate::store::{Error, Session};
+
+use super::whole::{Held, Spare, Whole};
 
 /// Why a content could not be stored: the source's fault, which costs one file, or the store's, which ends the run.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ const HEAD: usize = 512;
 pub(super) struct Budgets {
     pub(super) buffers: Budget,
     pub(super) chunks: Budget,
+    /// Memory of chunks that were stored, for those to come.
+    spare: Arc<Spare>,
     /// What a worker keeps of its buffer between two contents, in bytes.
     kept: usize,
 }
@@ -70,7 +74,12 @@ impl Budgets {
     /// Divides the memory of a run with so many workers.
     pub(super) fn new(memory: u64, workers: usize) -> Self {
         let kept = usize::try_from(memory / 8).unwrap_or(KEPT) / workers.max(1);
-        Self { buffers: Budget::new(memory / 4), chunks: Budget::new(memory / 8), kept: kept.min(KEPT) }
+        Self {
+            buffers: Budget::new(memory / 4),
+            chunks: Budget::new(memory / 8),
+            spare: Arc::new(Spare::new(memory / 32)),
+            kept: kept.min(KEPT),
+        }
     }
 }
 
@@ -190,7 +199,7 @@ impl<'a> ContentWriter<'a> {
     }
 
     /// Stores a content of any length, `filled` bytes of which are in the buffer, all of it if it `ended`: this
-    /// thread reads, cuts and hashes the whole, the pool does the chunks.
+    /// thread reads and cuts, the pool does the chunks and, in their order, the hash of the whole.
     fn store_large(
         &mut self,
         reader: &mut dyn Read,
@@ -199,41 +208,42 @@ impl<'a> ContentWriter<'a> {
         counted: &dyn Fn(u64),
     ) -> Result<StoredContent, ContentError> {
         let max = self.session.chunker().max_size();
-        let (session, entropy, budget) = (self.session, self.entropy, self.budgets.chunks.clone());
+        let (session, entropy, budgets) = (self.session, self.entropy, self.budgets.clone());
         let results: Mutex<Vec<Option<ChunkRef>>> = Mutex::default();
         let failure: Mutex<Option<Error>> = Mutex::default();
         let head = self.buffer[..filled.min(HEAD)].to_vec();
-        let mut whole = session.hasher();
-        whole.update(&self.buffer[..filled]);
+        let whole = Whole::new(session.hasher());
         let (mut size, mut count, mut start) = (0_u64, 0_usize, 0);
         rayon::in_place_scope(|scope| -> Result<(), ContentError> {
             loop {
-                // A chunk is cut only when a longest one is at hand, or the end was reached.
-                if !ended && filled - start < max {
+                let rest = &self.buffer[start..filled];
+                let length = session.chunker().cut(rest);
+                // A chunk that ends where the buffer does may go on behind it, unless it is a longest one.
+                if length == rest.len() && length < max && !ended {
                     self.buffer.copy_within(start..filled, 0);
                     (filled, start) = (filled - start, 0);
-                    let before = filled;
-                    filled = self.fill(reader, before, 2 * max, counted)?;
+                    filled = self.fill(reader, filled, 2 * max, counted)?;
                     ended = filled < 2 * max;
-                    whole.update(&self.buffer[before..filled]);
+                    continue;
                 }
-                let rest = &self.buffer[start..filled];
                 if rest.is_empty() && count > 0 {
                     return Ok(());
                 }
-                let length = session.chunker().cut(rest);
-                let permit = budget.acquire(length as u64);
+                let permit = budgets.chunks.acquire(length as u64);
                 if lock(&failure).is_some() {
                     return Ok(());
                 }
-                let (chunk, index) = (rest[..length].to_vec(), count);
-                let (results, failure) = (&results, &failure);
+                let is_all = ended && count == 0 && length == rest.len();
+                let (chunk, index) = (Held::new(&rest[..length], &budgets.spare, permit), count);
+                let (results, failure, whole) = (&results, &failure, &whole);
                 scope.spawn(move |_| {
-                    match put_chunk(session, &chunk, entropy) {
+                    if !is_all {
+                        whole.add(index, &chunk);
+                    }
+                    match put_chunk(session, chunk.bytes(), entropy) {
                         Ok(stored) => set(&mut lock(results), index, stored),
                         Err(error) => drop(lock(failure).get_or_insert(error)),
                     }
-                    drop(permit);
                 });
                 size += length as u64;
                 start += length;

@@ -56,6 +56,11 @@ impl Previous {
         self.journal.as_ref().map_or(0, Journal::len)
     }
 
+    /// Returns how many files the previous snapshot holds.
+    pub(super) fn file_count(&self) -> Option<u64> {
+        Some(self.header.as_ref()?.source()?.summary.total_files())
+    }
+
     /// Forgets what an interrupted run covered: a snapshot holds it now.
     pub(super) fn forget_journal(&self) {
         if let Some(journal) = &self.journal {

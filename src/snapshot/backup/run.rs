@@ -173,6 +173,9 @@ impl Run<'_> {
         let started = Instant::now();
         let tally = Counting { inner: monitor, tally: Tally::default() };
         monitor.phase("backup");
+        if let Some(files) = self.previous.and_then(Previous::file_count) {
+            monitor.estimate(Counter::Files, files);
+        }
         let builder = VfsBuilder::new(self.build_options());
         self.read_source(&builder, &tally)?;
         monitor.phase("index");
@@ -347,6 +350,10 @@ impl Monitor for Counting<'_> {
 
     fn expect(&self, counter: Counter, total: u64) {
         self.inner.expect(counter, total);
+    }
+
+    fn estimate(&self, counter: Counter, total: u64) {
+        self.inner.estimate(counter, total);
     }
 
     fn count(&self, counter: Counter, amount: u64) {

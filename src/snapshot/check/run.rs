@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::base::{Cancel, Id};
 use crate::store::{Error, KnownSet, Repository, Warning};
 
-use super::super::catalogue::{SnapshotInfo, list};
-use super::super::monitor::{Monitor, message_of};
+use super::super::catalogue::{Signatures, SnapshotInfo, list_with};
+use super::super::monitor::{Counter, Monitor, message_of};
 use super::damage::{Damage, Ledger};
 use super::packs::PackChecker;
 use super::structure::StructureChecker;
@@ -16,6 +16,8 @@ use super::structure::StructureChecker;
 pub struct CheckOptions {
     /// Whether contents are left alone: structure only.
     pub fast: bool,
+    /// What becomes of the signatures of all snapshots; those of a selection were dealt with when it was made.
+    pub signatures: Signatures,
     /// Ends the run early when set.
     pub cancel: Cancel,
 }
@@ -58,10 +60,14 @@ pub fn check(
             let (verified, ledger, cancel) = (&verified, &ledger, &options.cancel);
             packfile_count = PackChecker { repository, verified, ledger, monitor, cancel }.all()?;
         }
-        everything = all_snapshots(repository, &ledger)?;
+        everything = all_snapshots(repository, options.signatures, &ledger)?;
         &everything[..]
     };
     monitor.phase("snapshots");
+    let whole = selection.iter().filter(|(_, path)| path.is_none());
+    if selection.iter().all(|(_, path)| path.is_none()) {
+        monitor.expect(Counter::Items, whole.map(|(info, _)| info.item_count()).sum());
+    }
     let checker = StructureChecker {
         repository,
         verified: &verified,
@@ -91,8 +97,12 @@ pub fn check(
 type Selected = (SnapshotInfo, Option<Vec<u8>>);
 
 /// Lists the snapshots; headers that cannot be read are damage.
-fn all_snapshots(repository: &Repository, ledger: &Ledger) -> Result<Vec<Selected>, Error> {
-    let (found, failed) = list(repository);
+fn all_snapshots(
+    repository: &Repository,
+    signatures: Signatures,
+    ledger: &Ledger,
+) -> Result<Vec<Selected>, Error> {
+    let (found, failed) = list_with(repository, signatures);
     for (id, error) in failed {
         if !error.is_damage() {
             return Err(error);

@@ -106,6 +106,10 @@ pub fn export(
 ) -> Result<ExportReport, ExportError> {
     let begun = Instant::now();
     monitor.phase("archive");
+    if part.path.is_none() {
+        let sizes = part.snapshot.header.source().map(|source| source.summary.total_size());
+        monitor.expect(Counter::Bytes, sizes.unwrap_or(0));
+    }
     let mut out = Counted { out, bytes: 0 };
     let mut report = match options.format {
         ExportFormat::Tar => fill(repository, part, &mut TarWriter::new(&mut out), options, monitor)?,

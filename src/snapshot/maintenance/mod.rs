@@ -5,6 +5,8 @@
 //!    garbage is copied: what is needed goes to a new packfile, and the old one is coloured ([`plan`]).
 //! 3. A colour older than the grace period is acted on: one state says that the packfile is gone, and only then its
 //!    file is deleted ([`run`]). A coloured packfile that is needed again loses its colour.
+//! 4. Where there are many states, they are folded into one, and those that were folded a grace period ago are deleted
+//!    ([`states`]).
 //!
 //! What a checkpoint younger than the grace period brought is spared: the run that comes back for it finds it.
 //! Memory does not grow with the number of blobs: sets spill to sorted tables, and packfiles are counted by ordinal.
@@ -13,6 +15,7 @@ mod census;
 mod mark;
 mod plan;
 mod run;
+mod states;
 
 pub(super) use mark::stream_error;
-pub use run::{Fate, MaintenanceOptions, MaintenanceReport, PackFate, maintain};
+pub use run::{FOLD_ABOVE, Fate, MaintenanceOptions, MaintenanceReport, PackFate, maintain};

@@ -12,9 +12,11 @@ use crate::store::blob::Lane;
 use crate::store::{Changes, Error, Exclusive, KnownSet, PackCopy, Place, Repository, Window, look};
 
 use super::super::monitor::{Counter, Monitor, Problem, Severity, message_of};
+use super::super::retrieval::archived;
 use super::census::Census;
 use super::mark::Marker;
 use super::plan::{Plan, Terms};
+use super::states::States;
 
 /// How maintenance is done.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct MaintenanceOptions {
     pub grace: Duration,
     /// The most bytes that are copied out of packfiles that hold mostly garbage; 0 copies nothing.
     pub max_repack: u64,
+    /// States are folded into one where there are more than this; `None` never folds.
+    pub fold_above: Option<usize>,
     /// Writes states of version 1.1.0 into a store that holds only older ones.
     pub upgrade: bool,
     /// When the run takes place; `None` asks the clock.
@@ -35,12 +39,16 @@ pub struct MaintenanceOptions {
     pub cancel: Cancel,
 }
 
+/// States are folded where there are more than this: a request each for a client without a cache.
+pub const FOLD_ABOVE: usize = 64;
+
 impl Default for MaintenanceOptions {
     fn default() -> Self {
         Self {
             apply: false,
             grace: Duration::from_hours(7 * 24),
             max_repack: 1 << 30,
+            fold_above: Some(FOLD_ABOVE),
             upgrade: false,
             now: None,
             memory: 256 << 20,
@@ -106,6 +114,18 @@ pub struct MaintenanceReport {
     pub copied_bytes: u64,
     /// New packfiles.
     pub new_packfile_count: u64,
+    /// States that count: those that a client without a cache reads.
+    pub state_count: u64,
+    /// States folded into one, or to be folded.
+    pub folded_count: u64,
+    /// States folded by earlier runs that were deleted, or are to be, a grace period having passed.
+    pub deleted_states: u64,
+    /// Folded states that are kept until their grace period is over.
+    pub waiting_states: u64,
+    /// Folded states that were to be deleted, but the storage holds on to them.
+    pub held_states: u64,
+    /// States are not folded, because there are some with entries of kinds that this program does not know.
+    pub strange_states: bool,
     /// Whether the store holds only states of version 1.0.0, so that applying needs an upgrade.
     pub needs_upgrade: bool,
     /// How long it took.
@@ -148,8 +168,10 @@ pub fn maintain(
     monitor.phase("snapshots");
     report.snapshot_count = Marker::new(repository, &mut census, &needed, monitor, &options.cancel).all()?;
     monitor.phase("plan");
+    let archived = archived(repository)?;
+    census.settle(&needed, &archived)?;
     census.count_blobs()?;
-    let plan = Plan::make(repository, &census, terms)?;
+    let plan = Plan::make(repository, &census, &archived, terms)?;
     describe(&mut report, &census, plan.fates);
     if let Some(exclusive) = exclusive.as_mut() {
         let run = Applying { repository, census: &census, needed: &needed, options, monitor, now };
@@ -157,6 +179,8 @@ pub fn maintain(
     } else {
         report.copied_bytes = plan.repack.iter().map(|pack| census.packs[*pack].used_bytes).sum();
     }
+    States { repository, options, monitor, now, cutoff: terms.cutoff }
+        .tidy(exclusive.as_mut(), &mut report)?;
     report.freed_bytes = report.of(Fate::Swept).1 + report.of(Fate::Leftover).1;
     report.duration = begun.elapsed();
     Ok(report)
@@ -242,12 +266,14 @@ impl Applying<'_> {
         let mut sorter = Sorter::new(ByteOrder, self.repository.spills(), memory);
         let chosen: HashSet<usize> = repack.iter().copied().collect();
         let catalogue = &self.census.catalogue;
+        // Another copy stands for this one only where it stays.
+        let going = report.fates.iter().filter(|pack| matches!(pack.fate, Fate::Coloured | Fate::Repacked));
+        let going: HashSet<Id> = going.map(|pack| pack.id).collect();
         catalogue.scan(&mut |kind, id, place| {
             if !chosen.contains(&(place.pack as usize)) || !self.needed.contains(kind, id)? {
                 return Ok(());
             }
-            let elsewhere =
-                |other: &Place| !chosen.contains(&(other.pack as usize)) && self.census.is_there(other);
+            let elsewhere = |other: &Place| !going.contains(&other.packfile) && self.census.is_there(other);
             if catalogue.find(kind, id)?.iter().any(elsewhere) {
                 return Ok(());
             }

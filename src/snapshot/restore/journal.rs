@@ -11,15 +11,14 @@
 //! within one boot of the machine, since what is written is not synchronised file by file. A bucket compares the ETag
 //! of its listing; where it may not be listed, the journal alone has to do.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::base::Id;
 use crate::base::lookup::{Lookup, LookupBuilder};
+use crate::base::{Id, sys};
 use crate::connector::{Exporter, Receipt, Work};
 use crate::format::entry::Entry;
 use crate::store::Repository;
@@ -64,24 +63,17 @@ impl Journal {
         exporter: &dyn Exporter,
     ) -> Option<Self> {
         let folder = cache.join("restores");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
+        sys::private_folder().recursive(true).create(&folder).ok()?;
         let metadata = fs::symlink_metadata(&folder).ok()?;
-        let own = metadata.uid() == rustix::process::geteuid().as_raw();
-        if !metadata.is_dir() || !own || metadata.mode() & 0o077 != 0 {
+        if !metadata.is_dir() || !sys::is_private(&metadata) {
             return None;
         }
         sweep(&folder);
         let key = repository.keys().local().clone();
         let identity = identity(&key, repository, snapshot, start, exporter);
         let path = folder.join(&identity.to_hex()[..32]);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .ok()?;
+        let file =
+            sys::private_file().read(true).write(true).create(true).truncate(false).open(&path).ok()?;
         file.try_lock().ok()?;
         let (earlier, file) = load(file, &identity, repository)?;
         let open = Open { file, batch: Vec::new(), synced: Instant::now() };

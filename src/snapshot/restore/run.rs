@@ -70,6 +70,22 @@ pub struct RestoreReport {
 const BATCH: usize = 32;
 const QUEUE: usize = 16;
 
+/// Says how much there is to restore, where the snapshot says it. Files that stand at the destination already need not
+/// be written, so this is a guess.
+fn expect(vfs: &Vfs<'_, Repository>, start: &RawString, versions: Versions, monitor: &dyn Monitor) {
+    if versions != Versions::Latest {
+        return;
+    }
+    // What cannot be read here is reported where it is needed.
+    if let Ok(Some(summary)) = vfs.summary(start) {
+        monitor.estimate(Counter::Bytes, summary.total_size());
+    } else if let Ok(Some(entry)) = vfs.entry(start)
+        && entry.info.mode.is_regular()
+    {
+        monitor.estimate(Counter::Bytes, u64::try_from(entry.info.size).unwrap_or(0));
+    }
+}
+
 /// Restores what lies below `start` (the backed-up root when `None`) to the exporter's root; a path that is no
 /// folder is restored under its name.
 pub fn restore(
@@ -91,6 +107,7 @@ pub fn restore(
         None => source.importer.directory.clone(),
     };
     monitor.phase("restore");
+    expect(&vfs, &start, options.versions, monitor);
     // Of several versions of an object only the last can be seen at the destination.
     let resumable = options.versions != Versions::All;
     if resumable {

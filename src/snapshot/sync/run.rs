@@ -13,7 +13,7 @@ use crate::store::{
 };
 
 use super::super::catalogue::SnapshotInfo;
-use super::super::monitor::{Event, Monitor};
+use super::super::monitor::{Counter, Event, Monitor};
 use super::copy::{copy_as_is, copy_into};
 use super::reach::Reach;
 
@@ -63,6 +63,9 @@ pub fn sync(
     let map = IdMap::new(to.spills());
     let mut report = SyncReport::default();
     monitor.phase("sync");
+    let there = to.catalogue();
+    let missing = snapshots.iter().filter(|info| !there.has_snapshot(&info.id));
+    monitor.expect(Counter::Items, missing.map(SnapshotInfo::item_count).sum());
     for info in snapshots {
         let one = One { from, to, info, map: &map, options, monitor };
         one.bring(&mut report)?;
@@ -188,17 +191,21 @@ pub struct ArchiveExport<'a> {
     options: &'a SyncOptions,
     monitor: &'a dyn Monitor,
     headers: std::collections::HashMap<Id, Header>,
+    /// How many items the snapshots of all stores so far hold.
+    expected: u64,
     report: SyncReport,
 }
 
 impl<'a> ArchiveExport<'a> {
     /// Begins with an empty archive.
     pub fn new(archive: &'a ArchiveWriter, options: &'a SyncOptions, monitor: &'a dyn Monitor) -> Self {
+        monitor.phase("archive");
         Self {
             archive,
             options,
             monitor,
             headers: std::collections::HashMap::new(),
+            expected: 0,
             report: SyncReport::default(),
         }
     }
@@ -207,7 +214,12 @@ impl<'a> ArchiveExport<'a> {
     pub fn add(&mut self, from: &Repository, snapshots: &[SnapshotInfo]) -> Result<(), Error> {
         let map = IdMap::new(self.archive.spills());
         let seen = KnownSet::new(self.archive.spills());
+        let new = snapshots.iter().filter(|info| !self.headers.contains_key(&info.id));
+        self.expected += new.map(SnapshotInfo::item_count).sum::<u64>();
         let same_keys = from.mac(b"same key") == crate::store::blob::BlobSink::mac(self.archive, b"same key");
+        if !same_keys {
+            self.monitor.estimate(Counter::Items, self.expected);
+        }
         for info in snapshots {
             if let Some(there) = self.headers.get(&info.id) {
                 if !same_snapshot(there, &info.header) {

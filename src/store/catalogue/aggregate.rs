@@ -10,6 +10,7 @@ use crate::format::blob::BlobType;
 use crate::format::state::{Delete, StateEntry};
 
 use super::Merged;
+use super::folds::Folds;
 use super::tables::Row;
 
 /// One entry that is kept per state: everything but ordinary locations.
@@ -33,39 +34,48 @@ pub(super) struct Aggregate {
     positions: Vec<u32>,
     snapshots: BTreeSet<Id>,
     journals: BTreeSet<Id>,
-    /// When each packfile was introduced, and by which state, by ordinal.
-    introduced: Vec<Option<(i64, u32)>>,
+    /// When each packfile was introduced, and whether by a state without a snapshot, by ordinal.
+    introduced: Vec<Option<(i64, bool)>>,
     /// Whether a state brought a snapshot, by ordinal: those of checkpoints bring none.
     with_snapshot: Vec<bool>,
+    /// Whether a state takes something back, by ordinal.
+    with_deletes: Vec<bool>,
     /// Packfiles that some state deleted.
     deleted_packs: HashSet<Id>,
 }
 
 impl Aggregate {
     /// Applies what was kept of every state, in order.
-    pub(super) fn new(states: &[Merged], ordinals: &HashMap<Id, u32>, kept: &[Kept]) -> Self {
-        let order = order(states);
+    pub(super) fn new(states: &[Merged], ordinals: &HashMap<Id, u32>, kept: &[Kept], folds: &Folds) -> Self {
+        let order = order(states, folds);
         let mut positions = vec![0; states.len()];
         for (position, ordinal) in (0_u32..).zip(&order) {
             positions[*ordinal as usize] = position;
         }
+        for (ordinal, state) in states.iter().enumerate().filter(|(_, state)| state.folded) {
+            positions[ordinal] = folds.ordinal_of(&state.id).map_or(0, |fold| positions[fold as usize]);
+        }
         let mut by_state: Vec<Vec<&StateEntry>> = vec![Vec::new(); states.len()];
+        let mut with_snapshot = vec![false; states.len()];
         for kept in kept {
             by_state[kept.state as usize].push(&kept.entry);
+            with_snapshot[kept.state as usize] |=
+                matches!(&kept.entry, StateEntry::Location(location) if location.kind == BlobType::SNAPSHOT);
         }
         let mut all = Self {
             known: vec![false; ordinals.len()],
             coloured: vec![false; ordinals.len()],
             positions,
             introduced: vec![None; ordinals.len()],
-            with_snapshot: vec![false; states.len()],
+            with_snapshot,
+            with_deletes: vec![false; states.len()],
             ..Self::default()
         };
         let mut gone = HashSet::new();
         let mut special = Vec::new();
         for ordinal in order {
             for entry in &by_state[ordinal as usize] {
-                all.apply(ordinal, entry, ordinals, &mut gone, &mut special);
+                all.apply(ordinal, entry, (ordinals, folds), &mut gone, &mut special);
             }
         }
         for pack in gone {
@@ -79,13 +89,12 @@ impl Aggregate {
         &mut self,
         state: u32,
         entry: &StateEntry,
-        ordinals: &HashMap<Id, u32>,
+        (ordinals, folds): (&HashMap<Id, u32>, &Folds),
         gone: &mut HashSet<u32>,
         special: &mut Vec<(BlobType, Id, Row)>,
     ) {
         match entry {
             StateEntry::Location(location) => {
-                self.with_snapshot[state as usize] |= location.kind == BlobType::SNAPSHOT;
                 if let Some(&pack) = ordinals.get(&location.packfile) {
                     let row = Row::new(location, pack, state);
                     special.push((location.kind, location.id, row));
@@ -97,10 +106,17 @@ impl Aggregate {
             StateEntry::Packfile(pack) => {
                 if let Some(&ordinal) = ordinals.get(&pack.packfile) {
                     self.known[ordinal as usize] = true;
-                    self.introduced[ordinal as usize].get_or_insert((pack.when, state));
+                    // A state that took the place of others remembers which of them were checkpoints.
+                    let with_snapshot =
+                        folds.brought_snapshot(&pack.state).unwrap_or(self.with_snapshot[state as usize]);
+                    self.introduced[ordinal as usize].get_or_insert((pack.when, !with_snapshot));
                 }
             }
-            StateEntry::Delete(delete) => self.delete(state, delete, ordinals, gone),
+            StateEntry::Delete(delete) => {
+                self.with_deletes[state as usize] = true;
+                self.delete(state, delete, ordinals, gone);
+            }
+            StateEntry::Folding(_) | StateEntry::Folded(_) => {}
         }
     }
 
@@ -181,8 +197,18 @@ impl Aggregate {
 
     /// Returns when a packfile was introduced by a state that brought no snapshot.
     pub(super) fn checkpointed(&self, pack: u32) -> Option<i64> {
-        let (when, state) = self.introduced.get(pack as usize).copied().flatten()?;
-        (!self.with_snapshot[state as usize]).then_some(when)
+        let (when, checkpoint) = self.introduced.get(pack as usize).copied().flatten()?;
+        checkpoint.then_some(when)
+    }
+
+    /// Returns when a packfile was introduced.
+    pub(super) fn introduced_at(&self, pack: u32) -> Option<i64> {
+        self.introduced.get(pack as usize).copied().flatten().map(|(when, _)| when)
+    }
+
+    /// Returns whether a state brought a snapshot, and whether it takes something back.
+    pub(super) fn nature_of(&self, state: usize) -> (bool, bool) {
+        (self.with_snapshot[state], self.with_deletes[state])
     }
 
     pub(super) fn live_snapshots(&self) -> Vec<Id> {
@@ -198,19 +224,22 @@ impl Aggregate {
     }
 }
 
-/// Orders states: parents first, the oldest first among those that are ready. States of a cycle come last.
-fn order(states: &[Merged]) -> Vec<u32> {
-    let ordinals: HashMap<Id, u32> =
-        (0_u32..).zip(states).map(|(ordinal, state)| (state.id, ordinal)).collect();
+/// Orders the states that count: parents first, the oldest first among those that are ready. States of a cycle come
+/// last. A parent whose place another state took stands for that one.
+pub(super) fn order(states: &[Merged], folds: &Folds) -> Vec<u32> {
+    let counting = || (0_u32..).zip(states).filter(|(_, state)| !state.folded);
+    let ordinals: HashMap<Id, u32> = counting().map(|(ordinal, state)| (state.id, ordinal)).collect();
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut ready = BinaryHeap::new();
     let key = |ordinal: u32| {
         let state = &states[ordinal as usize];
         std::cmp::Reverse((state.facts.timestamp, state.id, ordinal))
     };
-    for ordinal in ordinals.values().copied() {
-        match ordinals.get(&states[ordinal as usize].facts.parent) {
-            Some(&parent) => children.entry(parent).or_default().push(ordinal),
+    for (ordinal, state) in counting() {
+        let parent = ordinals.get(&state.facts.parent).copied();
+        let parent = parent.or_else(|| folds.ordinal_of(&state.facts.parent));
+        match parent.filter(|parent| *parent != ordinal) {
+            Some(parent) => children.entry(parent).or_default().push(ordinal),
             None => ready.push(key(ordinal)),
         }
     }
@@ -223,6 +252,6 @@ fn order(states: &[Merged]) -> Vec<u32> {
             ready.push(key(child));
         }
     }
-    order.extend((0_u32..).zip(&done).filter(|(_, done)| !**done).map(|(ordinal, _)| ordinal));
+    order.extend(counting().map(|(ordinal, _)| ordinal).filter(|ordinal| !done[*ordinal as usize]));
     order
 }

@@ -4,13 +4,12 @@
 //! it ends with a MAC under the cache key, as every table does. New versions are new files renamed into place.
 //! Anything unexpected makes the cache count as absent: nothing is lost without it. Journals lie beside it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::base::{At, Id, PathError};
+use crate::base::{At, Id, PathError, sys};
 use crate::crypto::mac::MacKey;
 use crate::crypto::random;
 use crate::format::state::{Metadata, StateReader, encode_metadata};
@@ -23,7 +22,7 @@ use super::aggregate::Kept;
 use super::tables::Tier;
 use super::{Merged, Seen};
 
-const MAGIC: &[u8; 8] = b"PKCAT\0\0\x02";
+const MAGIC: &[u8; 8] = b"PKCAT\0\0\x03";
 const FILE: &str = "catalogue";
 /// How many stores keep a cache; the least recently used go first.
 const STORES: usize = 32;
@@ -55,8 +54,7 @@ impl CacheDir {
         let folder = parent.join(hex(&hasher.finalize().as_bytes()[..16]));
         create_private(&folder).ok()?;
         let metadata = fs::symlink_metadata(&folder).ok()?;
-        let own = metadata.uid() == rustix::process::geteuid().as_raw();
-        if !metadata.is_dir() || !own || metadata.mode() & 0o077 != 0 {
+        if !metadata.is_dir() || !sys::is_private(&metadata) {
             return None;
         }
         forget_old_stores(&parent, &folder);
@@ -72,13 +70,8 @@ impl CacheDir {
     pub(super) fn create_table(&self) -> Result<(File, String), PathError> {
         let name = format!("t-{}", hex(&random::array::<8>()));
         let path = self.folder.join(&name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .at("create", &path)?;
+        let file =
+            sys::private_file().read(true).write(true).create_new(true).open(&path).at("create", &path)?;
         Ok((file, name))
     }
 
@@ -95,14 +88,16 @@ impl CacheDir {
             let (id, size, trailer) = (input.id()?, input.u64()?, input.id()?);
             let seen = input.seen()?;
             let version = Version(input.u32()?);
+            let [folded] = *input.take(1)? else { return None };
             let stream = input.bytes()?;
             let mut reader = StateReader::new(stream, Version::V1_1_0).ok()?;
             let parent = reader.parent();
             for entry in &mut reader {
                 cached.kept.push(Kept { state, entry: entry.ok()? });
             }
-            let facts = StateFacts { version, parent, timestamp: reader.metadata()?.timestamp, trailer };
-            cached.states.push(Merged { id, size, seen, facts });
+            let timestamp = reader.metadata()?.timestamp;
+            let facts = StateFacts { version, parent, timestamp, trailer, strange: false };
+            cached.states.push(Merged { id, size, seen, facts, folded: folded != 0 });
         }
         for _ in 0..input.u32()? {
             cached.packs.push(input.id()?);
@@ -137,6 +132,7 @@ impl CacheDir {
             body.extend_from_slice(state.facts.trailer.as_bytes());
             push_seen(&mut body, &state.seen);
             body.extend_from_slice(&state.facts.version.0.to_le_bytes());
+            body.push(u8::from(state.folded));
             push_count(&mut body, stream.len());
             body.extend_from_slice(&stream);
         }

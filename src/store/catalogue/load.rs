@@ -9,27 +9,23 @@
 //! is gained by lying in a listing is that a state is taken for what it was before: a cache is sealed by a MAC of its
 //! own and holds what authentic states said, and a state is never replaced by another of the same name.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::Id;
-use crate::base::sort::{ByteOrder, Sorter};
 use crate::base::spill::SpillDir;
-use crate::connector::{ErrorKind, Kind, Listed, Storage};
-use crate::format::blob::BlobType;
-use crate::format::state::StateEntry;
+use crate::connector::{Kind, Listed, Storage};
 
 use super::super::encoding::Encoding;
 use super::super::error::Error;
 use super::super::keys::Keys;
-use super::super::state::{read_state, read_trailer};
-use super::aggregate::{Aggregate, Kept};
+use super::super::state::read_trailer;
+use super::aggregate::Aggregate;
 use super::cache::{CacheDir, Cached};
-use super::tables::{Row, Tier, anonymous, state_of};
+use super::folds::Folds;
+use super::merge::{Merging, merge};
+use super::tables::{Tier, anonymous};
 use super::{Catalogue, Merged, Seen};
-
-/// Memory for sorting new locations, in bytes.
-const SORT_MEMORY: usize = 32 << 20;
 
 /// What a catalogue is loaded from.
 pub(in super::super) struct Source<'a> {
@@ -52,22 +48,39 @@ pub(in super::super) struct Damaged {
 /// Requests for trailers under way at once.
 const THREADS: usize = 8;
 
+/// How often the states are listed again because one that was listed is gone.
+const LISTINGS: usize = 4;
+
 /// Loads the catalogue of a store.
 pub(in super::super) fn load(source: &Source<'_>) -> Result<(Catalogue, Vec<Damaged>), Error> {
+    let mut listings = 1;
+    loop {
+        let (loaded, complete) = load_listed(source)?;
+        // A state that goes after it was listed was folded: the next listing has the state that took its place.
+        if complete || listings == LISTINGS {
+            return Ok(loaded);
+        }
+        listings += 1;
+    }
+}
+
+/// Loads what one listing shows; returns whether all of it could be found.
+fn load_listed(source: &Source<'_>) -> Result<((Catalogue, Vec<Damaged>), bool), Error> {
     let mut listed = BTreeMap::new();
     source.storage.list(Kind::State, &mut |state| {
         listed.insert(state.id, state);
     })?;
     let cached = source.cache.and_then(|cache| cache.read(source.keys.cache()));
-    let (mut parts, mut changed) =
-        match cached.map(|cached| revalidate(cached, &listed, source)).transpose()? {
-            Some(Some(valid)) => valid,
-            _ => (Cached::default(), false),
-        };
-    let have: HashSet<Id> = parts.states.iter().map(|state| state.id).collect();
-    let missing: Vec<Listed> = listed.into_values().filter(|state| !have.contains(&state.id)).collect();
-    let damaged = if missing.is_empty() { Vec::new() } else { merge(source, &mut parts, &missing)? };
-    if !missing.is_empty() {
+    let valid = cached.map(|cached| revalidate(cached, &listed, source)).transpose()?.flatten();
+    let (parts, mut changed) = valid.unwrap_or_default();
+    let mut merged = merge(source, parts, &listed)?;
+    if merged.is_none() {
+        merged = merge(source, Cached::default(), &listed)?;
+    }
+    let Some(Merging { mut parts, damaged, vanished, grown }) = merged else {
+        unreachable!("only what was cached can be in the way");
+    };
+    if grown {
         compact(source, &mut parts)?;
         changed = true;
     }
@@ -77,8 +90,10 @@ pub(in super::super) fn load(source: &Source<'_>) -> Result<(Catalogue, Vec<Dama
     }
     let Cached { states, packs, kept, tiers } = parts;
     let ordinals: HashMap<Id, u32> = (0_u32..).zip(&packs).map(|(ordinal, id)| (*id, ordinal)).collect();
-    let aggregate = Aggregate::new(&states, &ordinals, &kept);
-    Ok((Catalogue { tiers, packs, ordinals, states, aggregate, quick: None }, damaged))
+    let folds = Folds::of(&states, &kept);
+    let aggregate = Aggregate::new(&states, &ordinals, &kept, &folds);
+    let catalogue = Catalogue { tiers, packs, ordinals, states, aggregate, folds, quick: None };
+    Ok(((catalogue, damaged), !vanished))
 }
 
 /// Returns the cache if it is valid, and whether what is known of its states has to be written again.
@@ -89,7 +104,7 @@ fn revalidate(
 ) -> Result<Option<(Cached, bool)>, Error> {
     let remote = source.storage.is_remote() && !source.storage.is_archive();
     let mut doubtful = Vec::new();
-    for (ordinal, state) in cached.states.iter_mut().enumerate() {
+    for (ordinal, state) in cached.states.iter_mut().enumerate().filter(|(_, state)| !state.folded) {
         let Some(now) = listed.get(&state.id).filter(|now| now.size == state.size) else { return Ok(None) };
         let seen = Seen::of(now);
         if !(remote && state.seen.same(&seen)) {
@@ -127,107 +142,6 @@ fn compare_trailers(storage: &dyn Storage, states: &[&Merged], threads: usize) -
     })
 }
 
-/// Reads the missing states into one new tier.
-fn merge(source: &Source<'_>, parts: &mut Cached, missing: &[Listed]) -> Result<Vec<Damaged>, Error> {
-    let mut ordinals: HashMap<Id, u32> =
-        (0_u32..).zip(&parts.packs).map(|(ordinal, id)| (*id, ordinal)).collect();
-    let mut sorter = Sorter::new(ByteOrder, source.spills, SORT_MEMORY);
-    let (mut damaged, mut dead) = (Vec::new(), HashSet::new());
-    // Ordinals of states that turn out to be damaged are not used again in this load.
-    let first = u32::try_from(parts.states.len()).expect("fewer than 2^32 states");
-    let mut kept_states = Vec::new();
-    for (state, listed) in (first..).zip(missing) {
-        let (id, size, seen) = (listed.id, listed.size, Seen::of(listed));
-        let mut kept = Vec::new();
-        let result = read_state(source.storage, source.keys, source.encoding, id, size, &mut |entry| {
-            collect(entry, state, parts, &mut ordinals, &mut kept, &mut sorter)
-        });
-        match result {
-            Ok(facts) => {
-                kept_states.push((state, Merged { id, size, seen, facts }, kept));
-            }
-            Err(Error::Connector(error)) if error.kind == ErrorKind::NotFound => {
-                dead.insert(state);
-            }
-            Err(error) if error.is_damage() || matches!(error, Error::Version { .. }) => {
-                dead.insert(state);
-                damaged.push(Damaged { id, error, modified: seen.modified });
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    // Close the gaps that damaged states left.
-    let base = u32::try_from(parts.states.len()).expect("fewer than 2^32 states");
-    let renumbered: HashMap<u32, u32> =
-        kept_states.iter().zip(base..).map(|((old, ..), new)| (*old, new)).collect();
-    for (old, merged, kept) in kept_states {
-        parts.states.push(merged);
-        let state = renumbered[&old];
-        parts.kept.extend(kept.into_iter().map(|entry| Kept { state, entry }));
-    }
-    let mut sorted = sorter.finish()?;
-    let (file, name) = table_file(source)?;
-    let tier = Tier::write(file, name, source.keys.cache(), &mut |push| {
-        while let Some((row, _)) = sorted.next()? {
-            let state = state_of(row);
-            if dead.contains(&state) {
-                continue;
-            }
-            match renumbered.get(&state) {
-                Some(new) if *new != state => push(&with_state(row, *new))?,
-                _ => push(row)?,
-            }
-        }
-        Ok(())
-    })?;
-    parts.tiers.push(tier);
-    Ok(damaged)
-}
-
-/// Renumbers the state of a row. Rows of one blob and packfile keep their order, the numbers being monotonous.
-fn with_state(row: &[u8], state: u32) -> Vec<u8> {
-    let mut row = row.to_vec();
-    super::tables::set_state(&mut row, state);
-    row
-}
-
-/// Sorts one entry of a state into what is kept in memory and what goes to the tables.
-fn collect(
-    entry: StateEntry,
-    state: u32,
-    parts: &mut Cached,
-    ordinals: &mut HashMap<Id, u32>,
-    kept: &mut Vec<StateEntry>,
-    sorter: &mut Sorter<ByteOrder>,
-) -> Result<(), Error> {
-    let packs = &mut parts.packs;
-    let mut ordinal = |id: Id| {
-        *ordinals.entry(id).or_insert_with(|| {
-            packs.push(id);
-            u32::try_from(packs.len() - 1).expect("fewer than 2^32 packfiles")
-        })
-    };
-    match &entry {
-        StateEntry::Location(location) => {
-            // Padding is never looked up.
-            if location.kind == BlobType::RANDOM {
-                return Ok(());
-            }
-            let pack = ordinal(location.packfile);
-            sorter.push(&Row::new(location, pack, state).encode(), &[])?;
-            if location.kind == BlobType::SNAPSHOT || location.kind == BlobType::JOURNAL {
-                kept.push(entry);
-            }
-        }
-        StateEntry::Packfile(pack) => {
-            ordinal(pack.packfile);
-            kept.push(entry);
-        }
-        _ => kept.push(entry),
-    }
-    Ok(())
-}
-
 /// Merges tiers of like size, so that a look-up asks few and an addition rewrites little.
 fn compact(source: &Source<'_>, parts: &mut Cached) -> Result<(), Error> {
     while let [.., a, b] = parts.tiers.as_slice() {
@@ -242,7 +156,7 @@ fn compact(source: &Source<'_>, parts: &mut Cached) -> Result<(), Error> {
     Ok(())
 }
 
-fn table_file(source: &Source<'_>) -> Result<(std::fs::File, Option<String>), Error> {
+pub(super) fn table_file(source: &Source<'_>) -> Result<(std::fs::File, Option<String>), Error> {
     if let Some(cache) = source.cache
         && let Ok((file, name)) = cache.create_table()
     {

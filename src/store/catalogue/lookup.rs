@@ -6,13 +6,14 @@ use std::time::UNIX_EPOCH;
 use super::super::error::Error;
 use super::super::quick::Quick;
 use super::super::state::StateFacts;
-use super::aggregate::{Aggregate, Kept};
+use super::aggregate::{Aggregate, Kept, order};
+use super::folds::Folds;
 use super::tables::{Row, Tier, scan};
 use crate::base::Id;
 use crate::connector::Listed;
 use crate::format::blob::BlobType;
 use crate::format::ptar::{PACKFILE_ID, STATE_ID};
-use crate::format::state::{Location, PackEntry, StateEntry};
+use crate::format::state::{Folded, Location, PackEntry, StateEntry};
 use crate::format::version::Version;
 
 /// Where one copy of a blob is.
@@ -35,6 +36,18 @@ pub(in super::super) struct Merged {
     pub(in super::super) size: u64,
     pub(in super::super) seen: Seen,
     pub(in super::super) facts: StateFacts,
+    /// Another state took its place: it counts no more, listed or not. The rows that it brought count as that one's.
+    pub(in super::super) folded: bool,
+}
+
+/// A state that counts, with what it does.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Applied {
+    pub(in super::super) state: Merged,
+    /// It brought a snapshot.
+    pub(in super::super) with_snapshot: bool,
+    /// It takes something back.
+    pub(in super::super) with_deletes: bool,
 }
 
 /// What a listing said of a state when its trailer was last compared.
@@ -71,6 +84,7 @@ pub struct Catalogue {
     pub(super) ordinals: HashMap<Id, u32>,
     pub(super) states: Vec<Merged>,
     pub(super) aggregate: Aggregate,
+    pub(super) folds: Folds,
     /// An archive's quick index, which stands in for the tables.
     pub(super) quick: Option<Quick>,
 }
@@ -80,9 +94,14 @@ impl Catalogue {
     pub(in super::super) fn quick(quick: Quick) -> Self {
         let packs = vec![PACKFILE_ID];
         let ordinals = HashMap::from([(PACKFILE_ID, 0)]);
-        let facts =
-            StateFacts { version: Version::V1_1_0, parent: Id::ZERO, timestamp: 0, trailer: Id::ZERO };
-        let states = vec![Merged { id: STATE_ID, size: 0, seen: Seen::default(), facts }];
+        let facts = StateFacts {
+            version: Version::V1_1_0,
+            parent: Id::ZERO,
+            timestamp: 0,
+            trailer: Id::ZERO,
+            strange: false,
+        };
+        let states = vec![Merged { id: STATE_ID, size: 0, seen: Seen::default(), facts, folded: false }];
         let entries = quick.snapshots().map(|id| {
             StateEntry::Location(Location {
                 kind: BlobType::SNAPSHOT,
@@ -97,8 +116,9 @@ impl Catalogue {
         let pack = StateEntry::Packfile(PackEntry { packfile: PACKFILE_ID, state: STATE_ID, when: 0 });
         let kept: Vec<Kept> =
             std::iter::once(pack).chain(entries).map(|entry| Kept { state: 0, entry }).collect();
-        let aggregate = Aggregate::new(&states, &ordinals, &kept);
-        Self { tiers: Vec::new(), packs, ordinals, states, aggregate, quick: Some(quick) }
+        let folds = Folds::default();
+        let aggregate = Aggregate::new(&states, &ordinals, &kept, &folds);
+        Self { tiers: Vec::new(), packs, ordinals, states, aggregate, folds, quick: Some(quick) }
     }
 
     /// Returns every live place of a blob: in packfiles that are known and not coloured.
@@ -106,7 +126,7 @@ impl Catalogue {
         let mut places = Vec::new();
         self.each_row(kind, id, &mut |row| {
             if self.aggregate.is_live(row.pack) && !self.aggregate.is_deleted(row) {
-                places.push(self.place(row));
+                self.add_place(row, &mut places);
             }
         })?;
         Ok(places)
@@ -122,12 +142,19 @@ impl Catalogue {
         let mut places = Vec::new();
         self.each_row(kind, id, &mut |row| {
             if self.aggregate.is_known(row.pack) && !self.aggregate.is_deleted(row) {
-                places.push(self.place(row));
+                self.add_place(row, &mut places);
             }
         })?;
         // Live ones first.
         places.sort_by_key(|place| !self.aggregate.is_live(place.pack));
         Ok(places)
+    }
+
+    /// Adds a place, unless there is one in that packfile: two states may name it.
+    fn add_place(&self, row: &Row, places: &mut Vec<Place>) {
+        if !places.iter().any(|place| place.pack == row.pack) {
+            places.push(self.place(row));
+        }
     }
 
     fn place(&self, row: &Row) -> Place {
@@ -188,8 +215,14 @@ impl Catalogue {
     pub fn committed_at(&self, snapshot: &Id) -> Result<Option<i64>, Error> {
         let mut newest = None;
         self.each_row(BlobType::SNAPSHOT, snapshot, &mut |row| {
-            let state = self.states.get(row.state as usize);
-            newest = newest.max(state.map(|state| state.facts.timestamp));
+            let Some(state) = self.states.get(row.state as usize) else { return };
+            // A state that took the place of others is younger than what it names.
+            let when = if self.folds.is_fold(&state.id) {
+                self.folds.time_of(snapshot).or_else(|| self.aggregate.introduced_at(row.pack))
+            } else {
+                None
+            };
+            newest = newest.max(Some(when.unwrap_or(state.facts.timestamp)));
         })?;
         Ok(newest)
     }
@@ -199,26 +232,56 @@ impl Catalogue {
         self.aggregate.journals()
     }
 
-    /// Returns the ids of the merged states.
+    /// Returns the ids of the merged states, those left out whose place another took.
     pub fn states(&self) -> impl Iterator<Item = Id> + '_ {
-        self.states.iter().map(|state| state.id)
+        self.counting().map(|state| state.id)
+    }
+
+    /// The states that count.
+    fn counting(&self) -> impl Iterator<Item = &Merged> {
+        self.states.iter().filter(|state| !state.folded)
+    }
+
+    /// Returns the states that count, in the order in which they apply.
+    pub(in super::super) fn ordered_states(&self) -> Vec<Applied> {
+        let applied = |ordinal: u32| {
+            let (with_snapshot, with_deletes) = self.aggregate.nature_of(ordinal as usize);
+            Applied { state: self.states[ordinal as usize], with_snapshot, with_deletes }
+        };
+        order(&self.states, &self.folds).into_iter().map(applied).collect()
+    }
+
+    /// Returns whether another state took the place of one, so that it may be gone and does not count where it is not.
+    pub fn is_folded(&self, state: &Id) -> bool {
+        self.folds.contains(state)
+    }
+
+    /// Returns which state took the place of another, and when that was taken first, in Unix nanoseconds.
+    pub(in super::super) fn folded_into(&self, state: &Id) -> Option<(Id, i64)> {
+        let fold = self.states.get(self.folds.ordinal_of(state)? as usize)?.id;
+        Some((fold, self.folds.since(state)?))
+    }
+
+    /// Passes what is remembered of the states whose place one took to `each`.
+    pub(in super::super) fn each_folded(&self, fold: &Id, each: &mut dyn FnMut(Folded)) {
+        self.folds.each_of(fold, &self.states, each);
     }
 
     /// Returns whether all merged states are of version 1.0.0 (and there is one).
     pub fn only_old_states(&self) -> bool {
-        !self.states.is_empty()
-            && self.states.iter().all(|state| state.facts.version == crate::format::version::Version::V1_0_0)
+        self.counting().next().is_some()
+            && self.counting().all(|state| state.facts.version == crate::format::version::Version::V1_0_0)
     }
 
     /// Returns the id of the newest state merged, the parent of the next; zero when there is none.
     pub fn newest(&self) -> Id {
-        let newest = self.states.iter().max_by_key(|state| (state.facts.timestamp, state.id));
+        let newest = self.counting().max_by_key(|state| (state.facts.timestamp, state.id));
         newest.map_or(Id::ZERO, |state| state.id)
     }
 
     /// Returns a state from which `ancestor` can be reached through parents, the newest such, or `None`.
     pub fn newest_descendant(&self, ancestor: &Id) -> Option<Id> {
-        let parents: BTreeMap<Id, Id> = self.states.iter().map(|s| (s.id, s.facts.parent)).collect();
+        let parents: BTreeMap<Id, Id> = self.counting().map(|s| (s.id, self.parent_of(s))).collect();
         let descends = |mut id: Id| {
             // As many steps as there are states: a cycle ends the walk.
             for _ in 0..=parents.len() {
@@ -232,9 +295,16 @@ impl Catalogue {
             }
             false
         };
-        let mut states: Vec<&Merged> = self.states.iter().collect();
+        let mut states: Vec<&Merged> = self.counting().collect();
         states.sort_by_key(|state| std::cmp::Reverse(state.facts.timestamp));
         states.into_iter().map(|state| state.id).find(|id| descends(*id))
+    }
+
+    /// The parent of a state, or the state that took that one's place.
+    fn parent_of(&self, state: &Merged) -> Id {
+        let parent = state.facts.parent;
+        let into = self.folds.ordinal_of(&parent).map(|ordinal| self.states[ordinal as usize].id);
+        into.filter(|into| *into != state.id).unwrap_or(parent)
     }
 
     /// Returns the state that coloured a snapshot.

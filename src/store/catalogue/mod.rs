@@ -7,12 +7,15 @@
 
 mod aggregate;
 mod cache;
+mod folds;
 mod load;
 mod lookup;
+mod merge;
 mod tables;
 
 pub(super) use cache::CacheDir;
+pub(super) use folds::fold_id;
 pub(super) use load::{Damaged, Source, load};
+pub(super) use lookup::{Applied, Merged, Seen};
 pub use lookup::{Catalogue, Place};
-pub(super) use lookup::{Merged, Seen};
 pub(super) use tables::table_error;

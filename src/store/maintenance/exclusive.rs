@@ -58,14 +58,28 @@ impl Exclusive {
         self.repository.catalogue()
     }
 
+    pub(super) fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
+    /// Returns whether the lock may have been taken for stale.
+    pub(super) fn has_lapsed(&self) -> bool {
+        self.lock.lapsed()
+    }
+
+    /// Takes a state for one of its own.
+    pub(super) fn note_state(&mut self, id: Id) {
+        self.states.insert(id);
+    }
+
     /// Fails when the lock may have been taken for stale, or when a state came that this hold does not know.
     pub fn check(&self) -> Result<(), Error> {
         if self.lock.lapsed() {
             return Err(Error::Interfered);
         }
-        let mut strange = false;
+        let (mut strange, catalogue) = (false, self.repository.catalogue());
         self.repository.storage().list(Kind::State, &mut |state| {
-            strange |= !self.states.contains(&state.id);
+            strange |= !self.states.contains(&state.id) && !catalogue.is_folded(&state.id);
         })?;
         if strange { Err(Error::Interfered) } else { Ok(()) }
     }
@@ -128,7 +142,7 @@ impl Exclusive {
     }
 }
 
-fn opened(error: OpenError) -> Error {
+pub(super) fn opened(error: OpenError) -> Error {
     match error {
         OpenError::Store(error) => error,
         other => Error::malformed("the store after the change", &other.to_string()),

@@ -5,9 +5,9 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 
 use crate::base::Id;
+use crate::base::sys::FileAt as _;
 use crate::crypto::seal::Item;
 use crate::format::blob::BlobType;
 use crate::format::object::Object;

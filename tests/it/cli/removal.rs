@@ -49,7 +49,7 @@ fn rm_is_a_plan_until_it_is_applied() {
     assert_eq!((told[0]["action"].as_str(), told[1]["removed"].as_u64()), (Some("remove"), Some(1)));
     assert_eq!(times(&user), ["2024-01-03T10:00"]);
     user.ok("at ./s check");
-    assert!(user.ok("at ./s rm -all -apply").contains("removed 1 snapshot;"));
+    assert!(user.ok("at ./s rm -all -apply").contains("removed 1 snapshot in "));
     assert_eq!(times(&user), [""; 0]);
     assert!(user.ok("at ./s rm -all -apply").contains("removed 0 snapshots"));
 }

@@ -22,7 +22,7 @@ pub(super) const MAX_XML: u64 = 16 << 20;
 /// Bodies are read and hashed in pieces of this many bytes.
 const PIECE: usize = 256 << 10;
 
-/// What a PUT demands of what is there already.
+/// What a PUT, or the end of an upload, demands of what is there already.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in super::super) enum Condition {
     /// Nothing.
@@ -32,6 +32,17 @@ pub(in super::super) enum Condition {
     /// That there is this version; the value goes out as it stands. Quotes belong to it, but there are servers
     /// that compare without them.
     IfMatch(String),
+}
+
+impl Condition {
+    /// Returns the header that says so.
+    pub(super) fn header(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Always => None,
+            Self::IfAbsent => Some(("if-none-match", "*")),
+            Self::IfMatch(etag) => Some(("if-match", etag)),
+        }
+    }
 }
 
 /// The content of a PUT.
@@ -113,7 +124,7 @@ struct FileReader<'a> {
 impl Read for FileReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let n = std::os::unix::fs::FileExt::read_at(self.file, &mut buffer[..most], self.at)?;
+        let n = crate::base::sys::FileAt::read_at(self.file, &mut buffer[..most], self.at)?;
         if n == 0 && most > 0 {
             return Err(std::io::Error::new(
                 std::io::ErrorKind::UnexpectedEof,
@@ -220,18 +231,25 @@ impl Client {
         })
     }
 
-    /// Reads exactly `length` bytes from `offset` on; of one version only, where its ETag is given.
-    pub(in super::super) fn get_range(
+    /// Reads exactly `length` bytes from `offset` on.
+    pub(in super::super) fn get_range(&self, key: &[u8], offset: u64, length: usize) -> Result<Vec<u8>> {
+        let mut out = vec![0; length];
+        self.get_range_into(key, None, offset, &mut out, None)?;
+        Ok(out)
+    }
+
+    /// Fills a buffer with what stands from `offset` on; of one version only, where its ETag is given.
+    pub(in super::super) fn get_range_into(
         &self,
         key: &[u8],
         version: Option<&str>,
         offset: u64,
-        length: usize,
+        out: &mut [u8],
         if_match: Option<&str>,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<()> {
         let target = self.target(Some(key));
         let end = offset
-            .checked_add(length as u64)
+            .checked_add(out.len() as u64)
             .ok_or_else(|| Failure::protocol("get", &target, "the range is past every end"))?;
         let range = Some((offset, end));
         let mut request = self.get_request(key, range, if_match);
@@ -244,9 +262,7 @@ impl Client {
             if if_match.is_some_and(|etag| etag != download.etag()) {
                 return Err(replaced(&target));
             }
-            let mut out = vec![0; length];
-            download.body.read_exact(&mut out).map_err(|e| broken("get", &target, &e))?;
-            Ok(out)
+            download.body.read_exact(out).map_err(|e| broken("get", &target, &e))
         })
     }
 
@@ -275,10 +291,8 @@ impl Client {
         let mut request = Request::new("put", Method::Put, Some(key));
         request.headers.clone_from(&put.headers);
         request.cleans_up = put.at_the_end;
-        match condition {
-            Condition::Always => {}
-            Condition::IfAbsent => request = request.header("if-none-match", "*"),
-            Condition::IfMatch(etag) => request = request.header("if-match", etag.as_str()),
+        if let Some((name, value)) = condition.header() {
+            request = request.header(name, value);
         }
         self.customer_key(&mut request.headers);
         self.send_content(request, source)

@@ -268,7 +268,7 @@ impl Storage for S3Store {
             consume(&[]);
             return Ok(());
         }
-        consume(&self.client.get_range(&key, None, offset, length, None)?);
+        consume(&self.client.get_range(&key, offset, length)?);
         Ok(())
     }
 

@@ -1,68 +1,68 @@
-//! Files that appear whole or not at all.
-//!
-//! A file in the making has no name where the system allows that (`O_TMPFILE`), so that not even `kill -9` leaves
-//! something behind; elsewhere it has a temporary name. It is synchronised before it gets its name, and the folder
-//! that holds the name afterwards.
+//! Folders as descriptors, and files without names where Linux has them.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, openat, renameat, renameat_with, unlinkat,
-};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, linkat, openat, renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
+
+use super::temporary::copy;
+
+/// A folder that is open.
+pub(in super::super) type Folder = OwnedFd;
 
 /// Owner may read and write, nobody else anything.
 const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 
 /// Opens a folder, to name things in it and to synchronise it.
-pub(super) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+pub(in super::super) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Creates a file without a name in a folder; fails where the file system has no such files.
-pub(super) fn unnamed(folder: impl AsFd) -> io::Result<File> {
+#[cfg(target_os = "linux")]
+pub(in super::super) fn unnamed(folder: &Folder) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
     Ok(File::from(openat(folder, c".", flags, PRIVATE)?))
 }
 
+/// Fails: only Linux has files without a name that can be given one.
+#[cfg(not(target_os = "linux"))]
+pub(in super::super) fn unnamed(_: &Folder) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Makes the names in a folder durable.
+pub(in super::super) fn sync(folder: &Folder) -> io::Result<()> {
+    Ok(rustix::fs::fsync(folder)?)
+}
+
 /// Gives an unnamed file a name that is not in use. Fails with `AlreadyExists` when it is, and with any other
 /// error where the file cannot be linked there (another file system, for one): copy it then.
-pub(super) fn link(file: impl AsFd, into: impl AsFd, name: &OsStr) -> io::Result<()> {
-    let file = file.as_fd();
-    let into = into.as_fd();
+#[cfg(target_os = "linux")]
+pub(in super::super) fn link(file: &File, into: &Folder, name: &OsStr) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
     // The way that needs no privilege; where /proc is not mounted, the one that does.
     let magic = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match linkat(CWD, magic, into, name, AtFlags::SYMLINK_FOLLOW) {
+    match linkat(rustix::fs::CWD, magic, into, name, AtFlags::SYMLINK_FOLLOW) {
         Err(Errno::NOENT) => Ok(linkat(file, c"", into, name, AtFlags::EMPTY_PATH)?),
         other => Ok(other?),
     }
 }
 
-/// Returns 16 random hexadecimal digits, for a temporary name.
-pub(super) fn random_digits() -> io::Result<String> {
-    Ok(format!("{:016x}", getrandom::u64().map_err(io::Error::from)?))
-}
-
-/// Returns what the temporary names of a restore with this number begin with; `-<digits>.tmp` follows.
-pub(super) fn restore_prefix(number: u64) -> String {
-    format!(".plakar-{number:016x}")
-}
-
-/// Returns whether a name is a temporary one of the restore whose names begin so.
-pub(super) fn is_of_restore(name: &[u8], prefix: &str) -> bool {
-    let rest = name.strip_prefix(prefix.as_bytes()).and_then(|rest| rest.strip_prefix(b"-"));
-    rest.and_then(|rest| rest.strip_suffix(b".tmp"))
-        .is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+/// Fails: only Linux gives names to files that have none.
+#[cfg(not(target_os = "linux"))]
+pub(in super::super) fn link(_: &File, _: &Folder, _: &OsStr) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// A file in the making. Dropped before [`place`](Self::place), it is gone.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(in super::super) struct Pending {
     folder: OwnedFd,
     temporary: OsString,
     file: File,
@@ -71,7 +71,7 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Creates an empty file, mode 0600, in a folder, using the given name only where a file must have one.
-    pub(super) fn create(folder: OwnedFd, temporary: OsString) -> io::Result<Self> {
+    pub(in super::super) fn create(folder: OwnedFd, temporary: OsString) -> io::Result<Self> {
         match unnamed(&folder) {
             Ok(file) => Ok(Self { folder, temporary, file, named: false }),
             Err(_) => Self::create_named(folder, temporary),
@@ -85,13 +85,13 @@ impl Pending {
     }
 
     /// Returns the file, to write to.
-    pub(super) fn file(&self) -> &File {
+    pub(in super::super) fn file(&self) -> &File {
         &self.file
     }
 
     /// Synchronises the file and gives it its name in `into`, replacing what has it if `replace` says so, else
     /// failing with `AlreadyExists`. The folder's own synchronisation is left to the caller.
-    pub(super) fn place(mut self, into: BorrowedFd<'_>, name: &OsStr, replace: bool) -> io::Result<()> {
+    pub(in super::super) fn place(mut self, into: &Folder, name: &OsStr, replace: bool) -> io::Result<()> {
         self.file.sync_all()?;
         if !self.named {
             let placed = if replace {
@@ -110,7 +110,7 @@ impl Pending {
         if replace {
             renameat(&self.folder, &*self.temporary, into, name)?;
         } else {
-            rename_new(self.folder.as_fd(), &self.temporary, into, name)?;
+            rename_new(self.folder.as_fd(), &self.temporary, into.as_fd(), name)?;
         }
         self.named = false;
         Ok(())
@@ -151,23 +151,6 @@ fn rename_new(from: BorrowedFd<'_>, old: &OsStr, into: BorrowedFd<'_>, name: &Os
     }
 }
 
-/// Copies the first `length` bytes of a file, wherever its cursor stands.
-///
-/// Fails with `UnexpectedEof` when there are fewer.
-pub(super) fn copy(from: &File, mut to: &File, length: u64) -> io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::FileExt;
-    let mut buffer = vec![0; usize::try_from(length.min(1 << 20)).expect("at most 1 MiB")];
-    let mut done = 0;
-    while done < length {
-        let part = usize::try_from(length - done).map_or(buffer.len(), |left| left.min(buffer.len()));
-        from.read_exact_at(&mut buffer[..part], done)?;
-        to.write_all(&buffer[..part])?;
-        done += part as u64;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -199,20 +182,20 @@ mod tests {
             let name = format!("file{index}");
             pending.file().write_all(b"one").unwrap();
             assert!(!dir.path().join(&name).exists());
-            pending.place(into.as_fd(), name.as_ref(), false).unwrap();
+            pending.place(&into, name.as_ref(), false).unwrap();
             assert_eq!(fs::read(dir.path().join(&name)).unwrap(), b"one");
             let mode = fs::metadata(dir.path().join(&name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
         for pending in both(dir.path()) {
             pending.file().write_all(b"two").unwrap();
-            let error = pending.place(into.as_fd(), "file0".as_ref(), false).unwrap_err();
+            let error = pending.place(&into, "file0".as_ref(), false).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
             assert_eq!(fs::read(dir.path().join("file0")).unwrap(), b"one");
         }
         for (pending, text) in both(dir.path()).into_iter().zip(["three", "four"]) {
             pending.file().write_all(text.as_bytes()).unwrap();
-            pending.place(into.as_fd(), "file0".as_ref(), true).unwrap();
+            pending.place(&into, "file0".as_ref(), true).unwrap();
             assert_eq!(fs::read(dir.path().join("file0")).unwrap(), text.as_bytes());
         }
         assert_eq!(names(dir.path()), ["file0", "file1"]);

@@ -1,19 +1,22 @@
 //! What a backup gets out of a server, beside what bare requests get: `cargo bench --bench s3`.
 //!
 //! Reads the same objects twice, first in a bare loop of signed GETs that throws the bytes away, then by a backup into
-//! a store in memory, with as many requests in flight, and prints the ratio. Many small objects are read one by one,
-//! the large one by ranges. The server is this program once more, as a process of its own on this machine; it takes
-//! its share of the processors, so that a backup, which has computing to do, is held back by what the server takes.
-//! The rows marked `latency` add 20 ms to every answer, those marked `bandwidth` send 64 KiB a millisecond at most on
-//! each connection, as networks do. With `S3_ENDPOINT`, `S3_ACCESS_KEY`, `S3_SECRET_KEY`
-//! (and `S3_REGION`) set, the same is done on that server, in a bucket that is removed afterwards.
+//! a store in a folder in memory, with as many requests in flight, and prints the ratio, and the processor time that either took.
+//! Many small objects are read one by one, the large one by ranges. This is done over a link of one gigabit a second
+//! (`link`: a proxy that all connections share), over one that is 20 ms long, over one that is both, and without any.
+//! The server and the link are this program once more, as processes of their own on this machine. They take their
+//! share of the processors, so that on few of them the last two rows tell what the processors can do rather than what
+//! a network leaves to be had. With `S3_ENDPOINT`, `S3_ACCESS_KEY`, `S3_SECRET_KEY` (and `S3_REGION`) set, the same is
+//! done on that server, in a bucket that is removed afterwards.
 //!
 //! | Variable | Meaning |
 //! |---|---|
-//! | `PLAKAR_BENCH_OBJECTS` | small objects; 4000 when not set |
+//! | `PLAKAR_BENCH_OBJECTS` | small objects; 16000 when not set |
 //! | `PLAKAR_BENCH_OBJECT_KIB` | their size in KiB; 16 when not set |
-//! | `PLAKAR_BENCH_LARGE_MIB` | size of the large one in MiB; 256 when not set |
+//! | `PLAKAR_BENCH_LARGE_MIB` | size of the large one in MiB; 512 when not set |
 //! | `PLAKAR_BENCH_CONCURRENCY` | requests in flight; 16 when not set |
+//! | `PLAKAR_BENCH_LINK` | measures this link only, by its name in the first column |
+//! | `PLAKAR_BENCH_WHAT` | measures `small` or `large` only |
 #![allow(
     dead_code,
     unused_imports,
@@ -22,20 +25,24 @@
     reason = "the server of the tests can do more than is needed here, and is written as tests are"
 )]
 
-#[path = "../tests/it/s3server/mod.rs"]
+mod link;
+#[path = "../../tests/it/s3server/mod.rs"]
 mod s3server;
 
 use std::io::{self, BufRead as _, Read as _, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use plakar::connectors::memory::MemoryStore;
+use plakar::connectors::fs::FsStore;
 use plakar::connectors::s3::{Options, S3Importer};
 use plakar::snapshot::{BackupOptions, Tally, backup};
 use plakar::store::{CreateOptions, NoPassphrase, OpenOptions, Repository};
 use rusty_s3::{Bucket, Credentials, S3Action as _, UrlStyle};
+
+use link::{LINKS, Link};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -61,9 +68,9 @@ impl Sizes {
             Err(_) => Ok(default),
         };
         Ok(Self {
-            objects: get("PLAKAR_BENCH_OBJECTS", 4000)?,
+            objects: get("PLAKAR_BENCH_OBJECTS", 16_000)?,
             object: get("PLAKAR_BENCH_OBJECT_KIB", 16)? << 10,
-            large: get("PLAKAR_BENCH_LARGE_MIB", 256)? << 20,
+            large: get("PLAKAR_BENCH_LARGE_MIB", 512)? << 20,
             concurrency: usize::try_from(get("PLAKAR_BENCH_CONCURRENCY", 16)?)?,
         })
     }
@@ -72,11 +79,16 @@ impl Sizes {
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().collect();
     let sizes = Sizes::read()?;
-    if let Some(at) = arguments.iter().position(|argument| argument == "--serve") {
-        return serve(sizes, &arguments[at + 1]);
+    let argument = |name: &str| arguments.iter().position(|argument| argument == name);
+    if argument("--serve").is_some() {
+        return serve(sizes);
+    }
+    if let Some(at) = argument("--link") {
+        let link = LINKS.iter().find(|link| link.name == arguments[at + 1]).ok_or("no such link")?;
+        return link::serve(*link, &arguments[at + 2]);
     }
     // `cargo test --benches` and `cargo nextest` start this without `--bench`: there is nothing to test then.
-    if !arguments.iter().any(|argument| argument == "--bench") {
+    if argument("--bench").is_none() {
         return Ok(());
     }
     say(&format!(
@@ -86,17 +98,34 @@ fn main() -> Result<(), Failure> {
         sizes.large >> 20,
         sizes.concurrency
     ))?;
-    say("server                  what        bare MiB/s  cpu s    backup MiB/s  cpu s    ratio")?;
-    for network in ["none", "latency", "bandwidth"] {
-        let server = Server::start(network)?;
-        let place = Place::own(&server.authority);
-        measure(&format!("own, {network}"), &place, sizes)?;
-    }
+    say("                                     MiB/s             processor s/GiB     backup, processor")?;
+    say(
+        "server, link                  what    bare  backup       bare  backup     s/1000 objects     ratio",
+    )?;
+    let server = Process::start(&["--serve"])?;
+    let own =
+        Place::new(&server.authority, "bench", (s3server::ACCESS_KEY, s3server::SECRET_KEY), "us-east-1");
+    measure_links("own", &own, sizes)?;
+    drop(server);
     if let Some(place) = Place::real() {
         place.fill(sizes)?;
-        let done = measure(&place.authority.clone(), &place, sizes);
+        let done = measure_links("real", &place, sizes);
         place.empty(sizes)?;
         done?;
+    }
+    Ok(())
+}
+
+fn measure_links(server: &str, place: &Place, sizes: Sizes) -> Result<(), Failure> {
+    let wanted = std::env::var("PLAKAR_BENCH_LINK").ok();
+    for link in LINKS.iter().filter(|link| wanted.as_ref().is_none_or(|wanted| wanted == link.name)) {
+        let name = format!("{server}, {}", link.name);
+        if link.is_bare() {
+            measure(&name, place, sizes)?;
+        } else {
+            let proxy = Process::start(&["--link", link.name, &place.authority])?;
+            measure(&name, &place.behind(&proxy.authority), sizes)?;
+        }
     }
     Ok(())
 }
@@ -106,18 +135,10 @@ fn say(line: &str) -> io::Result<()> {
 }
 
 /// Serves the objects until standard input ends.
-fn serve(sizes: Sizes, network: &str) -> Result<(), Failure> {
+fn serve(sizes: Sizes) -> Result<(), Failure> {
     let server = s3server::S3Server::new();
     for (key, body) in contents(sizes) {
         server.insert("bench", key, s3server::Object::new(body));
-    }
-    let network = match network {
-        "latency" => Some(s3server::Action::Stall(Duration::from_millis(20))),
-        "bandwidth" => Some(s3server::Action::Slow(64 << 10, Duration::from_millis(1))),
-        _ => None,
-    };
-    if let Some(network) = network {
-        server.inject(s3server::Fault::on("GetObject", network));
     }
     say(&server.authority())?;
     io::stdin().read_to_end(&mut Vec::new())?;
@@ -140,16 +161,16 @@ fn small_key(n: u64) -> String {
     format!("small/{:02}/{n:06}", n % 32)
 }
 
-/// The server as a process of its own.
-struct Server {
+/// The server, or a link, as a process of its own.
+struct Process {
     child: Child,
     authority: String,
 }
 
-impl Server {
-    fn start(network: &str) -> Result<Self, Failure> {
+impl Process {
+    fn start(arguments: &[&str]) -> Result<Self, Failure> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["--serve", network])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -159,7 +180,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Process {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
@@ -193,8 +214,10 @@ impl Place {
         }
     }
 
-    fn own(authority: &str) -> Self {
-        Self::new(authority, "bench", (s3server::ACCESS_KEY, s3server::SECRET_KEY), "us-east-1")
+    /// Returns the same bucket by way of a link.
+    fn behind(&self, authority: &str) -> Self {
+        let (key, secret) = (self.secret.0.as_str(), self.secret.1.as_str());
+        Self::new(authority, self.bucket.name(), (key, secret), self.bucket.region())
     }
 
     fn real() -> Option<Self> {
@@ -242,7 +265,7 @@ impl Place {
         }
     }
 
-    /// Backs a prefix up into a store in memory; returns how many bytes were read.
+    /// Backs a prefix up into a store in a folder, in memory where there is such a place; returns how many bytes were read.
     fn back_up(&self, prefix: &str, concurrency: usize) -> Result<u64, Failure> {
         let region = self.bucket.region();
         let concurrency = concurrency.to_string();
@@ -255,7 +278,12 @@ impl Place {
         ];
         let location = format!("s3://{}/{}/{prefix}", self.authority, self.bucket.name());
         let importer = S3Importer::new(Options::parse(&location, options, &|_| None)?)?;
-        let store = MemoryStore::default();
+        let shared = Path::new("/dev/shm");
+        let folder = match tempfile::tempdir_in(shared) {
+            Ok(folder) => folder,
+            Err(_) => tempfile::tempdir()?,
+        };
+        let store = FsStore::new(folder.path().join("store"));
         Repository::create(&store, &CreateOptions::default())?;
         let repository = Repository::open(Arc::new(store), &mut NoPassphrase, &OpenOptions::default())?;
         let report = backup(&repository, &importer, &BackupOptions::default(), &Tally::default())?;
@@ -284,47 +312,67 @@ fn side_by_side(threads: usize, jobs: u64, each: impl Fn(u64) -> Result<u64, Fai
 }
 
 /// Measures both ways of reading, small objects and the large one, and prints what came out.
-fn measure(server: &str, place: &Place, sizes: Sizes) -> Result<(), Failure> {
-    let ranges = sizes.large.div_ceil(RANGE);
-    let bare_small =
-        || Ok(side_by_side(sizes.concurrency, sizes.objects, |n| place.get(&small_key(n), None)));
-    let bare_large = || {
-        Ok(side_by_side(RANGES_AT_ONCE, ranges, |n| {
-            place.get("large", Some((n * RANGE, ((n + 1) * RANGE).min(sizes.large))))
-        }))
-    };
-    let small = sizes.objects * sizes.object;
-    let pair = |what: &str,
-                bytes: u64,
-                bare: &dyn Fn() -> Result<u64, Failure>,
-                full: &dyn Fn() -> Result<u64, Failure>|
-     -> Result<(), Failure> {
-        // The best of three: what disturbs only ever slows down.
-        let mut best = [(Duration::MAX, 0.0); 2];
-        for _ in 0..3 {
-            for (best, run) in best.iter_mut().zip([bare, full]) {
-                let (begun, cpu) = (Instant::now(), processor_seconds());
-                assert_eq!(run()?, bytes, "all of it is read");
-                let took = begun.elapsed();
-                if took < best.0 {
-                    *best = (took, processor_seconds() - cpu);
-                }
-            }
+fn measure(name: &str, place: &Place, sizes: Sizes) -> Result<(), Failure> {
+    let wanted = std::env::var("PLAKAR_BENCH_WHAT").ok();
+    let wanted = |what: &str| wanted.as_ref().is_none_or(|wanted| wanted == what);
+    if wanted("small") {
+        let bare = || Ok(side_by_side(sizes.concurrency, sizes.objects, |n| place.get(&small_key(n), None)));
+        let full = || place.back_up("small", sizes.concurrency);
+        let (bare, full) = best_of(sizes.objects * sizes.object, &bare, &full)?;
+        report(name, "small", sizes.objects, &bare, &full)?;
+    }
+    if wanted("large") {
+        let bare = || {
+            Ok(side_by_side(RANGES_AT_ONCE, sizes.large.div_ceil(RANGE), |n| {
+                place.get("large", Some((n * RANGE, ((n + 1) * RANGE).min(sizes.large))))
+            }))
+        };
+        let full = || place.back_up("large", sizes.concurrency);
+        let (bare, full) = best_of(sizes.large, &bare, &full)?;
+        report(name, "large", 1, &bare, &full)?;
+    }
+    Ok(())
+}
+
+/// What one way of reading took.
+#[derive(Clone, Copy)]
+struct Run {
+    bytes: u64,
+    took: Duration,
+    processor: f64,
+}
+
+/// Reads both ways by turns and returns the best of three each: what disturbs only ever slows down.
+fn best_of(
+    bytes: u64,
+    bare: &dyn Fn() -> Result<u64, Failure>,
+    full: &dyn Fn() -> Result<u64, Failure>,
+) -> Result<(Run, Run), Failure> {
+    let mut best = [Run { bytes, took: Duration::MAX, processor: f64::MAX }; 2];
+    for _ in 0..3 {
+        for (best, run) in best.iter_mut().zip([bare, full]) {
+            let (begun, processor) = (Instant::now(), processor_seconds());
+            assert_eq!(run()?, bytes, "all of it is read");
+            best.took = best.took.min(begun.elapsed());
+            best.processor = best.processor.min(processor_seconds() - processor);
         }
-        let rate = |took: Duration| bytes as f64 / MIB / took.as_secs_f64();
-        let [bare, full] = best;
-        say(&format!(
-            "{server:<22}  {what:<10}  {:>10.1}  {:>5.2}  {:>14.1}  {:>5.2}  {:>6.0} %",
-            rate(bare.0),
-            bare.1,
-            rate(full.0),
-            full.1,
-            100.0 * bare.0.as_secs_f64() / full.0.as_secs_f64()
-        ))?;
-        Ok(())
-    };
-    pair("small", small, &bare_small, &|| place.back_up("small", sizes.concurrency))?;
-    pair("large", sizes.large, &bare_large, &|| place.back_up("large", sizes.concurrency))
+    }
+    let [bare, full] = best;
+    Ok((bare, full))
+}
+
+fn report(name: &str, what: &str, objects: u64, bare: &Run, full: &Run) -> io::Result<()> {
+    let rate = |run: &Run| run.bytes as f64 / MIB / run.took.as_secs_f64();
+    let processor = |run: &Run| run.processor * 1024.0 * MIB / run.bytes as f64;
+    say(&format!(
+        "{name:<28}  {what}  {:>6.0}  {:>6.0}     {:>6.2}  {:>6.2}       {:>12}  {:>6.0} %",
+        rate(bare),
+        rate(full),
+        processor(bare),
+        processor(full),
+        if objects > 1 { format!("{:.3}", full.processor * 1000.0 / objects as f64) } else { String::new() },
+        100.0 * bare.took.as_secs_f64() / full.took.as_secs_f64()
+    ))
 }
 
 /// Returns the processor time of this process so far, in seconds.
