@@ -52,5 +52,6 @@ mod s3_storm;
 mod s3_versions;
 mod s3server;
 mod seeds;
+mod sqlite;
 mod threats;
 mod web;
