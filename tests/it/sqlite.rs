@@ -138,7 +138,7 @@ fn the_file_shrinks_when_packfiles_go() {
     assert_eq!(part, &bytes[7_000_000..7_001_000]);
     drop(ours);
     let left = std::fs::metadata(&path).unwrap().len();
-    assert!(full > 32_000_000 && left < 9_000_000, "{left} of {full}");
+    assert!(full > 24_000_000 && left < 9_000_000, "{left} of {full}");
     assert!(!dir.path().join("db-wal").exists());
 }
 
