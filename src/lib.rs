@@ -7,6 +7,7 @@ pub mod connector;
 pub mod connectors;
 pub mod crypto;
 pub mod format;
+pub mod mount;
 pub mod snapshot;
 pub mod store;
 pub mod ui;

@@ -7,7 +7,7 @@ use super::super::error::{CommandError, Exit};
 use super::super::globals::Globals;
 use super::{
     archive, backup, cat, check, completions, configure, create, diff, digest, dup, find, help, info, key,
-    locate, ls, maintenance, pkg, policy, prune, ptar, repair, restore, rm, server, sync, version,
+    locate, ls, maintenance, mount, pkg, policy, prune, ptar, repair, restore, rm, server, sync, version,
 };
 use crate::connectors::Role;
 
@@ -33,6 +33,7 @@ enum Command {
     Backup(backup::Args),
     Ls(ls::Args),
     Cat(cat::Args),
+    Mount(mount::Args),
     Restore(restore::Args),
     #[command(alias = "verify")]
     Check(check::Args),
@@ -65,7 +66,14 @@ enum Command {
 
 /// Returns the definitions of all commands and flags.
 pub(crate) fn definition() -> clap::Command {
-    Cli::command().mut_subcommands(|command| command.args_override_self(true).disable_help_flag(true))
+    Cli::command().mut_subcommands(|command| {
+        let examples = configure::EXAMPLES.iter().find(|(name, _)| *name == command.get_name());
+        let command = command.args_override_self(true).disable_help_flag(true);
+        match examples {
+            Some((_, examples)) => command.after_help(*examples),
+            None => command,
+        }
+    })
 }
 
 /// Runs the command.
@@ -75,6 +83,7 @@ pub(crate) fn dispatch(cli: Cli, context: &Context) -> Result<Exit, CommandError
         Command::Backup(args) => backup::run(&args, context),
         Command::Ls(args) => ls::run(&args, context),
         Command::Cat(args) => cat::run(&args, context),
+        Command::Mount(args) => mount::run(&args, context),
         Command::Restore(args) => restore::run(&args, context),
         Command::Check(args) => check::run(&args, context),
         Command::Ptar(args) => ptar::run(&args, context),

@@ -18,6 +18,7 @@ mod key;
 mod locate;
 mod ls;
 mod maintenance;
+mod mount;
 mod pkg;
 mod policy;
 mod prune;

@@ -1,7 +1,7 @@
 //! Requests for one URL: sent again where that may help, understood where the answer allows it.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::Read;
 
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
@@ -41,7 +41,7 @@ impl Client {
             return Err(invalid("it is not an http or https URL"));
         }
         let authorization =
-            take_credentials(&mut url).ok_or_else(|| invalid("it is not an http or https URL"))?;
+            take_credentials(&mut url).map_err(|()| invalid("it is not an http or https URL"))?;
         url.set_fragment(None);
         let agent = patience.agent(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
         Ok(Self { agent, url: url.into(), target, authorization, patience })
@@ -75,7 +75,7 @@ impl Client {
     }
 
     /// Says that a body ended too early.
-    pub(super) fn broken_off(&self, error: &io::Error) -> Failure {
+    pub(super) fn broken_off(&self, error: &std::io::Error) -> Failure {
         self.interrupted(describe_io(error))
     }
 

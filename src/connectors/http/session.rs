@@ -195,7 +195,7 @@ impl Session {
             ));
         }
         let mut authorization =
-            take_credentials(&mut base).ok_or_else(|| invalid("it is not an http or https URL"))?;
+            take_credentials(&mut base).map_err(|()| invalid("it is not an http or https URL"))?;
         if let Some(token) = &options.token {
             if authorization.is_some() {
                 return Err(invalid("give a token, or a name and a password in the URL, not both"));

@@ -9,6 +9,8 @@ mod diff;
 mod digest;
 mod dup;
 mod find;
+mod looks;
+mod mount;
 mod pkg;
 mod removal;
 mod restore;
