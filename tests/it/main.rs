@@ -55,5 +55,6 @@ mod s3server;
 mod seeds;
 mod sftp;
 mod sftp_bed;
+mod sqlite;
 mod threats;
 mod web;
