@@ -10,12 +10,13 @@
 //! | [`memory`] | tests | | | |
 //!
 //! No backend reaches into another: what two of them need lies beside them, in the private modules here
-//! (`container`, the layout of an archive; `remote`, an archive read by ranges; `place`, files that appear whole or not at all).
+//! (`container`, the layout of an archive; `remote`, an archive read by ranges; `place`, files that appear whole or not at all; `pipe`, standard input and output as they are).
 
 mod container;
 mod location;
 mod options;
 mod patterns;
+mod pipe;
 mod place;
 mod registry;
 mod remote;
@@ -26,6 +27,8 @@ pub mod memory;
 pub mod ptar;
 pub mod s3;
 pub mod sqlite;
+pub mod stdio;
+pub mod tar;
 
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};

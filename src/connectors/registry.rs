@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::fs::Existing;
 use super::location::{Kind, Location, Role};
 use super::options::{Options, for_connector};
-use super::{fs, http, ptar, s3, sqlite};
+use super::{fs, http, ptar, s3, sqlite, stdio, tar};
 use crate::base::Cancel;
 use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
 
@@ -93,7 +93,8 @@ fn is_built(kind: Kind, role: Role) -> bool {
         Role::Store => {
             matches!(kind, Kind::Fs | Kind::S3 | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps | Kind::Sqlite)
         }
-        Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::S3),
+        Role::Source => matches!(kind, Kind::Fs | Kind::S3 | Kind::Stdin | Kind::Tar),
+        Role::Destination => matches!(kind, Kind::Fs | Kind::S3 | Kind::Stdout),
     }
 }
 
@@ -150,6 +151,23 @@ pub fn open_importer(
         };
         return Ok(Box::new(s3::S3Importer::with(s3_options(url, options, limits)?, &import)?));
     }
+    if let [location] = locations
+        && let Some(path) = location.path()
+    {
+        match location.kind() {
+            Kind::Stdin => return Ok(Box::new(stdio::StdinImporter::open(path, limits.cancel.clone())?)),
+            Kind::Tar => {
+                let tar = tar::ImportOptions {
+                    excludes: settings.excludes.clone(),
+                    ignore_files: settings.ignore_files.clone(),
+                    memory: limits.memory,
+                    cancel: limits.cancel.clone(),
+                };
+                return Ok(Box::new(tar::TarImporter::open(path, &tar)?));
+            }
+            _ => {}
+        }
+    }
     if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
         return Err(missing(odd, Role::Source));
     }
@@ -196,6 +214,7 @@ pub fn open_exporter(
             };
             Ok(Box::new(s3::S3Exporter::new(s3_options(url, options, limits)?, export)?))
         }
+        (Kind::Stdout, ..) => Ok(Box::new(stdio::StdoutExporter::new())),
         _ => Err(missing(location, Role::Destination)),
     }
 }
@@ -209,6 +228,8 @@ pub fn open_sink(
     size_hint: Option<u64>,
 ) -> Result<Box<dyn ArchiveSink>> {
     match (location.kind(), location.path(), location.url()) {
+        (Kind::Stdout, ..) => Err(Error::new(ErrorKind::Unsupported, "create", location.to_string())
+            .detail("an archive goes to standard output as -o -")),
         (_, Some(path), _) => Ok(Box::new(ptar::ArchiveFile::create(path, overwrite)?)),
         (Kind::S3, _, Some(url)) => {
             let sink = s3::SinkOptions { overwrite, size_hint, memory: limits.memory };

@@ -566,8 +566,8 @@ impl Tree {
         summary.map_or((0, 0), |summary| (summary.total_size(), summary.total_files()))
     }
 
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    /// Returns how many numbers are held: what grows with the files that are known to whoever asks.
+    pub fn held(&self) -> usize {
         lock(&self.known).len()
     }
 

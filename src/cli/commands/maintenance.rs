@@ -186,7 +186,11 @@ fn tell_states(done: &MaintenanceReport, applied: bool, context: &Context) -> Re
     let states = |count| units::counted(count, "state");
     if done.folded_count > 0 {
         let did = if applied { "folded" } else { "would fold" };
-        output.summary(format_args!("{did} {} of {} into one", done.folded_count, states(done.state_count)))?;
+        output.summary(format_args!(
+            "{did} {} of {} into one",
+            done.folded_count,
+            states(done.state_count)
+        ))?;
     }
     if done.deleted_states > 0 {
         let did = if applied { "deleted" } else { "would delete" };
@@ -194,7 +198,8 @@ fn tell_states(done: &MaintenanceReport, applied: bool, context: &Context) -> Re
     }
     if done.waiting_states > 0 {
         let folded = states(done.waiting_states);
-        output.summary(format_args!("{folded} that were folded are kept until their grace period is over"))?;
+        output
+            .summary(format_args!("{folded} that were folded are kept until their grace period is over"))?;
     }
     if done.held_states > 0 {
         output.notice(&format!(

@@ -8,6 +8,7 @@ mod entry;
 mod reader;
 
 pub use entry::{
-    Coloured, Delete, Folded, Folding, Location, Metadata, PackEntry, StateEntry, encode_header, encode_metadata,
+    Coloured, Delete, Folded, Folding, Location, Metadata, PackEntry, StateEntry, encode_header,
+    encode_metadata,
 };
 pub use reader::{MAX_UNKNOWN_LEN, StateReader};

@@ -122,7 +122,9 @@ impl<R: Read> Iterator for StateReader<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Coloured, Delete, Folded, Folding, Location, PackEntry, encode_header, encode_metadata};
+    use super::super::{
+        Coloured, Delete, Folded, Folding, Location, PackEntry, encode_header, encode_metadata,
+    };
     use super::*;
     use crate::format::blob::BlobType;
 
@@ -186,7 +188,13 @@ mod tests {
 
     #[test]
     fn wrong_lengths_kinds_and_versions_are_refused() {
-        for bytes in [&b"\x02\x54\0\0\0"[..], b"\xf0\xff\xff\xff\xff", b"\x06\x42\0\0\0\x05", b"\xc8\x29\0\0\0", b"\xc9\x29\0\0\0"] {
+        for bytes in [
+            &b"\x02\x54\0\0\0"[..],
+            b"\xf0\xff\xff\xff\xff",
+            b"\x06\x42\0\0\0\x05",
+            b"\xc8\x29\0\0\0",
+            b"\xc9\x29\0\0\0",
+        ] {
             let mut long = bytes.to_vec();
             long.resize(200, 0);
             let mut reader = StateReader::new(&long[..], Version::V1_0_0).unwrap();

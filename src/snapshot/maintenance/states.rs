@@ -44,11 +44,7 @@ impl States<'_> {
     }
 
     /// Deletes what was folded long enough ago, once what took its place is verified.
-    fn sweep(
-        &self,
-        exclusive: Option<&mut Exclusive>,
-        report: &mut MaintenanceReport,
-    ) -> Result<(), Error> {
+    fn sweep(&self, exclusive: Option<&mut Exclusive>, report: &mut MaintenanceReport) -> Result<(), Error> {
         let catalogue = self.repository.catalogue();
         let folded = folded_states(self.repository, &catalogue)?;
         // Something that must come after what was folded, and says so by a parent that would go: it has to be folded,

@@ -46,12 +46,7 @@ pub(super) struct Aggregate {
 
 impl Aggregate {
     /// Applies what was kept of every state, in order.
-    pub(super) fn new(
-        states: &[Merged],
-        ordinals: &HashMap<Id, u32>,
-        kept: &[Kept],
-        folds: &Folds,
-    ) -> Self {
+    pub(super) fn new(states: &[Merged], ordinals: &HashMap<Id, u32>, kept: &[Kept], folds: &Folds) -> Self {
         let order = order(states, folds);
         let mut positions = vec![0; states.len()];
         for (position, ordinal) in (0_u32..).zip(&order) {

@@ -115,7 +115,8 @@ impl Work<'_> {
         each: &mut dyn FnMut(&mut Self, StateEntry) -> Result<(), Error>,
     ) -> Result<Option<StateFacts>, Error> {
         let Source { storage, keys, encoding, .. } = *self.source;
-        let result = read_state(storage, keys, encoding, listed.id, listed.size, &mut |entry| each(self, entry));
+        let result =
+            read_state(storage, keys, encoding, listed.id, listed.size, &mut |entry| each(self, entry));
         match result {
             Ok(facts) => Ok(Some(facts)),
             Err(Error::Connector(error)) if error.kind == ErrorKind::NotFound => {

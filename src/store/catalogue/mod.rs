@@ -16,6 +16,6 @@ mod tables;
 pub(super) use cache::CacheDir;
 pub(super) use folds::fold_id;
 pub(super) use load::{Damaged, Source, load};
-pub use lookup::{Catalogue, Place};
 pub(super) use lookup::{Applied, Merged, Seen};
+pub use lookup::{Catalogue, Place};
 pub(super) use tables::table_error;

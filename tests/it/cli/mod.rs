@@ -9,12 +9,14 @@ mod diff;
 mod digest;
 mod dup;
 mod find;
+#[cfg(target_os = "linux")]
 mod mount;
 mod pkg;
 mod removal;
 mod restore;
 mod shapes;
 mod stores;
+mod streams;
 mod usage;
 
 use std::ffi::OsStr;
