@@ -35,7 +35,7 @@ fn tree(user: &User, part: Option<&str>) -> (Tree, Arc<Tally>) {
         Some(part) => {
             let latest = list(&repository).0.pop().unwrap();
             let path = user.home().canonicalize().unwrap().join(part);
-            Shown::Folder(latest, path.to_str().unwrap().as_bytes().to_vec())
+            Shown::Folder(Box::new(latest), path.to_str().unwrap().as_bytes().to_vec())
         }
     };
     let tally = Arc::new(Tally::default());

@@ -87,10 +87,6 @@ impl TarImporter {
         opened.map_or_else(|| Input::open(&self.path, &self.cancel), Ok)
     }
 
-    fn target(&self, name: &[u8]) -> String {
-        format!("\"{}\" of the archive", name.escape_ascii())
-    }
-
     /// Reads all members. What cannot become a record is passed to `refused`.
     fn collect(&self, refused: &mut dyn FnMut(Error) -> ControlFlow<()>) -> Result<Option<Collector>> {
         // The store may be encrypted or not: what is spilt is sealed in any case.
@@ -114,7 +110,7 @@ impl TarImporter {
 
     fn node(&self, member: Member) -> Result<(Vec<u8>, Node)> {
         let refuse =
-            |why: &str| Error::new(ErrorKind::Unsupported, "back up", self.target(&member.name)).detail(why);
+            |why: &str| Error::new(ErrorKind::Unsupported, "back up", target(&member.name)).detail(why);
         let path = clean(&member.name).map_err(refuse)?;
         if path == b"/" && !member.mode.is_dir() {
             return Err(refuse("only a folder can stand at the top"));
@@ -138,7 +134,7 @@ impl TarImporter {
             return None;
         }
         let failed = |why: String| {
-            let error = Error::new(ErrorKind::Unsupported, "back up", self.target(&path)).detail(why);
+            let error = Error::new(ErrorKind::Unsupported, "back up", target(&path)).detail(why);
             Record {
                 path: path.clone(),
                 info: Err(error),
@@ -171,6 +167,11 @@ impl TarImporter {
             metadata: Vec::new(),
         })
     }
+}
+
+/// Names a member in errors.
+fn target(name: &[u8]) -> String {
+    format!("\"{}\" of the archive", name.escape_ascii())
 }
 
 /// Makes a name in an archive an absolute, clean path. Slashes at the start and dots are left out, as tar does.
@@ -247,7 +248,7 @@ impl Importer for TarImporter {
 
     fn open(&self, record: &Record) -> Result<Box<dyn Content>> {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let target = self.target(&record.path);
+        let target = target(&record.path);
         let store =
             store.ok_or_else(|| Error::new(ErrorKind::Io, "read", &target).detail("it was not found yet"))?;
         let stored = decode_content(parts(&record.locator).next().unwrap_or_default());

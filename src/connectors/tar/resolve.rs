@@ -86,10 +86,10 @@ pub(super) fn encode_content(content: &Stored) -> Vec<u8> {
     put(content.size);
     if let Some(pieces) = &content.pieces {
         put(pieces.len() as u64);
-        pieces.iter().for_each(|(offset, length)| {
+        for (offset, length) in pieces {
             put(*offset);
             put(*length);
-        });
+        }
     }
     bytes
 }
@@ -110,7 +110,8 @@ fn key(path: &[u8], place: Place) -> Vec<u8> {
     let mut key: Vec<u8> = path.iter().map(|byte| if *byte == b'/' { 0 } else { *byte }).collect();
     // Below every byte of a name, and below the slash: a path ends before it goes on.
     key.extend_from_slice(&[0, 0]);
-    key.extend_from_slice(&place.to_be_bytes());
+    // The big end first, so that bytes sort as numbers do.
+    key.extend(place.to_le_bytes().into_iter().rev());
     key
 }
 
@@ -118,8 +119,9 @@ const TAIL: usize = 2 + size_of::<Place>();
 
 fn split(key: &[u8]) -> (&[u8], Place) {
     let (path, tail) = key.split_at(key.len() - TAIL);
-    let place = tail.last_chunk().expect("a key ends with a place");
-    (path, Place::from_be_bytes(*place))
+    let mut place: [u8; size_of::<Place>()] = *tail.last_chunk().expect("a key ends with a place");
+    place.reverse();
+    (path, Place::from_le_bytes(place))
 }
 
 /// Takes members in the archive's order.
@@ -164,14 +166,13 @@ impl Collector {
             members.rewind()?;
             join(&mut members, &mut requests, &mut |wanted, place, member| {
                 let node = Node::decode(member);
-                match &node.link {
+                if let Some(link) = &node.link {
                     // The place stays that of the link that was asked for.
-                    Some(link) => again.push(&key(link, place), wanted)?,
-                    None => {
-                        let count = names.entry(place).or_insert(1);
-                        *count = count.saturating_add(1);
-                        found.push_parts(wanted, &[&place.to_le_bytes(), member])?;
-                    }
+                    again.push(&key(link, place), wanted)?;
+                } else {
+                    let count = names.entry(place).or_insert(1);
+                    *count = count.saturating_add(1);
+                    found.push_parts(wanted, &[&place.to_le_bytes(), member])?;
                 }
                 Ok(())
             })?;
@@ -182,12 +183,15 @@ impl Collector {
     }
 }
 
+/// Takes what a request stands for, and the place and the bytes of the member found.
+type Each<'a> = dyn FnMut(&[u8], Place, &[u8]) -> Result<()> + 'a;
+
 /// Finds for each request the last member of its path that stands before it. Requests are ordered by path and place, and
 /// so are members.
 fn join(
     members: &mut Sorted<ByteOrder>,
     requests: &mut Sorted<ByteOrder>,
-    each: &mut dyn FnMut(&[u8], Place, &[u8]) -> Result<()>,
+    each: &mut Each<'_>,
 ) -> Result<()> {
     let mut more = members.advance()?;
     // The last member passed, for requests of the same path.
