@@ -11,3 +11,4 @@ pub mod mount;
 pub mod snapshot;
 pub mod store;
 pub mod ui;
+pub mod web;

@@ -102,6 +102,8 @@ impl Kind {
 
     /// Finds the kind of a scheme.
     pub fn from_scheme(scheme: &str) -> Option<Self> {
+        // FTP over TLS is FTP; the URL keeps telling which.
+        let scheme = if scheme == "ftps" { "ftp" } else { scheme };
         Self::ALL.into_iter().find(|kind| kind.scheme() == scheme)
     }
 
@@ -300,6 +302,17 @@ impl Location {
         }
         target.push(below);
         Ok(Self { kind: self.kind, target })
+    }
+
+    /// Returns whether a URL leads to this machine.
+    pub(super) fn is_loopback(&self) -> bool {
+        let parsed = self.url().and_then(|url| url::Url::parse(url).ok());
+        match parsed.as_ref().and_then(url::Url::host) {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            None => false,
+        }
     }
 
     /// Returns whether the name is one of an archive: whether it ends in `.ptar`.

@@ -8,11 +8,14 @@ use serde::Serialize;
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
-use super::super::{report, snapshots, stores};
+use super::super::retrieval::{self, RetrieveArgs};
+use super::super::{report, snapshots};
 use crate::connectors::{Role, open_sink};
-use crate::snapshot::{Counter, ExportError, ExportFormat, ExportOptions, ExportReport, Part, export};
+use crate::snapshot::{
+    Counter, ExportError, ExportFormat, ExportOptions, ExportReport, Part, Versions, export,
+};
 use crate::store::Repository;
-use crate::ui::{OutputError, Progress, units};
+use crate::ui::{Progress, units};
 
 /// Writes a snapshot, or a part of one, as a tar or zip file that other programs read. Modes, owners, times, links
 /// and extended attributes go into a tar; a zip has no hard links and no attributes.
@@ -34,6 +37,8 @@ pub(crate) struct Args {
     /// Replace a file that is there
     #[arg(long)]
     overwrite: bool,
+    #[command(flatten)]
+    retrieval: RetrieveArgs,
     /// The snapshot, or SNAPSHOT:PATH
     #[arg(value_name = "SNAPSHOT[:PATH]", required = true)]
     snapshot: OsString,
@@ -68,8 +73,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         return Err(CommandError::usage("an archive is nothing to look at")
             .hint("send standard output to a file or a program, or name a file: -output FILE"));
     }
-    let repository = stores::open_main(context)?.repository;
+    let repository = args.retrieval.open_main(context)?.repository;
+    let cold = args.retrieval.open(context, &repository)?;
+    cold.metadata()?;
     let chosen = snapshots::find(&repository, &args.snapshot)?;
+    cold.contents(&retrieval::targets([(&chosen.info, chosen.path.as_deref())], Versions::All))?;
     let part = Part { snapshot: &chosen.info, path: chosen.path.as_deref() };
     let options = ExportOptions {
         format,
@@ -133,7 +141,7 @@ fn write(
         Ok(done) => Ok((done, progress.get(Counter::Errors))),
         Err(ExportError::Store(error)) => Err(error.into()),
         Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Err(OutputError::from(error).into())
+            Err(CommandError::reader_left())
         }
         Err(error) => Err(CommandError::from_error(Exit::Failed, error)),
     }

@@ -165,7 +165,9 @@ fn tell(done: &MaintenanceReport, applied: bool, context: &Context) -> Result<()
             table.row(["", &units::counted(count, "packfile"), &units::bytes(bytes), why]);
         }
     }
-    output.summary(table.to_string().trim_end())?;
+    if !table.is_empty() {
+        output.summary(table.to_string().trim_end())?;
+    }
     tell_states(done, applied, context)?;
     let freed = units::bytes(done.freed_bytes);
     let (did, copied) = if applied { ("freed", "copied") } else { ("would free", "copy") };

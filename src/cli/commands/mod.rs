@@ -26,6 +26,7 @@ mod ptar;
 mod repair;
 mod restore;
 mod rm;
+mod server;
 mod sync;
 pub(super) mod table;
 mod version;

@@ -235,7 +235,7 @@ impl<'a, S: BlobSource + ?Sized> Vfs<'a, S> {
         let look_up = |name: &RawString| match self.xattr_in(&tree, &path, name) {
             Ok(Some(item)) => Ok(item),
             Ok(None) => {
-                let what = format!("attribute {name:?} of \"{}\"", path.escape_ascii());
+                let what = format!("attribute {} of {}", name.escape_ascii(), path.escape_ascii());
                 Err(Error::malformed(&what, "the entry names it, but the snapshot does not hold it"))
             }
             Err(error) => Err(error),
