@@ -206,6 +206,14 @@ pub fn lock_file(folder: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(".lock"))
 }
 
+/// Returns the numbers of the user and of the group that this process acts as; root's where there are none.
+pub fn process_owner() -> (u64, u64) {
+    #[cfg(unix)]
+    return (rustix::process::geteuid().as_raw().into(), rustix::process::getegid().as_raw().into());
+    #[cfg(not(unix))]
+    return (0, 0);
+}
+
 /// Returns the name of this machine; empty where the system does not tell.
 pub fn host_name() -> Vec<u8> {
     #[cfg(unix)]

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::fs::Existing;
 use super::location::{Kind, Location, Role};
 use super::options::{OptionError, Options, for_connector};
-use super::{fs, ftp, http, ptar, s3, sftp, sqlite};
+use super::{fs, ftp, http, ptar, s3, sftp, sqlite, stdio, tar};
 use crate::base::Cancel;
 use crate::connector::{
     ArchiveSink, Error, ErrorKind, Exporter, Importer, Order, Readiness, Result, Storage,
@@ -94,8 +94,11 @@ pub fn available(role: Role) -> Vec<&'static str> {
 
 fn is_built(kind: Kind, role: Role) -> bool {
     match role {
-        Role::Store => kind != Kind::Ftp,
-        Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::Ftp | Kind::S3 | Kind::Sftp),
+        Role::Store => !matches!(kind, Kind::Ftp | Kind::Stdin | Kind::Stdout | Kind::Tar),
+        Role::Source => {
+            matches!(kind, Kind::Fs | Kind::Ftp | Kind::S3 | Kind::Sftp | Kind::Stdin | Kind::Tar)
+        }
+        Role::Destination => matches!(kind, Kind::Fs | Kind::Ftp | Kind::S3 | Kind::Sftp | Kind::Stdout),
     }
 }
 
@@ -176,6 +179,23 @@ pub fn open_importer(
         return Ok(Box::new(s3::S3Importer::with(s3_options(url, options, limits)?, &import)?));
     }
     if let [location] = locations
+        && let Some(path) = location.path()
+    {
+        match location.kind() {
+            Kind::Stdin => return Ok(Box::new(stdio::StdinImporter::open(path, limits.cancel.clone())?)),
+            Kind::Tar => {
+                let tar = tar::ImportOptions {
+                    excludes: settings.excludes.clone(),
+                    ignore_files: settings.ignore_files.clone(),
+                    memory: limits.memory,
+                    cancel: limits.cancel.clone(),
+                };
+                return Ok(Box::new(tar::TarImporter::open(path, &tar)?));
+            }
+            _ => {}
+        }
+    }
+    if let [location] = locations
         && let (Kind::Sftp, Some(url)) = (location.kind(), location.url())
     {
         let opened = sftp_options(url, options, limits)?;
@@ -234,6 +254,7 @@ pub fn open_exporter(
             };
             Ok(Box::new(s3::S3Exporter::new(s3_options(url, options, limits)?, export)?))
         }
+        (Kind::Stdout, ..) => Ok(Box::new(stdio::StdoutExporter::new())),
         (Kind::Sftp, _, Some(url)) => {
             refuse_markers(location, settings)?;
             let opened = sftp_options(url, options, limits)?;
@@ -267,6 +288,8 @@ pub fn open_sink(
     size_hint: Option<u64>,
 ) -> Result<Box<dyn ArchiveSink>> {
     match (location.kind(), location.path(), location.url()) {
+        (Kind::Stdout, ..) => Err(Error::new(ErrorKind::Unsupported, "create", location.to_string())
+            .detail("an archive goes to standard output as -o -")),
         (_, Some(path), _) => Ok(Box::new(ptar::ArchiveFile::create(path, overwrite)?)),
         (Kind::S3, _, Some(url)) => {
             let sink = s3::SinkOptions { overwrite, size_hint, memory: limits.memory };
