@@ -183,6 +183,21 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a folder to set its times.
+pub fn open_folder_for_times(folder: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(windows)]
+    {
+        use std::os::windows::fs::OpenOptionsExt as _;
+        /// `FILE_WRITE_ATTRIBUTES` and `FILE_FLAG_BACKUP_SEMANTICS`, without which no folder can be opened.
+        const WRITE_ATTRIBUTES: u32 = 0x100;
+        const BACKUP_SEMANTICS: u32 = 0x0200_0000;
+        options.access_mode(WRITE_ATTRIBUTES).custom_flags(BACKUP_SEMANTICS);
+    }
+    options.open(folder)
+}
+
 /// Opens what stands for a folder when it is locked: the folder itself, on Windows a file `.lock` in it.
 pub fn lock_file(folder: &Path) -> io::Result<File> {
     #[cfg(unix)]

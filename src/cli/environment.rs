@@ -7,8 +7,8 @@ use crate::crypto::Secret;
 use crate::ui::Wish;
 
 /// Variables that hold secrets: no child process inherits them.
-pub(crate) const SECRET_VARIABLES: [&str; 3] =
-    ["PLAKAR_PASSPHRASE", "PLAKAR_PEER_PASSPHRASE", "PLAKAR_NEW_PASSPHRASE"];
+pub(crate) const SECRET_VARIABLES: [&str; 4] =
+    ["PLAKAR_PASSPHRASE", "PLAKAR_PEER_PASSPHRASE", "PLAKAR_NEW_PASSPHRASE", "PLAKAR_SERVER_TOKEN"];
 
 /// The environment variables that this program reads; empty ones count as unset.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,8 @@ pub(crate) struct Environment {
     pub(crate) new_passphrase: Option<Secret>,
     /// `RCLONE_CONFIG`: the configuration of rclone.
     pub(crate) rclone_config: Option<PathBuf>,
+    /// The token that clients of a server have to show.
+    pub(crate) server_token: Option<Secret>,
     /// What `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE` say.
     pub(crate) colours: Wish,
     /// `COLUMNS`: how wide what is no terminal is to be.
@@ -64,6 +66,7 @@ impl Environment {
             peer_passphrase: secret("PLAKAR_PEER_PASSPHRASE"),
             new_passphrase: secret("PLAKAR_NEW_PASSPHRASE"),
             rclone_config: variable("RCLONE_CONFIG").map(PathBuf::from),
+            server_token: secret("PLAKAR_SERVER_TOKEN"),
             colours: Wish::read(
                 variable("NO_COLOR").is_some(),
                 text("CLICOLOR").as_deref(),

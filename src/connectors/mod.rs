@@ -4,13 +4,14 @@
 //! |---|---|---|---|---|
 //! | [`fs`] | a folder | a tree | a folder | |
 //! | [`ptar`] | a single-file archive, read only | | | a file |
-//! | [`http`] | a single-file archive on a web server, read only | | | |
+//! | [`http`] | a store behind `plakar server`; a single-file archive on a web server, read only | | | |
 //! | [`s3`] | a bucket, a single-file archive in one | a bucket | a bucket | an object |
 //! | [`sqlite`] | a database file | | | |
 //! | [`memory`] | tests | | | |
 //!
 //! No backend reaches into another: what two of them need lies beside them, in the private modules here
-//! (`container`, the layout of an archive; `remote`, an archive read by ranges; `place`, files that appear whole or not at all).
+//! (`container`, the layout of an archive; `remote`, an archive read by ranges; `place`, files that appear whole or not at all;
+//! `tls`, whom connections trust).
 
 mod container;
 mod location;
@@ -19,6 +20,7 @@ mod patterns;
 mod place;
 mod registry;
 mod remote;
+mod tls;
 
 pub mod fs;
 pub mod http;

@@ -18,6 +18,7 @@ use plakar::store::{
 };
 
 use crate::cli::memory_dir;
+use crate::folding::{Client, view};
 use crate::engine::{Shared, assert_clean, assert_restores, back_up, kinds, look, reopen};
 
 const DAY: i64 = 24 * 3600;
@@ -169,6 +170,121 @@ fn what_is_mostly_garbage_is_copied() {
     }
 }
 
+/// Backs up into two copies of a store, and puts what the second got into the first: two writers that did not see each
+/// other store the same.
+fn twice(bed: &Bed) -> [Id; 2] {
+    let apart = Arc::new(MemoryStore::clone(&bed.store));
+    let first = bed.back_up();
+    let second = back_up(&reopen(Arc::new(Shared::new(&apart))), &bed.source()).snapshot;
+    for kind in [Kind::Packfile, Kind::State] {
+        apart
+            .list(kind, &mut |listed| {
+                let bytes = apart.get(kind, listed.id).unwrap();
+                bed.store.put(kind, listed.id, Body::Bytes(&bytes)).unwrap();
+            })
+            .unwrap();
+    }
+    [first, second]
+}
+
+#[test]
+fn what_two_writers_stored_is_kept_once() {
+    for kind in 0..4 {
+        let bed = Bed::new(kind, 300_000);
+        for number in 0..20 {
+            bed.write(&format!("file {number}"), number, 100_000);
+        }
+        let [first, second] = twice(&bed);
+        let double = bed.stored();
+        let repository = bed.open();
+        assert_eq!(list(&repository).0.len(), 2);
+        // Whole packfiles die, next to nothing is copied.
+        let done = run(&bed, 0);
+        assert!(done.of(Fate::Coloured).1 > 1_500_000, "{done:?}");
+        assert!(done.copied_bytes < 700_000 && done.needed_bytes < 2_300_000, "{done:?}");
+        assert_clean(&bed.open());
+        let swept = run(&bed, 8);
+        assert!(swept.freed_bytes > 1_900_000 && bed.stored() < double - 1_800_000, "{swept:?}");
+        assert_eq!(run(&bed, 9).fates, []);
+        for id in [first, second] {
+            let repository = bed.open();
+            assert_clean(&repository);
+            assert_restores(&repository, 0, &bed.source());
+            bed.rm(id);
+        }
+        for days in [10, 18, 26] {
+            run(&bed, days);
+        }
+        assert_eq!(bed.stored(), 0);
+    }
+}
+
+#[test]
+fn of_two_copies_one_is_kept_though_both_their_packfiles_go() {
+    // Few large files beside garbage, so that packfiles of either writer are repacked, and of one wholly dead.
+    for size in [200_000, 450_000, 1_000_000, 64 << 20] {
+        let bed = Bed::new(1, size);
+        for number in 0..20 {
+            bed.write(&format!("file {number}"), number, 90_000);
+        }
+        let both = twice(&bed);
+        for number in [0, 1, 2, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 19] {
+            fs::remove_file(bed.source().join(format!("file {number}"))).unwrap();
+        }
+        bed.back_up();
+        both.into_iter().for_each(|id| bed.rm(id));
+        let done = run(&bed, 0);
+        assert!(done.of(Fate::Repacked).0 + done.of(Fate::Coloured).0 > 1, "{done:?}");
+        let repository = bed.open();
+        // Everything has a live copy: nothing is to be revived.
+        assert_eq!(run(&bed, 1).of(Fate::Revived), (0, 0));
+        assert!(back_up(&repository, &bed.source()).stats.stored_bytes < 50_000);
+        run(&bed, 8);
+        run(&bed, 16);
+        assert!(bed.stored() < 600_000, "{size}: {}", bed.stored());
+        assert_clean(&bed.open());
+    }
+}
+
+#[test]
+fn no_more_is_copied_than_is_allowed() {
+    let bed = Bed::new(1, 250_000);
+    for number in 0..40 {
+        bed.write(&format!("file {number:02}"), number, 50_000);
+    }
+    let first = bed.back_up();
+    for number in (0..40).filter(|number| number % 4 != 0) {
+        fs::remove_file(bed.source().join(format!("file {number:02}"))).unwrap();
+    }
+    bed.back_up();
+    bed.rm(first);
+    let all = maintain(
+        &bed.open(),
+        &MaintenanceOptions { apply: false, max_repack: u64::MAX, ..options(0) },
+        &Tally::default(),
+    )
+    .unwrap();
+    assert!(all.of(Fate::Repacked).0 > 4, "{all:?}");
+    let mut runs = 0;
+    let (mut copied, mut repacked) = (0, 0);
+    loop {
+        let limit = MaintenanceOptions { max_repack: 120_000, ..options(0) };
+        let done = maintain(&bed.open(), &limit, &Tally::default()).unwrap();
+        assert!(done.copied_bytes <= 120_000, "{done:?}");
+        assert_clean(&bed.open());
+        if done.of(Fate::Repacked).0 == 0 {
+            break;
+        }
+        runs += 1;
+        copied += done.copied_bytes;
+        repacked += done.of(Fate::Repacked).0;
+    }
+    assert!(runs > 1 && repacked >= all.of(Fate::Repacked).0, "{runs} runs");
+    assert!(copied >= all.copied_bytes, "{copied} of {}", all.copied_bytes);
+    run(&bed, 8);
+    assert_restores(&bed.open(), 0, &bed.source());
+}
+
 #[test]
 fn a_coloured_packfile_that_is_needed_comes_back() {
     let bed = Bed::new(0, 1 << 20);
@@ -223,12 +339,16 @@ fn a_recent_checkpoint_is_spared() {
     std::thread::sleep(Duration::from_millis(100));
     let importer = FsImporter::builder().place(bed.source()).build().unwrap();
     let often = CheckpointPolicy { bytes: 1, interval: Duration::from_secs(1000) };
-    let options = BackupOptions { checkpoints: often, ..BackupOptions::default() };
+    let checkpointing = BackupOptions { checkpoints: often, ..BackupOptions::default() };
     let faulty = Faulty::new(Shared::new(&bed.store), Counted::Writes, 14);
-    backup(&reopen(Arc::new(faulty)), &importer, &options, &Tally::default()).unwrap_err();
+    backup(&reopen(Arc::new(faulty)), &importer, &checkpointing, &Tally::default()).unwrap_err();
     bed.forget_locks();
     let spared = run(&bed, 1);
     assert!(spared.of(Fate::Spared).0 > 0 && spared.of(Fate::Coloured).0 == 0, "{spared:?}");
+    // Also when the states that brought them are folded.
+    let folding = MaintenanceOptions { fold_above: Some(1), ..options(1) };
+    assert!(maintain(&bed.open(), &folding, &Tally::default()).unwrap().folded_count > 1);
+    assert_eq!(run(&bed, 1).of(Fate::Spared), spared.of(Fate::Spared));
     assert!(run(&bed, 8).of(Fate::Coloured).0 >= spared.of(Fate::Spared).0);
     run(&bed, 30);
     run(&bed, 60);
@@ -316,9 +436,9 @@ fn old_states_ask_for_an_upgrade() {
     assert_eq!(store.stored_bytes(Kind::Packfile), 0);
 }
 
-/// A store that holds on to packfiles.
+/// A store that holds on to what is of one kind.
 #[derive(Debug)]
-struct Immutable(Shared);
+pub(crate) struct Immutable(pub(crate) Shared, pub(crate) Kind);
 
 impl Storage for Immutable {
     fn location(&self) -> String {
@@ -359,10 +479,10 @@ impl Storage for Immutable {
         self.0.put(kind, id, body)
     }
     fn delete(&self, kind: Kind, id: Id) -> connector::Result<()> {
-        match kind {
-            Kind::Packfile => Err(connector::Error::new(ErrorKind::Denied, "delete", id.to_hex())),
-            _ => self.0.delete(kind, id),
+        if kind == self.1 {
+            return Err(connector::Error::new(ErrorKind::Denied, "delete", id.to_hex()));
         }
+        self.0.delete(kind, id)
     }
     fn is_remote(&self) -> bool {
         // The ways of remote stores are gone as well.
@@ -377,7 +497,7 @@ fn what_may_not_be_deleted_is_reported_and_tried_again() {
     let first = bed.back_up();
     bed.rm(first);
     let packs = bed.packs();
-    let locked = || reopen(Arc::new(Immutable(Shared::new(&bed.store))));
+    let locked = || reopen(Arc::new(Immutable(Shared::new(&bed.store), Kind::Packfile)));
     for (days, fate) in [(0, Fate::Coloured), (8, Fate::Held), (9, Fate::Held)] {
         let done = maintain(&locked(), &options(days), &Tally::default()).unwrap();
         assert_eq!(done.of(fate).0, packs.len() as u64, "{done:?}");
@@ -389,7 +509,7 @@ fn what_may_not_be_deleted_is_reported_and_tried_again() {
 }
 
 /// SplitMix64, so that a run can be repeated.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
@@ -400,7 +520,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, count: u64) -> u64 {
+    pub(crate) fn below(&mut self, count: u64) -> u64 {
         self.next() % count
     }
 }
@@ -410,6 +530,8 @@ struct Trial {
     bed: Bed,
     dice: Dice,
     live: BTreeMap<Id, crate::engine::Look>,
+    /// A client with a cache and pins.
+    warm: Client,
     /// How far the clock of maintenance is ahead, in days.
     days: i64,
     log: Vec<String>,
@@ -419,7 +541,7 @@ impl Trial {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let bed = Bed::new(dice.below(4) as usize, 20_000 + dice.below(100_000));
-        Self { bed, dice, live: BTreeMap::new(), days: 0, log: Vec::new() }
+        Self { bed, dice, live: BTreeMap::new(), warm: Client::new(), days: 0, log: Vec::new() }
     }
 
     fn change_source(&mut self) {
@@ -503,8 +625,17 @@ impl Trial {
         self.after_backup(saved.ok(), false);
     }
 
+    /// Two backups that do not see each other, and store the same.
+    fn unseen(&mut self) {
+        self.change_source();
+        let source = look(&self.bed.source());
+        for id in twice(&self.bed) {
+            self.live.insert(id, source.clone());
+        }
+    }
+
     fn step(&mut self) {
-        let dice = self.dice.below(12);
+        let dice = self.dice.below(13);
         self.log.push(format!("{dice} on day {}", self.days));
         match dice {
             0..3 => self.backup(false),
@@ -512,6 +643,7 @@ impl Trial {
             4..6 => self.remove(),
             6..9 => self.maintenance(false),
             9 => self.maintenance(true),
+            10 => self.unseen(),
             _ => self.both(),
         }
         self.bed.forget_locks();
@@ -525,6 +657,12 @@ impl Trial {
         let ids: std::collections::BTreeSet<Id> = found.iter().map(|info| info.id).collect();
         assert_eq!(ids, self.live.keys().copied().collect());
         assert_clean(&repository);
+        // Who keeps a cache, and looks now and then only, sees the same.
+        if self.dice.below(2) == 0 {
+            let warm = self.warm.open(Arc::new(Shared::new(&self.bed.store)));
+            assert_eq!(view(&warm), view(&repository));
+            assert!(warm.take_warnings().is_empty());
+        }
     }
 
     fn restore_all(&self) {
@@ -568,8 +706,12 @@ fn no_live_snapshot_ever_loses_a_blob() {
         let all: Vec<Id> = trial.live.keys().copied().collect();
         all.into_iter().for_each(|id| trial.bed.rm(id));
         for days in [0, 8, 16, 24] {
-            run(&trial.bed, trial.days + days);
+            let folding = MaintenanceOptions { fold_above: Some(2), ..options(trial.days + days) };
+            maintain(&trial.bed.open(), &folding, &Tally::default()).unwrap();
         }
+        let mut states = 0;
+        trial.bed.store.list(Kind::State, &mut |_| states += 1).unwrap();
+        assert!(states <= 4, "round {round}: {states} states: {:?}", trial.log);
         assert_eq!(trial.bed.stored(), 0, "round {round}: {:?}", trial.log);
         if begun.elapsed() > Duration::from_secs(8) && round >= 2 {
             break;

@@ -84,6 +84,7 @@ fn round(flags: &str) {
     user.ok("at ./store backup ./tree");
     fs::write(tree.join("new.txt"), "a second snapshot\n").unwrap();
     user.ok("at ./store backup ./tree");
+    fold(&reader, &user);
     user.ok(&format!("ptar {flags} -o folder.ptar ./tree"));
     user.ok(&format!("ptar {flags} -o store.ptar -k ./store"));
     for place in ["store", "folder.ptar", "store.ptar"] {
@@ -93,6 +94,27 @@ fn round(flags: &str) {
         println!("{place}: {}", said.lines().last().unwrap_or_default());
     }
     refuses_damage(&reader, &user.home().join("folder.ptar"));
+}
+
+/// Folds the states of a store, some of which take things back: the reader accepts what is left with those that were
+/// folded, and without them.
+fn fold(reader: &Reader, user: &User) {
+    let removed = user.ok("at ./store ls").split_whitespace().nth(1).unwrap().to_owned();
+    user.ok("at ./store backup ./tree");
+    user.ok(&format!("at ./store rm -apply {removed}"));
+    user.ok("at ./store maintenance -apply -grace 0 -no-fold");
+    user.ok("at ./store maintenance -apply -grace 0 -no-fold");
+    let store = user.home().join("store");
+    let before = reader.verify(&store).unwrap();
+    user.ok("at ./store maintenance -apply -fold-above 1");
+    let states = || crate::damage::resources(&store, "states").len();
+    let all = states();
+    let said = reader.verify(&store).unwrap_or_else(|said| panic!("while they stay: {said}"));
+    assert_eq!(said.lines().last(), before.lines().last());
+    user.ok("at ./store maintenance -apply -grace 0 -fold-above 1");
+    assert!(states() == 1 && all > 4, "{all}");
+    let said = reader.verify(&store).unwrap_or_else(|said| panic!("when they are gone: {said}"));
+    assert_eq!(said.lines().last(), before.lines().last());
 }
 
 /// The reader is worth something only when it refuses an archive with one changed bit.

@@ -109,6 +109,87 @@ fn a_deleted_state_is_missed() {
     assert!(ran.code == 0 && ran.stderr.is_empty(), "{ran:#?}");
 }
 
+/// Copies what is in a folder, whatever is there already.
+fn copy_states(from: &[(PathBuf, Vec<u8>)]) {
+    from.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+}
+
+/// Folding is the one way in which a state may go. Only who has the key can say that it was folded.
+#[test]
+fn only_states_that_were_folded_may_go_and_none_of_them_comes_back() {
+    let bench = Bench::new();
+    let user = bench.user();
+    let store = bench.copy(&user);
+    let source = bench.path("source");
+    for number in 0..4 {
+        fs::write(source.join(format!("more {number}")), number.to_string()).unwrap();
+        assert_eq!(back_up(&user, "store", &source).code, 0);
+    }
+    let kept = user.ok("at store ls");
+    let removed = kept.split_whitespace().nth(1).unwrap().to_owned();
+    user.ok(&format!("at store rm -apply {removed}"));
+    let shown = user.ok("at store ls");
+    let old: Vec<(PathBuf, Vec<u8>)> =
+        resources(&store, "states").into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    // Another machine folds them, without waiting.
+    let other = User::new();
+    let mut other = other;
+    for (name, value) in user.variables() {
+        other.set(name, value);
+    }
+    let path = store.to_str().unwrap();
+    let ran = other.run_args(["at", path, "maintenance", "-apply", "-grace", "0", "-fold-above", "2"]);
+    assert!(ran.code == 0 && ran.stdout.contains("folded"), "{ran:#?}");
+    let folded = resources(&store, "states");
+    assert!(folded.len() == 1, "{folded:?}");
+    let whole = (folded[0].clone(), fs::read(&folded[0]).unwrap());
+    for who in [&user, &other] {
+        let ran = who.run_args(["at", path, "ls"]);
+        assert!(ran.code == 0 && ran.stderr.is_empty() && ran.stdout == shown, "{ran:#?}");
+        assert_eq!(who.run_args(["at", path, "check"]).code, 0);
+    }
+    // What was folded is put back, all of it or some: the snapshot that was removed stays removed.
+    for some in [&old[..], &old[..2]] {
+        copy_states(some);
+        for who in [&user, &other, &{
+            let mut new = User::new();
+            user.variables().for_each(|(name, value)| new.set(name, value));
+            new
+        }] {
+            let ran = who.run_args(["at", path, "ls"]);
+            assert!(ran.code == 0 && ran.stderr.is_empty() && ran.stdout == shown, "{ran:#?}");
+        }
+        old.iter().for_each(|(path, _)| drop(fs::remove_file(path)));
+    }
+    // The store is set back to what was before the folding: that is noticed, though all states are authentic.
+    fs::remove_file(&whole.0).unwrap();
+    copy_states(&old);
+    for who in [&user, &other] {
+        let ran = who.run_args(["at", path, "ls"]);
+        assert!(ran.stderr.contains("1 state seen before is gone"), "{ran:#?}");
+        assert_eq!(who.run_args(["at", path, "check"]).code, 65);
+    }
+    // Another state under the name of the folding one, or that one under another name, is none.
+    old.iter().for_each(|(path, _)| fs::remove_file(path).unwrap());
+    fs::write(&whole.0, &old[0].1).unwrap();
+    let ran = user.run("at store ls");
+    assert!(ran.code == 65 && ran.stderr.contains("is damaged"), "{ran:#?}");
+    fs::remove_file(&whole.0).unwrap();
+    fs::write(&old[0].0, &whole.1).unwrap();
+    let ran = user.run("at store ls");
+    assert!(ran.code == 65 && ran.stderr.contains("is damaged"), "{ran:#?}");
+    // And without a word about folding, a state that goes is missed.
+    fs::remove_file(&old[0].0).unwrap();
+    copy_states(&[whole]);
+    assert_eq!(user.run("at store check").code, 0);
+    assert_eq!(back_up(&user, "store", &source).code, 0);
+    let after = resources(&store, "states");
+    let newest = after.iter().find(|path| **path != folded[0]).unwrap();
+    fs::remove_file(newest).unwrap();
+    let ran = user.run("at store ls");
+    assert!(ran.stderr.contains("1 state seen before is gone"), "{ran:#?}");
+}
+
 #[test]
 fn swapped_blobs_never_come_out_as_one_another() {
     let bench = Bench::new();

@@ -1,13 +1,13 @@
 //! Which packfiles there are, and what each is needed for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::Id;
 use crate::connector::Kind;
 use crate::format::blob::BlobType;
 use crate::format::wrapper::HEADER_LEN;
-use crate::store::{Catalogue, Error, Place, Repository};
+use crate::store::{Catalogue, Error, KnownSet, Place, Repository};
 
 /// One packfile that the states named, by the catalogue's ordinal.
 #[derive(Clone, Copy, Default, Debug)]
@@ -20,8 +20,10 @@ pub(super) struct PackUse {
     pub(super) coloured: bool,
     /// Bytes of its blobs, padding left aside.
     pub(super) all_bytes: u64,
-    /// Bytes of its blobs that snapshots need.
+    /// Bytes of its blobs that snapshots need, and that are nowhere else or kept here.
     pub(super) used_bytes: u64,
+    /// Bytes of its blobs that snapshots need, and that lie elsewhere, too.
+    pub(super) shared_bytes: u64,
     /// Snapshots need something in it, be it empty.
     pub(super) used: bool,
     /// It holds more than contents.
@@ -65,8 +67,8 @@ impl Census {
         self.packs[place.pack as usize].size.is_some_and(|size| end <= size)
     }
 
-    /// Notes that a blob is needed: every live copy counts. Where only coloured ones are left, one packfile is
-    /// brought back.
+    /// Notes that a blob is needed. Which of several live copies counts, [`Self::settle`] says. Where only coloured ones
+    /// are left, one packfile is brought back.
     ///
     /// # Errors
     /// [`Error::Missing`] when there is no copy.
@@ -83,10 +85,71 @@ impl Census {
             pack.revive = true;
             pack.used_bytes += u64::from(chosen.length);
         }
-        for place in live {
-            let pack = &mut self.packs[place.pack as usize];
-            pack.used = true;
-            pack.used_bytes += u64::from(place.length);
+        match &live[..] {
+            [] => {}
+            [only] => self.keep(only),
+            copies => {
+                for place in copies {
+                    self.packs[place.pack as usize].shared_bytes += u64::from(place.length);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, place: &Place) {
+        let pack = &mut self.packs[place.pack as usize];
+        pack.used = true;
+        pack.used_bytes += u64::from(place.length);
+    }
+
+    /// Of blobs that two writers stored, or that were read from a packfile and written to another, decides for one
+    /// copy each; the others are garbage.
+    ///
+    /// The packfiles stand in one order, and the copy in the highest is kept, so that the lowest lose all of theirs and
+    /// go as a whole: highest those that can be read at once, then those that have the most that is nowhere else.
+    pub(super) fn settle(&mut self, needed: &KnownSet, archived: &HashSet<Id>) -> Result<(), Error> {
+        let rank: Vec<(bool, u64, u64, usize)> = self
+            .packs
+            .iter()
+            .enumerate()
+            .map(|(ordinal, pack)| {
+                let readable = !archived.contains(&self.catalogue.pack_id(ordinal));
+                (readable, pack.used_bytes, pack.shared_bytes, ordinal)
+            })
+            .collect();
+        let catalogue = Arc::clone(&self.catalogue);
+        let mut last: Option<(BlobType, Id)> = None;
+        let mut copies: Vec<Place> = Vec::new();
+        catalogue.scan(&mut |kind, id, place| {
+            if last != Some((kind, *id)) {
+                self.settle_one(last, &copies, needed, &rank)?;
+                copies.clear();
+                last = Some((kind, *id));
+            }
+            if self.packs[place.pack as usize].shared_bytes > 0 {
+                copies.push(*place);
+            }
+            Ok(())
+        })?;
+        self.settle_one(last, &copies, needed, &rank)
+    }
+
+    fn settle_one(
+        &mut self,
+        blob: Option<(BlobType, Id)>,
+        copies: &[Place],
+        needed: &KnownSet,
+        rank: &[(bool, u64, u64, usize)],
+    ) -> Result<(), Error> {
+        let Some((kind, id)) = blob else { return Ok(()) };
+        let counts = |place: &&Place| !self.packs[place.pack as usize].coloured && self.is_there(place);
+        let live: Vec<Place> = copies.iter().filter(counts).copied().collect();
+        let best = live.iter().max_by_key(|place| rank[place.pack as usize]);
+        if let Some(best) = best.filter(|_| live.len() > 1)
+            && needed.contains(kind, &id)?
+        {
+            self.keep(best);
         }
         Ok(())
     }

@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use crate::base::Id;
 use crate::store::{Error, PackReader, Repository};
 
-use super::super::retrieval::archived;
 use super::census::{Census, PackUse};
 use super::run::{Fate, PackFate};
 
@@ -27,10 +26,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn make(repository: &Repository, census: &Census, terms: Terms) -> Result<Self, Error> {
+    /// `archived` are the packfiles in cold storage. They are not brought back to be tidied: they go when nothing in
+    /// them is needed.
+    pub(super) fn make(
+        repository: &Repository,
+        census: &Census,
+        archived: &HashSet<Id>,
+        terms: Terms,
+    ) -> Result<Self, Error> {
         let colours: HashMap<Id, i64> = census.catalogue.coloured_packs().collect();
-        // What lies in cold storage is not brought back to be tidied: it goes when nothing in it is needed.
-        let archived = archived(repository)?;
         let mut plan = Self::default();
         for (ordinal, pack) in census.packs.iter().enumerate().filter(|(_, pack)| pack.known) {
             let id = census.catalogue.pack_id(ordinal);
@@ -48,7 +52,7 @@ impl Plan {
             };
             plan.add(id, pack.size.unwrap_or(0), fate);
         }
-        plan.strangers(repository, census, &colours, &archived, terms)?;
+        plan.strangers(repository, census, &colours, archived, terms)?;
         plan.choose(census, terms.max_repack);
         Ok(plan)
     }

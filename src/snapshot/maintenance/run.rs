@@ -12,6 +12,7 @@ use crate::store::blob::Lane;
 use crate::store::{Changes, Error, Exclusive, KnownSet, PackCopy, Place, Repository, Window, look};
 
 use super::super::monitor::{Counter, Monitor, Problem, Severity, message_of};
+use super::super::retrieval::archived;
 use super::census::Census;
 use super::mark::Marker;
 use super::plan::{Plan, Terms};
@@ -167,8 +168,10 @@ pub fn maintain(
     monitor.phase("snapshots");
     report.snapshot_count = Marker::new(repository, &mut census, &needed, monitor, &options.cancel).all()?;
     monitor.phase("plan");
+    let archived = archived(repository)?;
+    census.settle(&needed, &archived)?;
     census.count_blobs()?;
-    let plan = Plan::make(repository, &census, terms)?;
+    let plan = Plan::make(repository, &census, &archived, terms)?;
     describe(&mut report, &census, plan.fates);
     if let Some(exclusive) = exclusive.as_mut() {
         let run = Applying { repository, census: &census, needed: &needed, options, monitor, now };
@@ -176,8 +179,7 @@ pub fn maintain(
     } else {
         report.copied_bytes = plan.repack.iter().map(|pack| census.packs[*pack].used_bytes).sum();
     }
-    States { repository, options, monitor, now, cutoff: terms.cutoff }
-        .tidy(exclusive.as_mut(), &mut report)?;
+    States { repository, options, monitor, now, cutoff: terms.cutoff }.tidy(exclusive.as_mut(), &mut report)?;
     report.freed_bytes = report.of(Fate::Swept).1 + report.of(Fate::Leftover).1;
     report.duration = begun.elapsed();
     Ok(report)
@@ -263,12 +265,15 @@ impl Applying<'_> {
         let mut sorter = Sorter::new(ByteOrder, self.repository.spills(), memory);
         let chosen: HashSet<usize> = repack.iter().copied().collect();
         let catalogue = &self.census.catalogue;
+        // Another copy stands for this one only where it stays.
+        let going = report.fates.iter().filter(|pack| matches!(pack.fate, Fate::Coloured | Fate::Repacked));
+        let going: HashSet<Id> = going.map(|pack| pack.id).collect();
         catalogue.scan(&mut |kind, id, place| {
             if !chosen.contains(&(place.pack as usize)) || !self.needed.contains(kind, id)? {
                 return Ok(());
             }
             let elsewhere =
-                |other: &Place| !chosen.contains(&(other.pack as usize)) && self.census.is_there(other);
+                |other: &Place| !going.contains(&other.packfile) && self.census.is_there(other);
             if catalogue.find(kind, id)?.iter().any(elsewhere) {
                 return Ok(());
             }

@@ -10,6 +10,7 @@ mod digest;
 mod dup;
 mod find;
 mod looks;
+mod mount;
 mod pkg;
 mod removal;
 mod restore;

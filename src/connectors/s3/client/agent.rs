@@ -3,11 +3,10 @@
 use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
 
 use ureq::config::Config;
 use ureq::http::Uri;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Proxy, ProxyProtocol};
@@ -16,6 +15,7 @@ use super::super::location::is_localhost;
 use super::super::options::{Options, ProxySettings};
 use super::failure::Again;
 use crate::connector::{Error, ErrorKind, Result};
+pub(in super::super) use crate::connectors::tls::roots;
 
 /// Resolves `localhost` and every name below it to the loopback address, as RFC 6761 (6.3) asks, so that
 /// virtual-host style works with a server on this machine; asks the system for all else.
@@ -110,26 +110,6 @@ impl ProxySettings {
             .build()
             .map_err(invalid)
     }
-}
-
-/// Returns the certificates that vouch for servers: those of a file, else the system's. A file that cannot be read or
-/// holds none is an error: going on with others would hide the mistake.
-pub(in super::super) fn roots(file: Option<&Path>) -> Result<RootCerts> {
-    let Some(path) = file else { return Ok(RootCerts::PlatformVerifier) };
-    let invalid = |what: &str| {
-        Error::new(ErrorKind::Invalid, "read", format!("the certificates in {}", path.display())).detail(what)
-    };
-    let bytes = std::fs::read(path).map_err(|error| invalid(&error.to_string()))?;
-    let certificates: Vec<Certificate<'static>> = parse_pem(&bytes)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(invalid("there is no PEM certificate in it"));
-    }
-    Ok(RootCerts::from(certificates))
 }
 
 /// Says what a transport error is, without a URL in it, and whether trying again may help.
