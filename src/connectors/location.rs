@@ -90,6 +90,8 @@ impl Kind {
 
     /// Finds the kind of a scheme.
     pub fn from_scheme(scheme: &str) -> Option<Self> {
+        // FTP over TLS is FTP; the URL keeps telling which.
+        let scheme = if scheme == "ftps" { "ftp" } else { scheme };
         Self::ALL.into_iter().find(|kind| kind.scheme() == scheme)
     }
 

@@ -169,14 +169,29 @@ const S3_OBJECTS: &[Spec] = &[
 ];
 
 const SFTP: &[Spec] = &[
-    text("username", "the user to log in as"),
-    text("password", "the user's password"),
+    text("username", "the user to log in as (also spelt user)"),
+    text("user", "another name of username"),
+    text("password", "refused: ssh takes a key, an agent, or SSH_ASKPASS"),
     text("identity", "the private key file"),
+    text("ssh_private_key_path", "another name of identity"),
     Spec { name: "port", form: Form::Port, about: "the server's port" },
     flag("insecure_ignore_host_key", "accept any host key (default false)"),
+    text("ssh_config", "the configuration file of ssh (default ~/.ssh/config)"),
+    text("ssh", "the program that connects (default ssh)"),
+    text("connections", "the most connections at a time (default 4)"),
+    text("concurrency", "the most requests at a time"),
 ];
 
-const FTP: &[Spec] = &[text("username", "the user to log in as"), text("password", "the user's password")];
+const FTP: &[Spec] = &[
+    text("username", "the user to log in as (also spelt user; default anonymous)"),
+    text("user", "another name of username"),
+    text("password", "the user's password"),
+    Spec { name: "port", form: Form::Port, about: "the server's port" },
+    text("tls", "encryption: auto (default, where the server offers it), explicit, implicit or off"),
+    text("tls_ca_file", "a file of PEM certificates to trust instead of the system's"),
+    flag("tls_insecure_no_verify", "accept any certificate (default false)"),
+    text("concurrency", "the most connections at a time (default 4)"),
+];
 
 const HTTP: &[Spec] = &[
     text("token", "the bearer token to send"),
@@ -288,7 +303,7 @@ pub fn validate(options: &Options, kind: Option<Kind>, role: Role) -> Result<(),
 /// Returns whether an option's value must not be shown. Unknown names count as secret when they sound so.
 pub fn is_secret(name: &str) -> bool {
     match name {
-        "passphrase_cmd" | "keyfile" | "access_key" => false,
+        "passphrase_cmd" | "keyfile" | "access_key" | "ssh_private_key_path" => false,
         _ => {
             let name = name.to_ascii_lowercase();
             ["secret", "pass", "token", "customer_key", "private", "credential"]

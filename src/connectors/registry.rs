@@ -10,9 +10,11 @@ use zeroize::Zeroizing;
 use super::fs::Existing;
 use super::location::{Kind, Location, Role};
 use super::options::{OptionError, Options, for_connector};
-use super::{fs, http, ptar, s3, sqlite};
+use super::{fs, ftp, http, ptar, s3, sftp, sqlite};
 use crate::base::Cancel;
-use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
+use crate::connector::{
+    ArchiveSink, Error, ErrorKind, Exporter, Importer, Order, Readiness, Result, Storage,
+};
 
 type Tell = dyn Fn(&str) + Send + Sync;
 
@@ -92,18 +94,8 @@ pub fn available(role: Role) -> Vec<&'static str> {
 
 fn is_built(kind: Kind, role: Role) -> bool {
     match role {
-        Role::Store => matches!(
-            kind,
-            Kind::Fs
-                | Kind::Http
-                | Kind::Https
-                | Kind::Ptar
-                | Kind::PtarHttp
-                | Kind::PtarHttps
-                | Kind::S3
-                | Kind::Sqlite
-        ),
-        Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::S3),
+        Role::Store => kind != Kind::Ftp,
+        Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::Ftp | Kind::S3 | Kind::Sftp),
     }
 }
 
@@ -138,10 +130,30 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
         (Kind::Http | Kind::Https, _, Some(url)) => {
             Ok(Arc::new(http::HttpStore::new(url, http_options(location, options, limits)?)?))
         }
+        (Kind::Sftp, _, Some(url)) if location.names_archive() => {
+            Ok(Arc::new(sftp::SftpArchive::open(sftp_options(url, options, limits)?)?))
+        }
+        (Kind::Sftp, _, Some(url)) => Ok(Arc::new(sftp::SftpStore::new(sftp_options(url, options, limits)?))),
         (Kind::PtarHttp | Kind::PtarHttps, _, Some(url)) => {
             Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default())?))
         }
         _ => Err(missing(location, Role::Store)),
+    }
+}
+
+/// Asks whether an archive at a location can be read, and with an `order` for its retrieval, should it be in cold storage.
+/// `None` where there is no such thing.
+pub fn archive_readiness(
+    location: &Location,
+    options: &Options,
+    limits: &Limits,
+    order: Option<&Order>,
+) -> Result<Option<Readiness>> {
+    match (location.kind(), location.url()) {
+        (Kind::S3, Some(url)) if location.names_archive() => {
+            s3::archive_readiness(s3_options(url, options, limits)?, order).map(Some)
+        }
+        _ => Ok(None),
     }
 }
 
@@ -162,6 +174,20 @@ pub fn open_importer(
             retrieve: settings.retrieve,
         };
         return Ok(Box::new(s3::S3Importer::with(s3_options(url, options, limits)?, &import)?));
+    }
+    if let [location] = locations
+        && let (Kind::Sftp, Some(url)) = (location.kind(), location.url())
+    {
+        let opened = sftp_options(url, options, limits)?;
+        return Ok(Box::new(sftp::SftpImporter::open(opened, &settings.ignore_files, &settings.excludes)?));
+    }
+    if let [location] = locations
+        && let (Kind::Ftp, Some(url)) = (location.kind(), location.url())
+    {
+        let opened = ftp_options(url, options, limits)?;
+        let importer = ftp::FtpImporter::open(opened, &settings.ignore_files, &settings.excludes)?;
+        tell_of_plain(location, options, importer.is_plain(), limits);
+        return Ok(Box::new(importer));
     }
     if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
         return Err(missing(odd, Role::Source));
@@ -190,10 +216,7 @@ pub fn open_exporter(
 ) -> Result<Box<dyn Exporter>> {
     match (location.kind(), location.path(), location.url()) {
         (Kind::Fs, Some(path), _) => {
-            if settings.folder_markers {
-                return Err(Error::new(ErrorKind::Invalid, "open", location.to_string())
-                    .detail("-folder-markers is for buckets"));
-            }
+            refuse_markers(location, settings)?;
             let builder = fs::FsExporter::builder(path)
                 .existing(settings.existing)
                 .skip_permissions(settings.skip_permissions);
@@ -211,8 +234,28 @@ pub fn open_exporter(
             };
             Ok(Box::new(s3::S3Exporter::new(s3_options(url, options, limits)?, export)?))
         }
+        (Kind::Sftp, _, Some(url)) => {
+            refuse_markers(location, settings)?;
+            let opened = sftp_options(url, options, limits)?;
+            Ok(Box::new(sftp::SftpExporter::open(opened, settings.existing, settings.skip_permissions)?))
+        }
+        (Kind::Ftp, _, Some(url)) => {
+            refuse_markers(location, settings)?;
+            let opened = ftp_options(url, options, limits)?;
+            let exporter = ftp::FtpExporter::open(opened, settings.existing, settings.skip_permissions)?;
+            tell_of_plain(location, options, exporter.is_plain(), limits);
+            Ok(Box::new(exporter))
+        }
         _ => Err(missing(location, Role::Destination)),
     }
+}
+
+fn refuse_markers(location: &Location, settings: &ExportSettings) -> Result<()> {
+    if settings.folder_markers {
+        return Err(Error::new(ErrorKind::Invalid, "open", location.to_string())
+            .detail("-folder-markers is for buckets"));
+    }
+    Ok(())
 }
 
 /// Opens where a new archive goes.
@@ -228,6 +271,9 @@ pub fn open_sink(
         (Kind::S3, _, Some(url)) => {
             let sink = s3::SinkOptions { overwrite, size_hint, memory: limits.memory };
             Ok(Box::new(s3::S3Sink::create(s3_options(url, options, limits)?, sink)?))
+        }
+        (Kind::Sftp, _, Some(url)) => {
+            Ok(Box::new(sftp::SftpSink::create(sftp_options(url, options, limits)?, overwrite)?))
         }
         _ => Err(Error::new(ErrorKind::Unsupported, "create", location.to_string())
             .detail(format!("archives cannot be written to {}", location.kind().scheme()))),
@@ -255,10 +301,7 @@ fn http_options(location: &Location, options: &Options, limits: &Limits) -> Resu
 }
 
 fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Options> {
-    let mut map = for_connector(options);
-    if let Some(concurrency) = limits.concurrency {
-        map.entry("concurrency".into()).or_insert_with(|| concurrency.to_string());
-    }
+    let map = with_concurrency(options, limits);
     let map = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let mut parsed = s3::Options::parse(url, map, &|name| std::env::var(name).ok())?;
     parsed.warnings().into_iter().for_each(|warning| limits.notices.tell(warning));
@@ -273,6 +316,42 @@ fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Optio
         }
     }
     Ok(parsed)
+}
+
+fn sftp_options(url: &str, options: &Options, limits: &Limits) -> Result<sftp::Options> {
+    use std::io::IsTerminal as _;
+    let map = with_concurrency(options, limits);
+    let mut parsed = sftp::Options::parse(url, &map, &|name| std::env::var(name).ok())?;
+    parsed.warnings().into_iter().for_each(|warning| limits.notices.tell(warning));
+    parsed.cancel = limits.cancel.clone();
+    parsed.terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    Ok(parsed)
+}
+
+fn ftp_options(url: &str, options: &Options, limits: &Limits) -> Result<ftp::Options> {
+    let mut parsed = ftp::Options::parse(url, &with_concurrency(options, limits))?;
+    parsed.warnings().into_iter().for_each(|warning| limits.notices.tell(warning));
+    parsed.cancel = limits.cancel.clone();
+    Ok(parsed)
+}
+
+/// Says that a server has no encryption, unless somebody said that before.
+fn tell_of_plain(location: &Location, options: &Options, plain: bool, limits: &Limits) {
+    if plain && options.get("tls") != Some("off") {
+        limits.notices.tell(format!(
+            "{location} offers no TLS: passwords and files can be read, and changed, on the way there; tls=off says \
+             that you know"
+        ));
+    }
+}
+
+/// Returns the options that are a connector's own business, the run's concurrency among them.
+fn with_concurrency(options: &Options, limits: &Limits) -> std::collections::BTreeMap<String, String> {
+    let mut map = for_connector(options);
+    if let Some(concurrency) = limits.concurrency {
+        map.entry("concurrency".into()).or_insert_with(|| concurrency.to_string());
+    }
+    map
 }
 
 /// Makes a path independent of the current folder: what is remembered of a store is remembered under its path.

@@ -38,7 +38,7 @@ const FLOORS: [(&str, &[&str]); 12] = [
 ];
 
 /// The connectors, none of which may reach into another.
-const CONNECTORS: [&str; 6] = ["fs", "http", "memory", "ptar", "s3", "sqlite"];
+const CONNECTORS: [&str; 8] = ["fs", "ftp", "http", "memory", "ptar", "s3", "sftp", "sqlite"];
 
 /// The most lines a file may have, its tests not counted.
 const MOST_LINES: usize = 800;

@@ -8,7 +8,7 @@ use super::super::places::Place;
 use super::super::query::QueryArgs;
 use super::super::retrieval::{self, RetrievalArgs};
 use super::super::snapshots::{self, Chosen};
-use super::super::{dates, report, stores};
+use super::super::{dates, report};
 use super::backup::set_options;
 use crate::base::Printable;
 use crate::connectors::fs::Existing;
@@ -63,7 +63,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let destination = destination(args, context)?;
     let versions = versions(args, context, &destination)?;
-    let repository = stores::open_main(context)?.repository;
+    let repository = args.retrieval.open_main(context)?.repository;
     let cold = args.retrieval.open(context, &repository)?;
     cold.metadata()?;
     let chosen = match &args.snapshot {

@@ -37,7 +37,7 @@ mod standing;
 mod storage_class;
 pub mod store;
 
-pub use archive::S3Archive;
+pub use archive::{S3Archive, archive_readiness};
 pub use exporter::{ExistingObject, ExportOptions, S3Exporter};
 pub use importer::{ImportOptions, S3Importer};
 pub use object_lock::{LockMode, ObjectLock};

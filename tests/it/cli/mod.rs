@@ -14,6 +14,7 @@ mod mount;
 mod pkg;
 mod removal;
 mod restore;
+mod server;
 mod shapes;
 mod stores;
 mod terminal;

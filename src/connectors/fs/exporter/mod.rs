@@ -20,8 +20,6 @@
 mod leftovers;
 #[cfg(unix)]
 mod metadata;
-#[cfg(unix)]
-mod objects;
 mod options;
 #[cfg(any(not(unix), test))]
 #[cfg_attr(unix, expect(unreachable_pub, reason = "compiled for its tests; elsewhere it is the one"))]
