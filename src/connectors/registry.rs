@@ -393,6 +393,10 @@ pub enum Answer {
     NoStore,
     /// The source or destination can be opened.
     Opened,
+    /// The destination answers, but does not let anybody with this key list it.
+    Unlisted,
+    /// The destination is not there.
+    Absent,
 }
 
 impl fmt::Display for Answer {
@@ -401,31 +405,47 @@ impl fmt::Display for Answer {
             Self::Store => "answers, and holds a store",
             Self::NoStore => "answers, and holds no store yet",
             Self::Opened => "answers",
+            Self::Unlisted => {
+                "answers; its key may not list, so a restore cannot spare what stands there already"
+            }
+            Self::Absent => "is not there yet; a restore makes it",
         })
     }
 }
 
-/// Tries to reach a place.
+/// Tries to reach a place, changing nothing there.
 pub fn ping(location: &Location, options: &Options, role: Role, limits: &Limits) -> Result<Answer> {
-    match role {
-        Role::Store => match open_storage(location, options, limits)?.config() {
+    if role == Role::Store {
+        return match open_storage(location, options, limits)?.config() {
             Ok(_) => Ok(Answer::Store),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(Answer::NoStore),
             Err(error) => Err(error),
-        },
-        Role::Source => {
-            let importer = open_importer(&[location], options, limits, &ImportSettings::default())?;
-            let mut failed = None;
-            importer.scan(&mut |record| {
-                failed = record.info.err();
-                std::ops::ControlFlow::Break(())
-            })?;
-            failed.map_or(Ok(Answer::Opened), Err)
-        }
-        Role::Destination => {
-            open_exporter(location, options, limits, &ExportSettings::default()).map(|_| Answer::Opened)
-        }
+        };
     }
+    if let (Kind::S3, Some(url)) = (location.kind(), location.url()) {
+        let listed = s3::reach(s3_options(url, options, limits)?, role == Role::Source)?;
+        return Ok(if listed { Answer::Opened } else { Answer::Unlisted });
+    }
+    if let Some(path) = location.path().filter(|path| role == Role::Destination && path.is_file()) {
+        let error = Error::new(ErrorKind::Invalid, "restore to", path.display().to_string());
+        return Err(error.detail("it is a file, not a folder"));
+    }
+    match first_record(location, options, limits) {
+        Err(error) if role == Role::Destination && error.kind == ErrorKind::NotFound => Ok(Answer::Absent),
+        other => other.map(|()| Answer::Opened),
+    }
+}
+
+/// Reads the first thing of a source besides its root, which some sources know without asking.
+fn first_record(location: &Location, options: &Options, limits: &Limits) -> Result<()> {
+    let importer = open_importer(&[location], options, limits, &ImportSettings::default())?;
+    let mut failed = None;
+    importer.scan(&mut |record| {
+        let known = record.info.is_ok() && record.path.as_bytes() == b"/";
+        failed = record.info.err();
+        if known { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+    })?;
+    failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -469,7 +489,17 @@ mod tests {
         let ping = |role| ping(&location(&text, role), &Options::new(), role, &Limits::default());
         assert_eq!(ping(Role::Store).unwrap(), Answer::NoStore);
         assert_eq!(ping(Role::Source).unwrap(), Answer::Opened);
+        assert_eq!(ping(Role::Destination).unwrap(), Answer::Opened);
         folder.close().unwrap();
         assert!(ping(Role::Source).is_err());
+        assert_eq!(ping(Role::Destination).unwrap(), Answer::Absent);
+        assert!(!std::path::Path::new(&text).exists(), "asking makes nothing");
+        let bucket = location("s3://127.0.0.1:1/b", Role::Source);
+        let options = [("access_key", "a"), ("secret_access_key", "b"), ("use_tls", "false")];
+        let options: Options =
+            options.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+        for role in Role::ALL {
+            assert!(super::ping(&bucket, &options, role, &Limits::default()).is_err(), "{role:?}");
+        }
     }
 }
