@@ -10,8 +10,10 @@
 //! | [`memory`] | tests | | | |
 //!
 //! No backend reaches into another: what two of them need lies beside them, in the private modules here
-//! (`container`, the layout of an archive; `remote`, an archive read by ranges; `place`, files that appear whole or not at all).
+//! (`container`, the layout of an archive; `archive`, an archive as a store; `remote`, one read by ranges; `place`,
+//! files that appear whole or not at all).
 
+mod archive;
 mod container;
 mod location;
 mod options;
@@ -27,10 +29,11 @@ pub mod ptar;
 pub mod s3;
 pub mod sqlite;
 
+pub use archive::{Archive, ArchiveBytes};
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};
 pub use registry::{
     Answer, ExportSettings, ImportSettings, Limits, Notices, archive_readiness, available, open_exporter,
     open_importer, open_sink, open_storage, ping,
 };
-pub use remote::{Ranges, RemoteArchive};
+pub use remote::{Ranges, RemoteArchive, RemoteFile};

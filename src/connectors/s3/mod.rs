@@ -33,7 +33,6 @@ mod parts;
 pub mod sink;
 mod sse;
 mod standing;
-mod storage_class;
 pub mod store;
 
 pub use archive::{S3Archive, archive_readiness};

@@ -245,9 +245,15 @@ proptest! {
         for (kind, shape) in [(TreeKind::INDEX, TreeShape::ByContent), (TreeKind::VFS, TreeShape::Chained)] {
             let old = pairs(kind, base.clone());
             let mut new: std::collections::BTreeMap<Vec<u8>, Id> = old.iter().cloned().collect();
-            changed.iter().for_each(|at| if let Some((key, _)) = old.get(*at) { new.insert(key.clone(), id(9999)); });
-            gone.iter().for_each(|at| if let Some((key, _)) = old.get(*at) { new.remove(key); });
-            more.iter().for_each(|key| { new.entry(key.clone()).or_insert(id(8888)); });
+            for (key, _) in changed.iter().filter_map(|at| old.get(*at)) {
+                new.insert(key.clone(), id(9999));
+            }
+            for (key, _) in gone.iter().filter_map(|at| old.get(*at)) {
+                new.remove(key);
+            }
+            for key in &more {
+                new.entry(key.clone()).or_insert(id(8888));
+            }
             let mut after: Vec<(Vec<u8>, Id)> = new.clone().into_iter().collect();
             after.sort_by(|a, b| kind.order.compare(&a.0, &b.0));
             let before: std::collections::BTreeMap<Vec<u8>, Id> = old.iter().cloned().collect();
