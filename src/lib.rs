@@ -7,6 +7,8 @@ pub mod connector;
 pub mod connectors;
 pub mod crypto;
 pub mod format;
+pub mod mount;
 pub mod snapshot;
 pub mod store;
 pub mod ui;
+pub mod web;

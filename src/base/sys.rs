@@ -151,7 +151,7 @@ pub fn is_private(metadata: &Metadata) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
-        metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0
+        metadata.uid() == rustix::process::geteuid().as_raw() && !is_open_to_others(metadata)
     }
     #[cfg(not(unix))]
     true
@@ -181,6 +181,21 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())
+}
+
+/// Opens a folder to set its times.
+pub fn open_folder_for_times(folder: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(windows)]
+    {
+        use std::os::windows::fs::OpenOptionsExt as _;
+        /// `FILE_WRITE_ATTRIBUTES` and `FILE_FLAG_BACKUP_SEMANTICS`, without which no folder can be opened.
+        const WRITE_ATTRIBUTES: u32 = 0x100;
+        const BACKUP_SEMANTICS: u32 = 0x0200_0000;
+        options.access_mode(WRITE_ATTRIBUTES).custom_flags(BACKUP_SEMANTICS);
+    }
+    options.open(folder)
 }
 
 /// Opens what stands for a folder when it is locked: the folder itself, on Windows a file `.lock` in it.
@@ -215,6 +230,16 @@ pub fn free_space(folder: &Path) -> Option<u64> {
     return rustix::fs::statvfs(folder).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     #[cfg(not(unix))]
     None
+}
+
+/// Returns whether the terminal behind standard error is this process's to draw on. What has no controlling terminal is
+/// in nobody's background.
+pub fn is_in_foreground() -> bool {
+    #[cfg(unix)]
+    return rustix::termios::tcgetpgrp(io::stderr())
+        .map_or(true, |group| group == rustix::process::getpgrp());
+    #[cfg(not(unix))]
+    true
 }
 
 /// Returns the width of the terminal behind standard error or standard output, in columns.

@@ -181,9 +181,6 @@ impl Reader<'_> {
         match name {
             "h" | "help" if value.is_none() => self.found.help = true,
             "version" | "V" if value.is_none() && self.command.is_none() => self.found.version = true,
-            _ if table::is_later_flag(self.found.command.as_deref(), name) => {
-                return Err(CommandError::usage(format!("the flag -{name} is not available yet")));
-            }
             _ if shown.len() > 64 => return Err(CommandError::usage("unknown flag")),
             _ => return Err(self.unknown_flag(name)),
         }

@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::dates;
 use crate::base::{Printable, Timestamp};
 use crate::format::entry::{Entry, Mode};
-use crate::ui::{Output, OutputError, units};
+use crate::ui::{Colour, Output, OutputError, units};
 
 /// Spells a foreign string.
 pub(crate) fn shown(text: impl AsRef<[u8]>) -> String {
@@ -62,7 +62,7 @@ const ALIGNED: usize = 256;
 #[derive(Debug)]
 pub(crate) struct LongLines<'a> {
     output: &'a Output,
-    rows: Vec<([String; 5], String)>,
+    rows: Vec<([String; 5], String, Option<Colour>)>,
 }
 
 impl<'a> LongLines<'a> {
@@ -83,7 +83,12 @@ impl<'a> LongLines<'a> {
             units::bytes(u64::try_from(info.size).unwrap_or(0)),
         ];
         let target = target(entry).map(|target| format!(" -> {target}")).unwrap_or_default();
-        self.rows.push((cells, format!("{name}{target}")));
+        let colour = match info.mode {
+            mode if mode.is_dir() => Some(Colour::Bold),
+            mode if mode.is_symlink() => Some(Colour::Dim),
+            _ => None,
+        };
+        self.rows.push((cells, format!("{name}{target}"), colour));
         if self.rows.len() == ALIGNED { self.flush() } else { Ok(()) }
     }
 
@@ -91,8 +96,8 @@ impl<'a> LongLines<'a> {
     pub(crate) fn flush(&mut self) -> Result<(), OutputError> {
         let rows = std::mem::take(&mut self.rows);
         let widths: [usize; 5] =
-            std::array::from_fn(|i| rows.iter().map(|(cells, _)| cells[i].width()).max().unwrap_or(0));
-        for (cells, name) in rows {
+            std::array::from_fn(|i| rows.iter().map(|(cells, ..)| cells[i].width()).max().unwrap_or(0));
+        for (cells, name, colour) in rows {
             let mut line = String::new();
             for (i, cell) in cells.iter().enumerate() {
                 let pad = " ".repeat(widths[i] - cell.width());
@@ -101,7 +106,13 @@ impl<'a> LongLines<'a> {
                 line.extend([before, cell.as_str(), after, " "]);
             }
             // The name ends the line as it is, blanks at its end included.
-            self.output.line(format_args!("{line}{name}"))?;
+            match colour {
+                Some(colour) => {
+                    let name = self.output.style().paint(colour, name);
+                    self.output.line(format_args!("{line}{name}"))?;
+                }
+                None => self.output.line(format_args!("{line}{name}"))?,
+            }
         }
         Ok(())
     }

@@ -4,10 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::crypto::Secret;
+use crate::ui::Wish;
 
 /// Variables that hold secrets: no child process inherits them.
-pub(crate) const SECRET_VARIABLES: [&str; 3] =
-    ["PLAKAR_PASSPHRASE", "PLAKAR_PEER_PASSPHRASE", "PLAKAR_NEW_PASSPHRASE"];
+pub(crate) const SECRET_VARIABLES: [&str; 4] =
+    ["PLAKAR_PASSPHRASE", "PLAKAR_PEER_PASSPHRASE", "PLAKAR_NEW_PASSPHRASE", "PLAKAR_SERVER_TOKEN"];
 
 /// The environment variables that this program reads; empty ones count as unset.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +33,12 @@ pub(crate) struct Environment {
     pub(crate) new_passphrase: Option<Secret>,
     /// `RCLONE_CONFIG`: the configuration of rclone.
     pub(crate) rclone_config: Option<PathBuf>,
-    /// Whether `NO_COLOR` is set.
-    pub(crate) no_color: bool,
+    /// The token that clients of a server have to show.
+    pub(crate) server_token: Option<Secret>,
+    /// What `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE` say.
+    pub(crate) colours: Wish,
+    /// `COLUMNS`: how wide what is no terminal is to be.
+    pub(crate) columns: Option<usize>,
     /// The kind of terminal.
     pub(crate) term: Option<String>,
 }
@@ -51,7 +56,7 @@ impl Environment {
         let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
         let secret = |name: &str| variable(name).map(|value| Secret::new(bytes(&value)));
         Self {
-            home: variable("HOME").or_else(|| profile(&variable)).map(PathBuf::from),
+            home: variable("HOME").or_else(|| profile(variable)).map(PathBuf::from),
             config_home: folder("XDG_CONFIG_HOME"),
             cache_home: folder("XDG_CACHE_HOME"),
             data_home: folder("XDG_DATA_HOME"),
@@ -61,7 +66,13 @@ impl Environment {
             peer_passphrase: secret("PLAKAR_PEER_PASSPHRASE"),
             new_passphrase: secret("PLAKAR_NEW_PASSPHRASE"),
             rclone_config: variable("RCLONE_CONFIG").map(PathBuf::from),
-            no_color: variable("NO_COLOR").is_some(),
+            server_token: secret("PLAKAR_SERVER_TOKEN"),
+            colours: Wish::read(
+                variable("NO_COLOR").is_some(),
+                text("CLICOLOR").as_deref(),
+                text("CLICOLOR_FORCE").as_deref(),
+            ),
+            columns: text("COLUMNS").and_then(|columns| columns.parse().ok()).filter(|&columns| columns > 0),
             term: text("TERM"),
         }
     }
@@ -126,7 +137,8 @@ mod tests {
         assert_eq!(environment.config_folder().as_deref(), Some(Path::new("/home/me/.config/plakar")));
         assert_eq!(environment.cache_folder().as_deref(), Some(Path::new("/cache/plakar")));
         assert_eq!(environment.data_folder().as_deref(), Some(Path::new("/home/me/.local/share/plakar")));
-        assert!(!environment.no_color && environment.passphrase.is_none());
+        assert_eq!(environment.colours, Wish::Auto);
+        assert!(environment.passphrase.is_none());
         assert!(environment.peer_passphrase.is_some());
         assert!(!format!("{environment:?}").contains("hunter2"));
         assert_eq!(Environment::default().config_folder(), None);

@@ -72,6 +72,11 @@ impl CommandError {
         Self::new(Exit::Failed, message)
     }
 
+    /// Creates the error of an archive that nobody read to its end: there is nobody to tell, and no success.
+    pub(crate) fn reader_left() -> Self {
+        Self { quiet: true, ..Self::failed("the reader of standard output went away") }
+    }
+
     /// Says what to do about it.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

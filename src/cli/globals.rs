@@ -47,7 +47,7 @@ pub(crate) struct Globals {
     /// Say how long the command took
     #[arg(long, global = true, help_heading = "Global flags")]
     pub(crate) time: bool,
-    /// Log what is asked of SUBSYSTEMS to standard error: storage, or all
+    /// Log what is asked of SUBSYSTEMS to standard error: storage, web, or all
     #[arg(long, global = true, value_name = "SUBSYSTEMS", help_heading = "Global flags")]
     pub(crate) trace: Option<Trace>,
     /// Show no progress line

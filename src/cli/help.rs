@@ -5,16 +5,22 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 use serde::Serialize;
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::commands::{definition, table};
 use super::error::CommandError;
 use super::suggest;
 use crate::base::Printable;
-use crate::ui::{Output, json};
+use crate::ui::{Colour, Output, Style, json};
 
-/// The column at which descriptions start.
+/// The column at which descriptions start, where there is room for columns.
 const COLUMN: usize = 26;
+/// Narrower than this there are no columns.
+const NARROW: usize = 60;
+/// Lines longer than this are hard to read, however wide the terminal is.
+const WIDEST: usize = 96;
+/// How far descriptions are indented where there are no columns.
+const INDENT: usize = 6;
 
 /// Prints the overview, or the help of one command or topic.
 pub(crate) fn show(name: Option<&str>, output: &Output) -> Result<(), CommandError> {
@@ -34,10 +40,11 @@ pub(crate) fn show(name: Option<&str>, output: &Output) -> Result<(), CommandErr
         examples: Vec<String>,
         text: String,
     }
+    let width = if output.is_json() { 80 } else { output.width() };
     let text = match name {
-        None => overview(),
-        Some("json") => json::SHAPES.to_owned(),
-        Some(name) => command(name)?,
+        None => overview(width, if output.is_json() { Style::PLAIN } else { output.style() }),
+        Some("json") => shapes(width.min(WIDEST)),
+        Some(name) => command(name, width.min(WIDEST))?,
     };
     if !output.is_json() {
         return Ok(output.text(text)?);
@@ -51,6 +58,34 @@ pub(crate) fn show(name: Option<&str>, output: &Output) -> Result<(), CommandErr
     Ok(output.json(&Help { r#type: "help", command: name, commands, examples, text })?)
 }
 
+/// Returns the shapes of `-json`: the paragraphs and tables of their document as a terminal shows them.
+fn shapes(width: usize) -> String {
+    let margin = if width < NARROW { INDENT } else { 16 };
+    let mut out = String::new();
+    let mut paragraph: Vec<&str> = Vec::new();
+    for line in json::SHAPES.lines().chain([""]) {
+        let cells: Vec<&str> = line.trim_matches('|').splitn(2, " | ").map(str::trim).collect();
+        let row = line.starts_with("| `");
+        if !line.is_empty() && !line.starts_with('|') {
+            paragraph.push(line);
+            continue;
+        }
+        if !paragraph.is_empty() {
+            let gap = if out.is_empty() { "" } else { "\n" };
+            writeln!(out, "{gap}{}\n", wrap(&paragraph.join(" ").replace('`', ""), width, 0))
+                .expect("a string takes everything");
+            paragraph.clear();
+        }
+        if let ([name, members], true) = (cells.as_slice(), row) {
+            let name = name.trim_matches('`');
+            let members = wrap(&members.replace('`', ""), width, margin);
+            let gap = gap(name.len() + 2, margin);
+            writeln!(out, "  {name}{gap}{members}").expect("a string takes everything");
+        }
+    }
+    out
+}
+
 /// Returns the examples of a command.
 fn examples(name: &str) -> Vec<String> {
     let definition = definition();
@@ -58,40 +93,83 @@ fn examples(name: &str) -> Vec<String> {
     examples.map(|examples| examples.to_string().lines().map(str::to_owned).collect()).unwrap_or_default()
 }
 
-/// Returns the one-screen overview.
-pub(crate) fn overview() -> String {
-    let mut out = String::from(
-        "plakar backs up folders and buckets into encrypted, deduplicated stores.\n\n\
-         usage: plakar [FLAGS] [at STORE] COMMAND [FLAGS] [ARGS]\n\n",
-    );
-    for (group, commands) in table::GROUPS {
-        writeln!(out, "{group}").expect("a string takes everything");
-        // Two columns, read downwards.
-        let rows = commands.len().div_ceil(2);
-        for row in 0..rows {
-            let cell = |at: usize| {
-                commands
-                    .get(at)
-                    .map_or_else(String::new, |command| format!("  {:<11} {}", command.name, command.about))
-            };
-            let line = format!("{:<40}{}", cell(row), cell(row + rows));
-            writeln!(out, "{}", line.trim_end()).expect("a string takes everything");
+/// Returns the one-screen overview: 23 lines of a terminal of 24, in two columns where there is room for them.
+pub(crate) fn overview(width: usize, style: Style) -> String {
+    let mut out = String::from("usage: plakar [FLAGS] [at STORE] COMMAND [FLAGS] [ARGS]\n");
+    let block = |(group, commands): &(&str, &[table::Listed])| -> Vec<String> {
+        let line = |one: &table::Listed| format!("  {:<11} {}", one.name, one.about);
+        std::iter::once((*group).to_owned()).chain(commands.iter().map(line)).collect()
+    };
+    let blocks: Vec<Vec<String>> = table::GROUPS.iter().map(block).collect();
+    if width < 80 {
+        let lines = blocks.iter().flatten().map(|line| wrap_hard(line, width));
+        out.extend(lines.map(|line| format!("{}\n", heading(&line, style))));
+    } else {
+        let (left, right) = columns(&blocks);
+        for row in 0..left.len().max(right.len()) {
+            let cell = |column: &[String]| column.get(row).cloned().unwrap_or_default();
+            let (left, right) = (cell(&left), cell(&right));
+            let pad = if right.is_empty() { 0 } else { 40 - left.width() };
+            let line = format!("{}{}{}", heading(&left, style), " ".repeat(pad), heading(&right, style));
+            writeln!(out, "{line}").expect("a string takes everything");
         }
     }
-    out.push_str(
-        "\nSTORE is a path, a URL (s3://, https://…ptar), an archive (x.ptar), @name;\n\
-         without it: $PLAKAR_REPOSITORY, the default store, ~/.plakar. Flags take one\n\
-         dash or two; 'plakar help COMMAND' shows those of a command, with examples.\n",
+    let mut end = String::from(
+        "STORE: path, URL, x.ptar, @name; else $PLAKAR_REPOSITORY, the default, ~/.plakar. \
+         Flags take one dash or two; 'plakar help COMMAND' has examples.",
     );
     if !table::LATER.is_empty() {
-        let later = wrap(&format!("Not available yet: {}.", table::LATER.join(", ")), 80, 0);
-        writeln!(out, "{later}").expect("a string takes everything");
+        write!(end, " Not there yet: {}.", table::LATER.join(", ")).expect("a string takes everything");
+    }
+    writeln!(out, "{}", wrap(&end, width.min(80), 0)).expect("a string takes everything");
+    out
+}
+
+/// Makes headings bold, which stand at the margin.
+fn heading(cell: &str, style: Style) -> String {
+    let heading = !cell.is_empty() && !cell.starts_with(' ');
+    if heading { style.paint(Colour::Bold, cell).to_string() } else { cell.to_owned() }
+}
+
+/// Distributes groups over two columns, so that the longer one is as short as can be. Their order stays.
+fn columns(blocks: &[Vec<String>]) -> (Vec<String>, Vec<String>) {
+    let height = |chosen: u32, side: bool| -> usize {
+        let in_column = blocks.iter().enumerate().filter(|(i, _)| (chosen >> i & 1 == 1) == side);
+        in_column.map(|(_, block)| block.len()).sum()
+    };
+    let best = (0..1_u32 << blocks.len())
+        // The first group begins the left column.
+        .filter(|chosen| chosen & 1 == 1)
+        .min_by_key(|&chosen| height(chosen, true).max(height(chosen, false)))
+        .unwrap_or(u32::MAX);
+    let column = |side: bool| {
+        let chosen = blocks.iter().enumerate().filter(|(i, _)| (best >> i & 1 == 1) == side);
+        chosen.flat_map(|(_, block)| block.iter().cloned()).collect()
+    };
+    (column(true), column(false))
+}
+
+/// Cuts a line at the width of a terminal too narrow for it.
+fn wrap_hard(line: &str, width: usize) -> String {
+    let mut out = String::new();
+    let mut columns = 0;
+    for c in line.chars() {
+        columns += c.width().unwrap_or(0);
+        if columns > width {
+            break;
+        }
+        out.push(c);
     }
     out
 }
 
+/// Returns what stands between a name that ends at a column and its description that starts at another.
+fn gap(end: usize, start: usize) -> String {
+    if end + 2 > start { format!("\n{}", " ".repeat(start)) } else { " ".repeat(start - end) }
+}
+
 /// Returns the help of one command.
-pub(crate) fn command(name: &str) -> Result<String, CommandError> {
+pub(crate) fn command(name: &str, width: usize) -> Result<String, CommandError> {
     let definition = definition();
     let Some(command) = definition.find_subcommand(name) else {
         let printable = Printable::new(name);
@@ -104,7 +182,7 @@ pub(crate) fn command(name: &str) -> Result<String, CommandError> {
             None => error.hint("plakar help lists them"),
         });
     };
-    Ok(render(&definition, command))
+    Ok(render(&definition, command, width))
 }
 
 /// Returns how a command is called.
@@ -123,21 +201,21 @@ pub(super) fn usage(command: &Command) -> String {
     out
 }
 
-fn render(root: &Command, command: &Command) -> String {
-    let mut out = format!("usage: {}\n", usage(command));
+fn render(root: &Command, command: &Command, width: usize) -> String {
+    let mut out = format!("{}\n", wrap(&format!("usage: {}", usage(command)), width, 7));
     let flags: Vec<&Arg> =
         command.get_arguments().filter(|arg| is_flag(arg) && !arg.is_global_set()).collect();
     if let Some(about) = command.get_long_about().or_else(|| command.get_about()) {
-        writeln!(out, "\n{}", wrap(&about.to_string(), 80, 0)).expect("a string takes everything");
+        writeln!(out, "\n{}", wrap(&about.to_string(), width.min(80), 0)).expect("a string takes everything");
     }
     let positionals: Vec<&Arg> = command.get_positionals().filter(|arg| arg.get_help().is_some()).collect();
-    section(&mut out, "Arguments", &positionals);
+    section(&mut out, "Arguments", &positionals, width);
     let (query, own): (Vec<&Arg>, Vec<&Arg>) =
         flags.into_iter().partition(|arg| arg.get_help_heading() == Some("Query flags"));
-    section(&mut out, "Flags", &own);
-    section(&mut out, "Query flags", &query);
+    section(&mut out, "Flags", &own, width);
+    section(&mut out, "Query flags", &query, width);
     let globals: Vec<&Arg> = root.get_arguments().filter(|arg| is_flag(arg)).collect();
-    section(&mut out, "Global flags", &globals);
+    section(&mut out, "Global flags", &globals, width);
     if let Some(examples) = command.get_after_help() {
         out.push_str("\nExamples\n");
         for line in examples.to_string().lines() {
@@ -147,7 +225,8 @@ fn render(root: &Command, command: &Command) -> String {
     out
 }
 
-fn section(out: &mut String, title: &str, args: &[&Arg]) {
+fn section(out: &mut String, title: &str, args: &[&Arg], width: usize) {
+    let column = if width < NARROW { INDENT } else { COLUMN };
     if args.is_empty() {
         return;
     }
@@ -158,12 +237,8 @@ fn section(out: &mut String, title: &str, args: &[&Arg]) {
         if let Some(default) = arg.get_default_values().first() {
             write!(help, " (default {})", default.to_string_lossy()).expect("a string takes everything");
         }
-        let gap = if left.width() + 2 > COLUMN {
-            format!("\n{}", " ".repeat(COLUMN))
-        } else {
-            " ".repeat(COLUMN - left.width())
-        };
-        writeln!(out, "{left}{gap}{}", wrap(&help, 96, COLUMN)).expect("a string takes everything");
+        let gap = gap(left.width(), column);
+        writeln!(out, "{left}{gap}{}", wrap(&help, width, column)).expect("a string takes everything");
     }
 }
 
@@ -222,36 +297,97 @@ mod tests {
 
     #[test]
     fn the_overview_fits_one_screen() {
-        let text = overview();
-        assert!(text.lines().count() <= 30, "{text}");
+        let text = overview(80, Style::PLAIN);
+        // The last line of the screen is the shell's.
+        assert!(text.lines().count() <= 23, "{text}");
         assert!(text.lines().all(|line| line.width() <= 80), "{text}");
-        assert!(
-            table::GROUPS
-                .iter()
-                .flat_map(|(_, commands)| commands.iter())
-                .all(|command| text.contains(&format!("  {} ", command.name)))
-        );
+        let names = table::GROUPS.iter().flat_map(|(_, commands)| commands.iter());
+        assert!(names.clone().all(|command| text.contains(&format!("  {} ", command.name))), "{text}");
+        let narrow = overview(40, Style::PLAIN);
+        assert!(narrow.lines().all(|line| line.width() <= 40), "{narrow}");
+        assert!(names.clone().all(|command| narrow.contains(&format!("  {} ", command.name))), "{narrow}");
     }
 
     #[test]
     fn every_command_explains_itself_and_every_flag() {
         let definition = definition();
         for sub in definition.get_subcommands() {
-            let text = command(sub.get_name()).unwrap();
+            let text = command(sub.get_name(), 80).unwrap();
             assert!(sub.get_about().is_some(), "{}", sub.get_name());
             for arg in sub.get_arguments() {
                 assert!(arg.get_help().is_some(), "{} {}", sub.get_name(), arg.get_id());
             }
-            assert!(text.lines().all(|line| line.width() <= 110), "{text}");
             assert!(!text.contains(" --"), "{text}");
+            let told = text.split("\nExamples\n").next().unwrap();
+            assert!(told.lines().all(|line| line.width() <= 80), "{text}");
+            let narrow = command(sub.get_name(), 40).unwrap();
+            let told = narrow.split("\nExamples\n").next().unwrap();
+            assert!(told.lines().all(|line| line.width() <= 40), "{narrow}");
         }
-        assert_eq!(command("verify").unwrap(), command("check").unwrap());
+        assert_eq!(command("verify", 80).unwrap(), command("check", 80).unwrap());
+    }
+
+    /// Splits a line as a shell would, as far as the examples need it: quotes, comments, pipes, redirections.
+    fn shell_words(line: &str) -> Vec<String> {
+        let line = line.strip_prefix("source <(").and_then(|line| line.strip_suffix(')')).unwrap_or(line);
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for c in line.chars() {
+            match (quote, c) {
+                (Some(end), c) if c == end => quote = None,
+                (None, '\'' | '"') => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                (None, '|' | '>' | '#' | ';') if word.is_none() => break,
+                (None, ' ') => words.extend(word.take()),
+                (_, c) => word.get_or_insert_default().push(c),
+            }
+        }
+        assert!(quote.is_none(), "{line}");
+        words.extend(word);
+        words
+    }
+
+    #[test]
+    fn every_example_is_a_command_line_that_makes_sense() {
+        use super::super::{configuration, run};
+        for sub in definition().get_subcommands() {
+            let examples = examples(sub.get_name());
+            assert!(!examples.is_empty(), "{} has no example", sub.get_name());
+            for example in examples {
+                let words = shell_words(&example);
+                assert_eq!(words[0], "plakar", "{example}");
+                let args: Vec<std::ffi::OsString> = words[1..].iter().map(Into::into).collect();
+                let (invocation, cli) = run::parse(args).unwrap_or_else(|error| panic!("{example}: {error}"));
+                assert!(cli.is_some() || invocation.version || invocation.help, "{example}");
+                let words = &invocation.positionals;
+                let parsed = match invocation.command.as_deref() {
+                    Some("config") => configuration::parse_config(words).map(drop),
+                    Some(noun @ ("store" | "source" | "destination")) => {
+                        let role = crate::connectors::Role::ALL.into_iter().find(|role| role.noun() == noun);
+                        configuration::parse_role(role.unwrap(), words).map(drop)
+                    }
+                    _ => Ok(()),
+                };
+                parsed.unwrap_or_else(|error| panic!("{example}: {error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_shapes_of_json_fit_a_terminal() {
+        let text = shapes(80);
+        assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+        assert!(text.contains("  version       version: version, importers, exporters, klosets\n"), "{text}");
+        assert!(!text.contains(['|', '`']), "{text}");
     }
 
     #[test]
     fn unknown_commands_are_told_apart() {
-        assert_eq!(command("mount").unwrap_err().exit().code(), 1);
-        let told = command("bakcup").unwrap_err().report().unwrap();
+        if let Some(later) = table::LATER.first() {
+            assert_eq!(command(later, 80).unwrap_err().exit().code(), 1);
+        }
+        let told = command("bakcup", 80).unwrap_err().report().unwrap();
         assert_eq!(told.hint.as_deref(), Some("did you mean 'plakar help backup'?"));
     }
 }

@@ -19,6 +19,7 @@ use super::error::{CommandError, Exit};
 use crate::base::{At as _, Cancel, PathError, Printable};
 use crate::connectors::Options;
 use crate::crypto::Secret;
+use crate::ui::ask_secret;
 
 /// The most bytes that a key file or a command may give.
 const MOST: u64 = 64 << 10;
@@ -132,11 +133,8 @@ impl Terminal for Tty {
     }
 
     fn ask(&mut self, prompt: &str) -> io::Result<Secret> {
-        // A key press that came while a key was derived is a signal by now; at the prompt it is an error.
-        if self.0.is_cancelled() {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        rpassword::prompt_password(prompt).map(Secret::from)
+        let mut typed = ask_secret(prompt, &self.0)?;
+        Ok(Secret::new(std::mem::take(&mut *typed)))
     }
 }
 

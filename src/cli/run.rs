@@ -15,7 +15,7 @@ use super::globals::Globals;
 use super::help;
 use crate::base::Cancel;
 use crate::store;
-use crate::ui::{Output, units};
+use crate::ui::{Look, Output, units};
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -59,7 +59,7 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
     };
     let exit = finish(result, &output);
     if time {
-        output.notice(format!("time: {}", units::duration(start.elapsed())));
+        output.asked(format!("time: {}", units::duration(start.elapsed())));
     }
     (exit, output)
 }
@@ -79,7 +79,7 @@ fn guess(args: &[OsString]) -> Globals {
 }
 
 /// Parses the arguments; no command line where only help is wanted.
-fn parse(args: Vec<OsString>) -> Result<(Invocation, Option<Cli>), CommandError> {
+pub(super) fn parse(args: Vec<OsString>) -> Result<(Invocation, Option<Cli>), CommandError> {
     let definition = definition();
     let mut invocation = argv::normalise(args, &definition)?;
     if invocation.version {
@@ -100,6 +100,14 @@ fn told(error: &clap::Error) -> CommandError {
     let text = text.split("\n\n").next().unwrap_or(text);
     let words: Vec<&str> = text.split_whitespace().collect();
     let message = words.join(" ").replace("'--", "'-").replace(" --", " -").replace("=<", " <");
+    // "invalid value 'lots' for '-memory <SIZE>': 'lots' is not a size" says the same twice.
+    let own = message.strip_prefix("invalid value '").and_then(|rest| rest.split_once("' for '"));
+    let message = match own.and_then(|(_, rest)| rest.split_once("': ")) {
+        Some((flag, why)) if !why.starts_with("value") => {
+            format!("{}: {why}", flag.split(' ').next().unwrap_or(flag))
+        }
+        _ => message,
+    };
     CommandError::usage(message).hint("plakar help COMMAND shows the arguments and flags")
 }
 
@@ -120,7 +128,12 @@ fn explain(invocation: &Invocation, output: &Output) -> Result<Exit, CommandErro
 }
 
 fn open_output(globals: &Globals, environment: &Environment) -> Output {
-    Output::standard(globals.loudness(), globals.json, environment.no_color, environment.term.as_deref())
+    let look = Look {
+        colours: environment.colours,
+        term: environment.term.as_deref(),
+        columns: environment.columns,
+    };
+    Output::standard(globals.loudness(), globals.json, look)
 }
 
 fn finish(result: Result<Exit, CommandError>, output: &Output) -> Exit {

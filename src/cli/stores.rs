@@ -8,8 +8,8 @@ use super::error::{CommandError, Exit};
 use super::passphrase::{Chain, Origin, Tty, Unlocker};
 use super::places::Place;
 use super::trace::Traced;
-use crate::connector::{self, ErrorKind};
-use crate::connectors::open_storage;
+use crate::connector::{self, ErrorKind, Storage};
+use crate::connectors::{Limits, open_storage};
 use crate::crypto::Secret;
 use crate::store::{OpenError, OpenOptions, Repository, Unlock, UnlockError, Warning};
 use crate::ui::units;
@@ -33,7 +33,7 @@ pub(crate) fn open_main(context: &Context) -> Result<Opened, CommandError> {
 
 /// Opens a store. Its warnings are left for the caller: [`tell_warnings`], or a check.
 pub(crate) fn open(context: &Context, place: &Place, chain: Chain) -> Result<Opened, CommandError> {
-    let storage = open_storage(&place.location, &place.options, &context.limits()).map_err(unopened)?;
+    let storage = storage_of(place, &context.limits())?;
     let storage = match context.globals.trace {
         Some(trace) if trace.storage => Traced::wrap(storage, &context.output),
         _ => storage,
@@ -59,6 +59,11 @@ pub(crate) fn open(context: &Context, place: &Place, chain: Chain) -> Result<Ope
             })
         }
     }
+}
+
+/// Opens where a store is kept, without unlocking it.
+pub(crate) fn storage_of(place: &Place, limits: &Limits) -> Result<Arc<dyn Storage>, CommandError> {
+    open_storage(&place.location, &place.options, limits).map_err(unopened)
 }
 
 /// Tells what kept an archive from being opened: stores are found missing or damaged only when they are unlocked.

@@ -15,6 +15,8 @@ use crate::ui::{Output, units};
 pub(crate) struct Trace {
     /// Requests to stores.
     pub(crate) storage: bool,
+    /// Requests to the server.
+    pub(crate) web: bool,
 }
 
 impl FromStr for Trace {
@@ -24,8 +26,12 @@ impl FromStr for Trace {
         let mut trace = Self::default();
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             match name {
-                "storage" | "all" => trace.storage = true,
-                other => return Err(format!("'{}' is no subsystem: storage or all", Printable::new(other))),
+                "storage" => trace.storage = true,
+                "web" => trace.web = true,
+                "all" => trace = Self { storage: true, web: true },
+                other => {
+                    return Err(format!("'{}' is no subsystem: storage, web or all", Printable::new(other)));
+                }
             }
         }
         Ok(trace)
@@ -176,8 +182,10 @@ mod tests {
 
     #[test]
     fn subsystems_are_known_by_name() {
-        for (text, storage) in [("", false), ("all", true), ("storage, all", true)] {
-            assert_eq!(text.parse(), Ok(Trace { storage }), "{text:?}");
+        for (text, storage, web) in
+            [("", false, false), ("storage", true, false), ("web", false, true), ("storage, all", true, true)]
+        {
+            assert_eq!(text.parse(), Ok(Trace { storage, web }), "{text:?}");
         }
         assert!("storge".parse::<Trace>().is_err());
     }

@@ -274,6 +274,17 @@ impl Location {
         Ok(Self { kind: self.kind, target })
     }
 
+    /// Returns whether a URL leads to this machine.
+    pub(super) fn is_loopback(&self) -> bool {
+        let parsed = self.url().and_then(|url| url::Url::parse(url).ok());
+        match parsed.as_ref().and_then(url::Url::host) {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            None => false,
+        }
+    }
+
     /// Returns whether the name is one of an archive: whether it ends in `.ptar`.
     pub fn names_archive(&self) -> bool {
         ends_in_ptar(self.target.as_encoded_bytes())

@@ -4,14 +4,14 @@
 //! |---|---|---|---|---|
 //! | [`fs`] | a folder | a tree | a folder | |
 //! | [`ptar`] | a single-file archive, read only | | | a file |
-//! | [`http`] | a single-file archive on a web server, read only | | | |
+//! | [`http`] | a store behind `plakar server`; a single-file archive on a web server, read only | | | |
 //! | [`s3`] | a bucket, a single-file archive in one | a bucket | a bucket | an object |
 //! | [`sqlite`] | a database file | | | |
 //! | [`memory`] | tests | | | |
 //!
 //! No backend reaches into another: what two of them need lies beside them, in the private modules here
 //! (`container`, the layout of an archive; `archive`, an archive as a store; `remote`, one read by ranges; `place`,
-//! files that appear whole or not at all).
+//! files that appear whole or not at all; `tls`, whom connections trust).
 
 mod archive;
 mod container;
@@ -21,6 +21,7 @@ mod patterns;
 mod place;
 mod registry;
 mod remote;
+mod tls;
 
 pub mod fs;
 pub mod http;

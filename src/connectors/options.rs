@@ -181,6 +181,7 @@ const FTP: &[Spec] = &[text("username", "the user to log in as"), text("password
 const HTTP: &[Spec] = &[
     text("token", "the bearer token to send"),
     flag("tls_insecure_no_verify", "accept any certificate (default false)"),
+    text("tls_ca_file", "a file of PEM certificates to trust instead of the system's"),
 ];
 
 /// Options that say what is configured, not how its connector behaves.

@@ -5,9 +5,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use zeroize::Zeroizing;
+
 use super::fs::Existing;
 use super::location::{Kind, Location, Role};
-use super::options::{Options, for_connector};
+use super::options::{OptionError, Options, for_connector};
 use super::{fs, http, ptar, s3, sqlite};
 use crate::base::Cancel;
 use crate::connector::{
@@ -92,9 +94,17 @@ pub fn available(role: Role) -> Vec<&'static str> {
 
 fn is_built(kind: Kind, role: Role) -> bool {
     match role {
-        Role::Store => {
-            matches!(kind, Kind::Fs | Kind::S3 | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps | Kind::Sqlite)
-        }
+        Role::Store => matches!(
+            kind,
+            Kind::Fs
+                | Kind::Http
+                | Kind::Https
+                | Kind::Ptar
+                | Kind::PtarHttp
+                | Kind::PtarHttps
+                | Kind::S3
+                | Kind::Sqlite
+        ),
         Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::S3),
     }
 }
@@ -127,6 +137,9 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
             Ok(Arc::new(s3::S3Archive::open(s3_options(url, options, limits)?)?))
         }
         (Kind::S3, _, Some(url)) => Ok(Arc::new(s3::S3Store::new(s3_options(url, options, limits)?)?)),
+        (Kind::Http | Kind::Https, _, Some(url)) => {
+            Ok(Arc::new(http::HttpStore::new(url, http_options(location, options, limits)?)?))
+        }
         (Kind::PtarHttp | Kind::PtarHttps, _, Some(url)) => {
             Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default())?))
         }
@@ -171,6 +184,8 @@ pub fn open_importer(
     if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
         return Err(missing(odd, Role::Source));
     }
+    #[cfg(not(unix))]
+    limits.notices.tell(fs::FsImporter::LEFT_OUT.to_owned());
     let mut builder = fs::FsImporter::builder();
     for path in locations.iter().filter_map(|location| location.path()) {
         builder = builder.place(path);
@@ -239,6 +254,23 @@ pub fn open_sink(
 
 /// Memory of a run for each thread that waits for a server, in bytes.
 const WORKER_MEMORY: u64 = 2 << 20;
+
+fn http_options(location: &Location, options: &Options, limits: &Limits) -> Result<http::HttpOptions> {
+    let invalid = |error: OptionError| {
+        Error::new(ErrorKind::Invalid, "open", location.to_string()).detail(error.to_string())
+    };
+    let token = options.get("token").map(|token| Zeroizing::new(token.trim().to_owned()));
+    if token.is_some() && location.kind() == Kind::Http && !location.is_loopback() {
+        limits.notices.tell(format!("the token is sent to {location} without encryption: use https"));
+    }
+    Ok(http::HttpOptions {
+        token,
+        insecure: options.flag("tls_insecure_no_verify", false).map_err(invalid)?,
+        ca_file: options.get("tls_ca_file").map(PathBuf::from),
+        cancel: limits.cancel.clone(),
+        ..http::HttpOptions::default()
+    })
+}
 
 fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Options> {
     let mut map = for_connector(options);

@@ -30,6 +30,7 @@ pub use maintenance::{FOLD_ABOVE, Fate, MaintenanceOptions, MaintenanceReport, P
 pub use monitor::{Counter, Event, Monitor, Problem, Severity, Tally, message_of};
 pub use part::Part;
 pub use repair::{RepairOptions, RepairReport, repair};
+pub(crate) use restore::read_chunk;
 pub use restore::{ObjectContent, RestoreOptions, RestoreReport, Versions, restore};
 pub use search::{EntryKind, MetadataPattern, PatternError, Patterns, SearchQuery, search};
 pub use sync::{ArchiveExport, CopyReport, SyncOptions, SyncReport, copy_into, sync};

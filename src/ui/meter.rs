@@ -165,7 +165,7 @@ pub fn line(state: &Snapshot, width: usize) -> String {
     }
     if let Some(left) = state.remaining {
         let guessed = state.total().is_some_and(|total| total.guessed);
-        let left = Duration::from_secs(left.as_secs_f64().round().max(1.0) as u64);
+        let left = left.saturating_add(Duration::from_millis(500)).max(Duration::from_secs(1));
         fields.push((4, format!("{}{} left", mark(guessed), units::rough(left))));
     }
     if state.errors > 0 {

@@ -8,14 +8,17 @@ pub mod json;
 mod meter;
 mod output;
 mod progress;
+#[cfg_attr(not(unix), path = "prompt/portable.rs")]
+mod prompt;
 mod report;
 mod style;
 mod table;
 pub mod units;
 
 pub use meter::{Meter, Snapshot, Total, line};
-pub use output::{Loudness, Output, OutputError, Stdout};
+pub use output::{Look, Loudness, Output, OutputError, Stdout};
 pub use progress::Progress;
+pub use prompt::ask_secret;
 pub use report::{Report, report};
-pub use style::{Colour, Style};
+pub use style::{Colour, Style, Wish};
 pub use table::{Align, Table};

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::json::Message;
 use super::report::{Report, report};
-use super::style::{Colour, Style};
+use super::style::{Colour, Style, Wish};
 use crate::base::{Printable, is_harmful};
 use crate::snapshot::{Problem, Severity};
 
@@ -54,12 +54,28 @@ impl OutputError {
     }
 }
 
+/// What the environment says of how things are to look.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look<'a> {
+    /// Whether colours are wished for.
+    pub colours: Wish,
+    /// The kind of terminal, `TERM`.
+    pub term: Option<&'a str>,
+    /// `COLUMNS`, which goes for what is no terminal.
+    pub columns: Option<usize>,
+}
+
+/// The width of what does not say how wide it is, in columns.
+const WIDTH: usize = 80;
+
 /// Where everything that a command says goes. Clones share the streams.
 #[derive(Clone)]
 pub struct Output {
     streams: Arc<Mutex<Streams>>,
     loudness: Loudness,
     json: bool,
+    /// How many columns results may be wide.
+    width: usize,
     err_style: Style,
     out_style: Style,
     /// Whether a transient line may be drawn on standard error.
@@ -92,19 +108,21 @@ impl std::fmt::Debug for Output {
 
 impl Output {
     /// Creates the output of this process.
-    pub fn standard(loudness: Loudness, json: bool, no_color: bool, term: Option<&str>) -> Self {
+    pub fn standard(loudness: Loudness, json: bool, look: Look<'_>) -> Self {
         let (out, err) = (io::stdout(), io::stderr());
         let (out_terminal, err_terminal) = (out.is_terminal(), err.is_terminal());
+        let columns = if out_terminal { crate::base::sys::terminal_width() } else { None };
         Self {
             loudness,
             json,
-            out_style: Style::choose(out_terminal, no_color, term),
-            err_style: Style::choose(err_terminal, no_color, term),
+            width: columns.or(look.columns).unwrap_or(WIDTH),
+            out_style: Style::choose(out_terminal, look.colours, look.term),
+            err_style: Style::choose(err_terminal, look.colours, look.term),
             // Who does not say what kind of terminal it is gets no control sequences.
             transient: err_terminal
                 && !json
                 && loudness == Loudness::Normal
-                && term.is_some_and(|term| term != "dumb"),
+                && look.term.is_some_and(|term| term != "dumb"),
             streams: Arc::new(Mutex::new(Streams {
                 out: BufWriter::with_capacity(1 << 16, Box::new(out)),
                 err: Box::new(err),
@@ -126,6 +144,7 @@ impl Output {
         Self {
             loudness,
             json,
+            width: WIDTH,
             out_style: Style::PLAIN,
             err_style: Style::PLAIN,
             transient,
@@ -152,6 +171,11 @@ impl Output {
     /// Returns the style of results.
     pub fn style(&self) -> Style {
         self.out_style
+    }
+
+    /// Returns how many columns results may be wide.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// Returns whether [`Output::transient`] shows anything.
@@ -190,7 +214,14 @@ impl Output {
 
     /// Says something useful that is no result.
     pub fn notice(&self, text: impl Display) {
-        if self.loudness < Loudness::Normal {
+        if self.loudness == Loudness::Normal {
+            self.asked(text);
+        }
+    }
+
+    /// Says something useful that a flag asked for: `-quiet` does not leave it out.
+    pub fn asked(&self, text: impl Display) {
+        if self.loudness < Loudness::Quiet {
             return;
         }
         if self.json {

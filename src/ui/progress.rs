@@ -207,11 +207,15 @@ fn tell(output: &Output, counters: &Counters, stop: &(Mutex<bool>, Condvar), sta
 
 /// Returns whether the terminal on standard error is ours to draw on: not while the shell has put this program in the
 /// background. What has no controlling terminal (a test, say) is not in its background.
+#[cfg(unix)]
 fn is_foreground() -> bool {
-    match rustix::termios::tcgetpgrp(std::io::stderr()) {
-        Ok(group) => group == rustix::process::getpgrp(),
-        Err(_) => true,
-    }
+    sys::is_in_foreground()
+}
+
+/// Returns that it is: other systems have no background of this kind.
+#[cfg(not(unix))]
+fn is_foreground() -> bool {
+    true
 }
 
 /// Returns the terminal's width in columns, 80 where it does not say.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The floors: a folder of `src`, and the folders it may import from besides itself.
 ///
 /// Within floor 0 everything stands on `base`; within floor 1 `store` stands on the traits of `connector`.
-const FLOORS: [(&str, &[&str]); 10] = [
+const FLOORS: [(&str, &[&str]); 12] = [
     ("base", &[]),
     ("codec", &["base"]),
     ("crypto", &["base"]),
@@ -17,7 +17,14 @@ const FLOORS: [(&str, &[&str]); 10] = [
     ("snapshot", &["base", "codec", "crypto", "format", "connector", "store"]),
     ("connectors", &["base", "codec", "crypto", "format", "connector", "store", "snapshot"]),
     ("ui", &["base", "codec", "crypto", "format", "connector", "store", "snapshot", "connectors"]),
-    ("cli", &["base", "codec", "crypto", "format", "connector", "store", "snapshot", "connectors", "ui"]),
+    ("web", &["base", "codec", "crypto", "format", "connector", "store", "snapshot", "connectors", "ui"]),
+    ("mount", &["base", "codec", "crypto", "format", "connector", "store", "snapshot"]),
+    (
+        "cli",
+        &[
+            "base", "codec", "crypto", "format", "connector", "store", "snapshot", "connectors", "ui", "web", "mount",
+        ],
+    ),
 ];
 
 /// The connectors, none of which may reach into another.

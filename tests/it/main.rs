@@ -54,3 +54,4 @@ mod s3_versions;
 mod s3server;
 mod seeds;
 mod threats;
+mod web;

@@ -15,7 +15,7 @@ use crate::snapshot::{
     Counter, ExportError, ExportFormat, ExportOptions, ExportReport, Part, Versions, export,
 };
 use crate::store::Repository;
-use crate::ui::{OutputError, Progress, units};
+use crate::ui::{Progress, units};
 
 /// Writes a snapshot, or a part of one, as a tar or zip file that other programs read. Modes, owners, times, links
 /// and extended attributes go into a tar; a zip has no hard links and no attributes.
@@ -141,7 +141,7 @@ fn write(
         Ok(done) => Ok((done, progress.get(Counter::Errors))),
         Err(ExportError::Store(error)) => Err(error.into()),
         Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Err(OutputError::from(error).into())
+            Err(CommandError::reader_left())
         }
         Err(error) => Err(CommandError::from_error(Exit::Failed, error)),
     }

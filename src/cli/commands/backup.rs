@@ -14,7 +14,7 @@ use super::super::{report, snapshots, stores, surroundings};
 use crate::connector::{Importer, SourceInfo};
 use crate::connectors::{ImportSettings, Kind, Location, Options, Role, open_importer, validate};
 use crate::snapshot::{self, BackupOptions, CheckOptions, HeaderOptions, Versions};
-use crate::store::Repository;
+use crate::store::{CheckpointPolicy, Repository};
 use crate::ui::Progress;
 
 /// Takes a snapshot of folders, of a URL or of a configured source; of the current folder when nothing is named.
@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// Read metadata again that listings do not show (tags, ACLs)
     #[arg(long)]
     recheck: bool,
+    /// Make the run resumable whenever SIZE more was stored, and every two minutes
+    #[arg(long, value_name = "SIZE", value_parser = super::super::quantity::size, default_value = "1GiB")]
+    checkpoint: u64,
     #[command(flatten)]
     retrieval: RetrieveArgs,
     /// Set an option of the source for this run
@@ -216,6 +219,7 @@ fn back_up(
         memory: context.globals.memory,
         force: args.force,
         xattrs: !args.no_xattr,
+        checkpoints: CheckpointPolicy { bytes: args.checkpoint, ..CheckpointPolicy::default() },
         cancel: context.cancel.clone(),
         ..BackupOptions::default()
     };

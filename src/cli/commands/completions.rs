@@ -43,7 +43,7 @@ struct Script {
 }
 
 #[derive(Serialize)]
-struct Pages {
+struct Written {
     r#type: &'static str,
     command: &'static str,
     folder: String,
@@ -82,7 +82,7 @@ fn pages(folder: &Path, context: &Context) -> Result<Exit, CommandError> {
     let (folder, count) = (crate::base::Printable::os(folder).to_string(), pages.len() as u64);
     if context.output.is_json() {
         let (kind, command) = ("summary", "completions");
-        context.output.json(&Pages { r#type: kind, command, folder, pages: count })?;
+        context.output.json(&Written { r#type: kind, command, folder, pages: count })?;
     } else {
         context.output.notice(format!("wrote {} to {folder}", units::counted(count, "page")));
     }

@@ -12,19 +12,6 @@ use crate::ui::Output;
 
 /// Names and describes places. VERB is add, set, unset, rm, show, default, check, ping or import.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "\
-plakar store add mystore s3://s3.fr-par.scw.cloud/bucket access_key=… secret_access_key=…
-plakar store set mystore use_tls=false
-plakar store default mystore
-plakar source add photos /home/me/photos
-plakar destination show
-plakar source import -config sources.yml          (a file, a URL, or standard input)
-plakar source import -rclone scw:bucket/photos as photos
-plakar store import -rclone                       (every remote; then set its location)
-plakar config repository create scw_store         (as in v1.0.2)
-plakar config repository set scw_store location s3://s3.nl-ams.scw.cloud/bucket
-plakar config remote create scw_src               (a source and a destination)
-plakar config store create mystore                (as in v1.0.3)")]
 pub(crate) struct Args {
     /// show: print secrets, too
     #[arg(long)]
@@ -35,6 +22,45 @@ pub(crate) struct Args {
     #[arg(value_name = "VERB")]
     words: Vec<OsString>,
 }
+
+/// The examples of each of the four commands, which share their arguments.
+pub(super) const EXAMPLES: [(&str, &str); 4] = [
+    (
+        "store",
+        "\
+plakar store add mystore s3://s3.fr-par.scw.cloud/bucket access_key=… secret_access_key=…
+plakar store set mystore use_tls=false
+plakar store default mystore
+plakar store show -secrets mystore
+plakar store ping mystore
+plakar store import -rclone  # every remote; then set its location",
+    ),
+    (
+        "source",
+        "\
+plakar source add photos /home/me/photos
+plakar source add bucket s3://s3.fr-par.scw.cloud/bucket access_key=… secret_access_key=…
+plakar source import -config sources.yml  # a file, a URL, or standard input
+plakar source import -rclone scw:bucket/photos as photos
+plakar source rm photos",
+    ),
+    (
+        "destination",
+        "\
+plakar destination add copy /mnt/disk/restored
+plakar destination set copy location=/mnt/other
+plakar destination show",
+    ),
+    (
+        "config",
+        "\
+plakar config
+plakar config repository create scw_store  # as in v1.0.2
+plakar config repository set scw_store location s3://s3.nl-ams.scw.cloud/bucket
+plakar config remote create scw_src  # a source and a destination
+plakar config store create mystore  # as in v1.0.3",
+    ),
+];
 
 /// Edits or prints the configuration.
 pub(super) fn run(role: Option<Role>, args: &Args, context: &Context) -> Result<Exit, CommandError> {

@@ -8,7 +8,7 @@ use super::super::error::{CommandError, Exit};
 use super::super::passphrase::{self, Chain, LEAST_STRENGTH, Origin, Tty, strength};
 use super::super::places::Place;
 use crate::codec::Compression;
-use crate::connectors::open_storage;
+use crate::connectors::{Kind, open_storage};
 use crate::crypto::{HashAlgorithm, Secret};
 use crate::store::{CreateOptions, Profile, Repository};
 
@@ -52,6 +52,10 @@ struct Created<'a> {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let place = context.main_store()?;
     let storage = open_storage(&place.location, &place.options, &context.limits())?;
+    if matches!(place.location.kind(), Kind::Http | Kind::Https) {
+        return Err(CommandError::usage("a store cannot be created over HTTP")
+            .hint("create it where it is kept, then serve it with plakar server"));
+    }
     if storage.is_archive() || storage.is_read_only() {
         return Err(CommandError::usage(format!("{} is an archive", place.location))
             .hint("archives are made by 'plakar ptar -o FILE'"));

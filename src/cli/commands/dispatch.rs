@@ -7,7 +7,7 @@ use super::super::error::{CommandError, Exit};
 use super::super::globals::Globals;
 use super::{
     archive, backup, cat, check, completions, configure, create, diff, digest, dup, find, help, info, key,
-    locate, ls, maintenance, pkg, policy, prune, ptar, repair, restore, rm, sync, version,
+    locate, ls, maintenance, mount, pkg, policy, prune, ptar, repair, restore, rm, server, sync, version,
 };
 use crate::connectors::Role;
 
@@ -33,11 +33,13 @@ enum Command {
     Backup(backup::Args),
     Ls(ls::Args),
     Cat(cat::Args),
+    Mount(mount::Args),
     Restore(restore::Args),
     #[command(alias = "verify")]
     Check(check::Args),
     Ptar(ptar::Args),
     Sync(sync::Args),
+    Server(server::Args),
     Info(info::Args),
     Locate(locate::Args),
     #[command(alias = "search")]
@@ -64,7 +66,14 @@ enum Command {
 
 /// Returns the definitions of all commands and flags.
 pub(crate) fn definition() -> clap::Command {
-    Cli::command().mut_subcommands(|command| command.args_override_self(true).disable_help_flag(true))
+    Cli::command().mut_subcommands(|command| {
+        let examples = configure::EXAMPLES.iter().find(|(name, _)| *name == command.get_name());
+        let command = command.args_override_self(true).disable_help_flag(true);
+        match examples {
+            Some((_, examples)) => command.after_help(*examples),
+            None => command,
+        }
+    })
 }
 
 /// Runs the command.
@@ -74,10 +83,12 @@ pub(crate) fn dispatch(cli: Cli, context: &Context) -> Result<Exit, CommandError
         Command::Backup(args) => backup::run(&args, context),
         Command::Ls(args) => ls::run(&args, context),
         Command::Cat(args) => cat::run(&args, context),
+        Command::Mount(args) => mount::run(&args, context),
         Command::Restore(args) => restore::run(&args, context),
         Command::Check(args) => check::run(&args, context),
         Command::Ptar(args) => ptar::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
+        Command::Server(args) => server::run(&args, context),
         Command::Info(args) => info::run(&args, context),
         Command::Locate(args) => locate::run(&args, context),
         Command::Find(args) => find::run(&args, context),

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::super::algorithms::{HashingChoice, ProfileChoice};
@@ -70,6 +72,13 @@ pub(crate) struct Args {
 
 /// Packs.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
+    let left = Arc::new(AtomicBool::new(false));
+    let packed = pack(args, context, &left);
+    // Nobody reads any more: there is nobody to tell, either.
+    if left.load(Ordering::Relaxed) { Err(CommandError::reader_left()) } else { packed }
+}
+
+fn pack(args: &Args, context: &Context, left: &Arc<AtomicBool>) -> Result<Exit, CommandError> {
     let begun = Instant::now();
     if context.store.is_some() {
         context.output.warn("'at STORE' says nothing to ptar; -k STORE packs a store");
@@ -110,7 +119,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         }
         _ => ArchiveKind::New(&options),
     };
-    let archive = ArchiveWriter::create(kind, sink(args, &target, context)?, &std::env::temp_dir())?;
+    let archive = ArchiveWriter::create(kind, sink(args, &target, left, context)?, &std::env::temp_dir())?;
     let told = !matches!(target, Target::Stdout);
     let partial = fill(&archive, &stores, &sources, told, context)?;
     let stats = archive.commit()?;
@@ -174,9 +183,14 @@ fn target(args: &Args, context: &Context) -> Result<Target, CommandError> {
     Ok(Target::Place(place))
 }
 
-fn sink(args: &Args, target: &Target, context: &Context) -> Result<Box<dyn ArchiveSink>, CommandError> {
+fn sink(
+    args: &Args,
+    target: &Target,
+    left: &Arc<AtomicBool>,
+    context: &Context,
+) -> Result<Box<dyn ArchiveSink>, CommandError> {
     match target {
-        Target::Stdout => Ok(Box::new(StdoutSink(context.output.clone()))),
+        Target::Stdout => Ok(Box::new(StdoutSink { output: context.output.clone(), left: Arc::clone(left) })),
         Target::Place(place) => {
             let location: &Location = &place.location;
             Ok(open_sink(location, &place.options, &context.limits(), args.overwrite, args.size_hint)?)
@@ -186,15 +200,27 @@ fn sink(args: &Args, target: &Target, context: &Context) -> Result<Box<dyn Archi
 
 /// Standard output as the destination of an archive.
 #[derive(Debug)]
-struct StdoutSink(Output);
+struct StdoutSink {
+    output: Output,
+    /// Set when the reader went away.
+    left: Arc<AtomicBool>,
+}
+
+impl StdoutSink {
+    fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        let broken = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        self.left.fetch_or(broken, Ordering::Relaxed);
+        result
+    }
+}
 
 impl Write for StdoutSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.stdout().write(bytes)
+        self.noted(self.output.stdout().write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.stdout().flush()
+        self.noted(self.output.stdout().flush())
     }
 }
 

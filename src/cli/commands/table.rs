@@ -22,6 +22,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("backup", "take a snapshot"),
             listed("ls", "list snapshots and files"),
             listed("cat", "print files"),
+            listed("mount", "browse like a folder"),
             listed("restore", "bring a snapshot back"),
             listed("archive", "write a tar or zip file"),
         ],
@@ -63,6 +64,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
             listed("source", "name what is backed up"),
             listed("destination", "name where it goes"),
             listed("config", "older spelling; prints all"),
+            listed("server", "serve a store over HTTP"),
             listed("pkg", "list built-in connectors"),
             listed("completions", "for shells; man pages"),
             listed("help", "explain a command"),
@@ -72,7 +74,7 @@ pub(crate) const GROUPS: [(&str, &[Listed]); 5] = [
 ];
 
 /// Commands that exist upstream and come here later.
-pub(crate) const LATER: &[&str] = &["mount", "server", "ui"];
+pub(crate) const LATER: &[&str] = &["ui"];
 
 /// Other names of commands.
 const ALIASES: [&str; 2] = ["verify", "search"];
@@ -85,15 +87,6 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 /// Returns whether a command is known but not built yet.
 pub(crate) fn is_later_command(name: &str) -> bool {
     LATER.contains(&name)
-}
-
-/// Returns whether a flag of a command, or a global one, is known but not built yet.
-pub(crate) fn is_later_flag(command: Option<&str>, flag: &str) -> bool {
-    let own: &[&str] = match command {
-        Some("store" | "source" | "destination" | "config") => &["rclone"],
-        _ => &[],
-    };
-    own.contains(&flag)
 }
 
 #[cfg(test)]
@@ -109,15 +102,5 @@ mod tests {
         tabled.sort_unstable();
         assert_eq!(defined, tabled);
         assert!(names().all(|name| !is_later_command(name)));
-    }
-
-    #[test]
-    fn no_flag_is_both_here_and_later() {
-        let definition = super::super::definition();
-        for command in definition.get_subcommands() {
-            for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
-                assert!(!is_later_flag(Some(command.get_name()), flag), "{} -{flag}", command.get_name());
-            }
-        }
     }
 }

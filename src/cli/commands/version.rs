@@ -8,6 +8,7 @@ use crate::connectors::{Role, available};
 
 /// Prints the version and the connectors that are built in.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "plakar version")]
 pub(crate) struct Args {}
 
 #[derive(Serialize)]

@@ -9,7 +9,10 @@
 mod exporter;
 mod importer;
 mod layout;
+#[cfg(unix)]
+mod stat;
 mod store;
+#[cfg(unix)]
 mod sys;
 
 pub use exporter::{Existing, FsExporter, FsExporterBuilder};

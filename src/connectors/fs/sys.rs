@@ -2,7 +2,7 @@
 //! attributes.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -11,10 +11,29 @@ use rustix::io::Errno;
 pub(super) const SIDECAR: &str = ".plakar-s3-metadata.jsonl";
 /// What the names of attributes that carry an S3 object's metadata begin with: `user.s3.key` is `s3.key`.
 pub(super) const S3_ATTRIBUTES: &[u8] = b"user.s3.";
-/// The longest path handed to the kernel in one piece, in bytes; it takes up to 4095.
-const PATH_PIECE: usize = 4000;
+/// The longest path handed to the kernel in one piece, in bytes; Linux takes up to 4095, others up to 1023.
+const PATH_PIECE: usize = if cfg!(target_os = "linux") { 4000 } else { 1000 };
 /// The longest list of names, and the longest value, that Linux allows, in bytes.
 const MAX_XATTR: usize = 64 << 10;
+
+/// Opens something only as a place to go on from.
+#[cfg(target_os = "linux")]
+pub(super) const PLACE: OFlags = OFlags::PATH;
+/// Opens something only as a place to go on from.
+#[cfg(not(target_os = "linux"))]
+pub(super) const PLACE: OFlags = OFlags::RDONLY;
+/// Leaves the time of the last access as it is, where a file's owner may ask for that.
+#[cfg(target_os = "linux")]
+pub(super) const NO_TRACE: OFlags = OFlags::NOATIME;
+/// Leaves the time of the last access as it is: nobody may ask for that here.
+#[cfg(not(target_os = "linux"))]
+pub(super) const NO_TRACE: OFlags = OFlags::empty();
+/// What is said of an attribute that is not there.
+#[cfg(not(target_vendor = "apple"))]
+const NO_ATTRIBUTE: Errno = Errno::NODATA;
+/// What is said of an attribute that is not there.
+#[cfg(target_vendor = "apple")]
+const NO_ATTRIBUTE: Errno = Errno::NOATTR;
 
 /// Opens a path of any length. The flags are those of the last step; steps before it may follow links.
 pub(super) fn open_long(path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
@@ -32,7 +51,7 @@ fn with_short<T>(
         // The last slash within the piece; a path without one has a name nobody could have made.
         let cut = rest[..PATH_PIECE].iter().rposition(|c| *c == b'/').filter(|cut| *cut > 0);
         let cut = cut.ok_or(Errno::NAMETOOLONG)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = PLACE | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let at = folder.as_ref().map_or(CWD, AsFd::as_fd);
         folder = Some(openat(at, &rest[..cut], flags, Mode::empty())?);
         rest = &rest[cut + 1..];
@@ -41,7 +60,9 @@ fn with_short<T>(
 }
 
 /// Calls `run` with a path that names the same file and is short enough for the kernel.
+#[cfg(target_os = "linux")]
 pub(super) fn with_short_path<T>(path: &[u8], run: impl FnOnce(&[u8]) -> io::Result<T>) -> io::Result<T> {
+    use std::os::fd::AsRawFd as _;
     if path.len() <= PATH_PIECE {
         return run(path);
     }
@@ -49,6 +70,12 @@ pub(super) fn with_short_path<T>(path: &[u8], run: impl FnOnce(&[u8]) -> io::Res
         path,
         |at, rest| run(&[format!("/proc/self/fd/{}/", at.as_raw_fd()).as_bytes(), rest].concat()),
     )
+}
+
+/// Calls `run` with a path. No path leads through a descriptor here: one that is too long for the kernel is an error.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn with_short_path<T>(path: &[u8], run: impl FnOnce(&[u8]) -> io::Result<T>) -> io::Result<T> {
+    run(path)
 }
 
 /// Lists the names of a file's extended attributes; none where the file system has no such thing.
@@ -87,7 +114,7 @@ pub(super) fn xattr_value(
                 return Ok(Some(value));
             }
             Err(Errno::RANGE) if size < MAX_XATTR => size = MAX_XATTR,
-            Err(Errno::NODATA) => return Ok(None),
+            Err(NO_ATTRIBUTE) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
     }

@@ -2,8 +2,9 @@
 
 use ureq::http::StatusCode;
 
-use super::client::{Client, Failure, Patience};
+use super::client::Client;
 use super::part::{self, ContentRange, Version};
+use super::patience::{Failure, Patience};
 use crate::connector::{Error, ErrorKind, Result};
 use crate::connectors::remote::{Ranges, RemoteArchive, TAIL, Tail};
 

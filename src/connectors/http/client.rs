@@ -2,11 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use percent_encoding::percent_decode_str;
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
@@ -14,52 +10,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::part::Version;
+use super::patience::{Failure, Patience, describe_io, explain, retry_after, take_credentials};
+use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 use crate::connectors::redact;
-
-/// The longest pause before a request is sent again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Connections kept open.
-const IDLE: usize = 16;
-
-/// How long to wait, and how often to try.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// How often a request is sent that brings nothing, before that is an error.
-    pub attempts: u32,
-    /// The pause after the first failure; it doubles with each.
-    pub first_pause: Duration,
-    /// How long a name and a connection may take.
-    pub connect: Duration,
-    /// How long a connection may be silent while something is awaited.
-    pub stall: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            attempts: 6,
-            first_pause: Duration::from_millis(300),
-            connect: Duration::from_secs(15),
-            stall: Duration::from_mins(1),
-        }
-    }
-}
-
-/// A failed request, and whether to send it again.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) error: Error,
-    pub(super) again: bool,
-    /// The pause the server asked for.
-    pub(super) pause: Option<Duration>,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { error, again: false, pause: None }
-    }
-}
 
 /// One URL.
 pub(super) struct Client {
@@ -86,31 +40,10 @@ impl Client {
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(invalid("it is not an http or https URL"));
         }
-        let authorization = (!url.username().is_empty()).then(|| {
-            let decoded = |text: &str| Zeroizing::new(percent_decode_str(text).collect::<Vec<u8>>());
-            let (name, password) = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
-            let pair = Zeroizing::new([name.as_slice(), b":", password.as_slice()].concat());
-            Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)))
-        });
-        let cleared = url.set_username("").and_then(|()| url.set_password(None));
-        cleared.map_err(|()| invalid("it is not an http or https URL"))?;
+        let authorization =
+            take_credentials(&mut url).ok_or_else(|| invalid("it is not an http or https URL"))?;
         url.set_fragment(None);
-        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .no_delay(true)
-            .user_agent(concat!("plakar/", env!("CARGO_PKG_VERSION")))
-            .accept_encoding("identity")
-            .max_idle_connections(IDLE)
-            .max_idle_connections_per_host(IDLE)
-            .timeout_resolve(Some(patience.connect))
-            .timeout_connect(Some(patience.connect))
-            .timeout_per_read(Some(patience.stall))
-            .timeout_per_write(Some(patience.stall))
-            .tls_config(tls)
-            .build()
-            .new_agent();
+        let agent = patience.agent(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
         Ok(Self { agent, url: url.into(), target, authorization, patience })
     }
 
@@ -142,7 +75,7 @@ impl Client {
     }
 
     /// Says that a body ended too early.
-    pub(super) fn broken_off(&self, error: &io::Error) -> Failure {
+    pub(super) fn broken_off(&self, error: &std::io::Error) -> Failure {
         self.interrupted(describe_io(error))
     }
 
@@ -161,25 +94,8 @@ impl Client {
 
     /// Runs a request until it succeeds, fails for good, or brought nothing for too often. `run` returns `Ok(None)`
     /// when it got something but not all.
-    pub(super) fn persist<T>(&self, mut run: impl FnMut() -> Result<Option<T>, Failure>) -> Result<T> {
-        let mut fruitless = 0;
-        loop {
-            let failure = match run() {
-                Ok(Some(done)) => return Ok(done),
-                Ok(None) => {
-                    fruitless = 0;
-                    continue;
-                }
-                Err(failure) => failure,
-            };
-            fruitless += 1;
-            if !failure.again || fruitless >= self.patience.attempts {
-                return Err(failure.error);
-            }
-            let doubled = self.patience.first_pause.saturating_mul(1 << (fruitless - 1).min(16));
-            let pause = failure.pause.map_or(doubled, |asked| asked.max(doubled)).min(LONGEST_PAUSE);
-            std::thread::sleep(jitter(pause));
-        }
+    pub(super) fn persist<T>(&self, run: impl FnMut() -> Result<Option<T>, Failure>) -> Result<T> {
+        self.patience.persist(&Cancel::new(), run)
     }
 
     /// Reads a body of a known length, appending to `out`. On failure `out` keeps what arrived.
@@ -220,48 +136,19 @@ impl Client {
                 return Err(self.error(ErrorKind::Changed, "the archive was replaced by another").into());
             }
             408 | 425 | 429 | 500 | 502..=504 | 506..=599 => {
-                let pause =
-                    answer.headers().get("Retry-After").and_then(|value| value.to_str().ok()?.parse().ok());
+                let pause = retry_after(answer.headers());
                 let error = self.error(ErrorKind::Transport, said());
-                return Err(Failure { error, again: true, pause: pause.map(Duration::from_secs) });
+                return Err(Failure { error, again: true, pause });
             }
             _ => ErrorKind::Protocol,
         };
         Err(self.error(kind, said()).into())
     }
 
-    /// Says what went wrong without quoting the library, whose words may hold the URL.
     fn explain(&self, error: &ureq::Error) -> Failure {
-        let lasting = |detail: String| Failure::from(self.error(ErrorKind::Transport, detail));
-        match error {
-            ureq::Error::Io(error) => self.interrupted(describe_io(error)),
-            ureq::Error::Timeout(_) => self.interrupted("the server did not answer in time"),
-            ureq::Error::HostNotFound => lasting("there is no such host".into()),
-            ureq::Error::ConnectionFailed => self.interrupted("no connection could be made"),
-            ureq::Error::Protocol(_) => self.interrupted("the answer was not HTTP"),
-            ureq::Error::Tls(what) => lasting(format!("TLS: {what}")),
-            ureq::Error::Rustls(error) => lasting(format!("TLS: {error}")),
-            ureq::Error::ConnectProxyFailed(_) => lasting("the proxy refused the connection".into()),
-            _ => lasting("the request could not be sent".into()),
-        }
+        let (detail, again) = explain(error);
+        Failure { error: self.error(ErrorKind::Transport, detail), again, pause: None }
     }
-}
-
-fn describe_io(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "the connection was refused".into(),
-        io::ErrorKind::TimedOut => "the connection stalled".into(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
-            "the connection broke off".into()
-        }
-        kind => format!("the connection failed ({kind})"),
-    }
-}
-
-/// Returns between half and all of a pause, so that many clients do not come back at once.
-fn jitter(pause: Duration) -> Duration {
-    let random = getrandom::u32().unwrap_or(u32::MAX);
-    pause / 2 + pause.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
 }
 
 #[cfg(test)]
@@ -279,14 +166,6 @@ mod tests {
         }
         for bad in ["", "x.ptar", "ftp://h/x", "file:///x", "http://"] {
             assert_eq!(Client::new(bad, Patience::default()).unwrap_err().kind, ErrorKind::Invalid, "{bad}");
-        }
-    }
-
-    #[test]
-    fn pauses_vary_within_bounds() {
-        for _ in 0..100 {
-            let pause = jitter(Duration::from_millis(100));
-            assert!(pause >= Duration::from_millis(50) && pause <= Duration::from_millis(100));
         }
     }
 }

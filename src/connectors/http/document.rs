@@ -6,7 +6,8 @@ use std::time::Duration;
 use ureq::http::header::LOCATION;
 use url::Url;
 
-use super::client::{Client, Patience};
+use super::client::Client;
+use super::patience::Patience;
 use crate::connector::{Error, ErrorKind, Result};
 use crate::connectors::redact;
 

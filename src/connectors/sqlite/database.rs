@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::failure::failed;
 use super::schema::{self, Contents};
-use crate::base::Cancel;
+use crate::base::{Cancel, sys};
 use crate::connector::{Error, ErrorKind, Result};
 
 /// How long a transaction waits for those of others. Each is one resource, so this is many turns.
@@ -265,11 +265,10 @@ impl Database {
 
     /// Creates an empty file that nobody else may read, if there is none.
     fn make_file(&self) -> io::Result<()> {
-        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
         if let Some(folder) = self.folder() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            sys::private_folder().recursive(true).create(folder)?;
         }
-        match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path) {
+        match sys::private_file().write(true).create_new(true).open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error),
             Ok(file) => file.sync_all(),
@@ -277,7 +276,7 @@ impl Database {
     }
 
     fn synchronise_folder(&self) -> io::Result<()> {
-        fs::File::open(self.folder().unwrap_or(Path::new(".")))?.sync_all()
+        sys::sync_folder(self.folder().unwrap_or(Path::new(".")))
     }
 
     /// Returns the folder that holds the file.

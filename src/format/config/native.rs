@@ -111,7 +111,7 @@ impl Config {
         };
         if encryption.subkey_algorithm != NATIVE_SUBKEY || encryption.kdf.kdf != NATIVE_KDF {
             let (subkey, kdf) = (&encryption.subkey_algorithm, &encryption.kdf.kdf);
-            return refuse(format!("the subkey algorithm {subkey:?} or the KDF {kdf:?} beside key slots"));
+            return refuse(format!("the subkey algorithm '{subkey}' or the KDF '{kdf}' beside key slots"));
         }
         let chunk_size = encryption.chunk_size;
         if !(4 << 10..=1 << 20).contains(&chunk_size) || chunk_size & (chunk_size - 1) != 0 {

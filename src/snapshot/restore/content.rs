@@ -84,7 +84,7 @@ impl<'a> ObjectContent<'a> {
 }
 
 /// Reads a chunk, out of the window where it is there, and verifies id and length.
-pub(in super::super) fn read_chunk(
+pub(crate) fn read_chunk(
     repository: &Repository,
     window: Option<&Window>,
     id: &Id,

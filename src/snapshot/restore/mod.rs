@@ -13,7 +13,7 @@ mod versions;
 pub(super) mod window;
 
 pub use content::ObjectContent;
-pub(super) use content::read_chunk;
+pub(crate) use content::read_chunk;
 pub(super) use job::Job;
 pub use run::{RestoreOptions, RestoreReport, restore};
 pub(super) use run::{join, side_by_side};

@@ -9,11 +9,15 @@ mod diff;
 mod digest;
 mod dup;
 mod find;
+mod looks;
+mod mount;
 mod pkg;
 mod removal;
 mod restore;
+mod server;
 mod shapes;
 mod stores;
+mod terminal;
 mod usage;
 
 use std::ffi::OsStr;

@@ -98,13 +98,18 @@ fn user() -> User {
     }
     user.ok("-keyfile key at ./e create");
     user.ok("at ./damaged create -plaintext");
-    user.ok("at ./damaged backup src");
-    for file in packfiles(user.home().join("damaged")) {
-        let mut bytes = std::fs::read(&file).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        std::fs::write(&file, bytes).unwrap();
-    }
+    let noise = user.home().join("noise");
+    std::fs::create_dir(&noise).unwrap();
+    std::fs::write(noise.join("file"), crate::engine::noise(100_000)).unwrap();
+    user.ok("at ./damaged backup noise");
+    // The middle of the largest packfile is the middle of that file.
+    let largest =
+        packfiles(user.home().join("damaged")).into_iter().max_by_key(|file| file.metadata().unwrap().len());
+    let largest = largest.unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&largest, bytes).unwrap();
     user
 }
 

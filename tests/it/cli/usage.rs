@@ -35,7 +35,7 @@ fn usage_errors_exit_64_and_name_the_culprit() {
 #[test]
 fn what_is_not_there_yet_says_so() {
     let user = User::new();
-    for command in ["ui", "server", "mount"] {
+    for command in ["ui"] {
         let ran = user.run(command);
         assert!(ran.code == 1 && ran.stderr.contains("is not available yet"), "{command}: {ran:?}");
         assert_eq!(user.run(&format!("at /x {command} -some -flags x")).code, 1);
@@ -46,7 +46,7 @@ fn what_is_not_there_yet_says_so() {
 fn help_is_everywhere() {
     let user = User::new();
     let overview = user.ok("help");
-    assert!(overview.starts_with("plakar backs up") && overview.lines().count() <= 50);
+    assert!(overview.starts_with("usage: plakar") && overview.lines().count() <= 23);
     for line in ["-h", "--help", "-help"] {
         assert_eq!(user.ok(line), overview);
     }
@@ -56,7 +56,7 @@ fn help_is_everywhere() {
     assert_eq!(user.ok("at /x backup . --help"), backup);
     let bare = user.run("");
     assert_eq!((bare.code, bare.stdout), (64, overview));
-    assert_eq!(user.run("help mount").code, 1);
+    assert_eq!(user.run("help ui").code, 1);
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Owner, mode, times and attributes, by descriptor.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat, chownat, fchmod,
-    fchown, fsetxattr, futimens, setxattr, utimensat,
+    AtFlags, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat, chownat, fchmod,
+    fchown, fsetxattr, futimens, utimensat,
 };
+#[cfg(target_os = "linux")]
+use rustix::fs::{OFlags, fstat, openat};
 use rustix::io::Errno;
 
 use crate::base::Timestamp;
@@ -18,41 +21,99 @@ pub(super) enum Handle<'a> {
     /// A file or folder, open.
     Open(BorrowedFd<'a>),
     /// Anything, opened as a place only (`O_PATH`): links, pipes, devices.
+    #[cfg(target_os = "linux")]
     Place(BorrowedFd<'a>),
+    /// Anything, by its name in a folder, where nothing can be opened as a place only.
+    #[cfg(not(target_os = "linux"))]
+    Named(BorrowedFd<'a>, &'a OsStr),
 }
 
 impl Handle<'_> {
     fn chown(self, owner: Option<Uid>, group: Option<Gid>) -> Result<(), Errno> {
         match self {
             Self::Open(fd) => fchown(fd, owner, group),
+            #[cfg(target_os = "linux")]
             Self::Place(fd) => chownat(fd, c"", owner, group, AtFlags::EMPTY_PATH),
+            #[cfg(not(target_os = "linux"))]
+            Self::Named(folder, name) => chownat(folder, name, owner, group, AtFlags::SYMLINK_NOFOLLOW),
         }
     }
 
     fn chmod(self, mode: Mode) -> Result<(), Errno> {
         match self {
             Self::Open(fd) => fchmod(fd, mode),
-            Self::Place(fd) => chmodat(CWD, magic(fd), mode, AtFlags::empty()),
+            #[cfg(target_os = "linux")]
+            Self::Place(fd) => chmodat(rustix::fs::CWD, magic(fd), mode, AtFlags::empty()),
+            #[cfg(not(target_os = "linux"))]
+            Self::Named(folder, name) => chmodat(folder, name, mode, AtFlags::SYMLINK_NOFOLLOW),
         }
     }
 
     fn set_times(self, times: &Timestamps) -> Result<(), Errno> {
         match self {
             Self::Open(fd) => futimens(fd, times),
+            #[cfg(target_os = "linux")]
             Self::Place(fd) => utimensat(fd, c"", times, AtFlags::EMPTY_PATH),
+            #[cfg(not(target_os = "linux"))]
+            Self::Named(folder, name) => utimensat(folder, name, times, AtFlags::SYMLINK_NOFOLLOW),
         }
     }
 
     fn set_xattr(self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
         match self {
             Self::Open(fd) => fsetxattr(fd, name, value, XattrFlags::empty()),
-            Self::Place(fd) => setxattr(magic(fd), name, value, XattrFlags::empty()),
+            #[cfg(target_os = "linux")]
+            Self::Place(fd) => rustix::fs::setxattr(magic(fd), name, value, XattrFlags::empty()),
+            #[cfg(not(target_os = "linux"))]
+            Self::Named(..) => Err(Errno::NOTSUP),
         }
     }
 }
 
+/// Something that was just made under a temporary name and cannot be opened like a file.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub(super) struct Made(OwnedFd);
+
+#[cfg(target_os = "linux")]
+impl Made {
+    /// Takes hold of it; what happens to its name does not matter after that.
+    pub(super) fn open(folder: &OwnedFd, name: &OsStr) -> Result<(Self, Stat), Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(folder, name, flags, Mode::empty())?;
+        let stat = fstat(&fd)?;
+        Ok((Self(fd), stat))
+    }
+
+    /// Returns a handle for its metadata.
+    pub(super) fn handle(&self) -> Handle<'_> {
+        Handle::Place(self.0.as_fd())
+    }
+}
+
+/// Something that was just made under a temporary name and cannot be opened like a file.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+pub(super) struct Made<'a>(&'a OwnedFd, &'a OsStr);
+
+#[cfg(not(target_os = "linux"))]
+impl<'a> Made<'a> {
+    /// Looks at it. Its name, which is random, stands for it.
+    pub(super) fn open(folder: &'a OwnedFd, name: &'a OsStr) -> Result<(Self, Stat), Errno> {
+        let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok((Self(folder, name), stat))
+    }
+
+    /// Returns a handle for its metadata.
+    pub(super) fn handle(&self) -> Handle<'_> {
+        Handle::Named(self.0.as_fd(), self.1)
+    }
+}
+
 /// Returns the path that leads to what a descriptor stands for, and nowhere else.
+#[cfg(target_os = "linux")]
 fn magic(fd: BorrowedFd<'_>) -> String {
+    use std::os::fd::AsRawFd as _;
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
@@ -149,7 +210,7 @@ impl Rights {
             bits &= 0o1777;
             missing.push("set-id bits".into());
         }
-        if handle.chmod(Mode::from_raw_mode(bits)).is_err() {
+        if handle.chmod(Mode::from_raw_mode(raw(bits))).is_err() {
             missing.push("mode".into());
         }
     }
@@ -179,7 +240,14 @@ pub(super) fn open(fd: &impl AsFd) -> Handle<'_> {
     Handle::Open(fd.as_fd())
 }
 
-/// Returns a handle for something opened as a place.
-pub(super) fn place(fd: &impl AsFd) -> Handle<'_> {
-    Handle::Place(fd.as_fd())
+/// Returns permissions in the width that the system's calls take.
+#[cfg(not(target_vendor = "apple"))]
+fn raw(bits: u32) -> rustix::fs::RawMode {
+    bits
+}
+
+/// Returns permissions in the width that the system's calls take.
+#[cfg(target_vendor = "apple")]
+fn raw(bits: u32) -> rustix::fs::RawMode {
+    rustix::fs::RawMode::try_from(bits).expect("permissions are 12 bits")
 }

@@ -13,17 +13,32 @@
 //! - Two entries that the destination does not tell apart (names that differ in case only, the same name twice) do
 //!   not overwrite each other: the second one is reported. They are recognised by inode, so that this needs to know
 //!   nothing about the rules of the file system.
+//!
+//! That is Unix. Where folders are no descriptors (Windows), paths have to do: see `portable` for what holds there.
 
+#[cfg(unix)]
 mod leftovers;
+#[cfg(unix)]
 mod metadata;
+#[cfg(unix)]
 mod objects;
 mod options;
+#[cfg(any(not(unix), test))]
+#[cfg_attr(unix, expect(unreachable_pub, reason = "compiled for its tests; elsewhere it is the one"))]
+mod portable;
+#[cfg(unix)]
 mod sidecar;
+#[cfg(unix)]
 mod target;
 #[cfg(test)]
+#[cfg(unix)]
 mod tests;
+#[cfg(unix)]
 mod tree;
 mod write;
 
 pub use options::{Existing, FsExporterBuilder};
+#[cfg(not(unix))]
+pub use portable::PortableExporter as FsExporter;
+#[cfg(unix)]
 pub use target::FsExporter;

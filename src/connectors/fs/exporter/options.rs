@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::path::PathBuf;
 
-use super::target::FsExporter;
+use super::FsExporter;
 use crate::base::At;
 use crate::connector::Result;
 

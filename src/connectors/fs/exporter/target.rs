@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, fstat, linkat, mkdirat, mknodat, openat, readlinkat,
-    renameat, renameat_with, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, fstat, linkat, mkdirat, openat, readlinkat, renameat,
+    renameat_with, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -24,8 +24,9 @@ use super::options::{Existing, FsExporterBuilder};
 use super::sidecar::{self, Sidecar};
 use super::tree::{MAX_NAME, Place, Tree};
 use super::write;
-use crate::base::{At, RawString, Timestamp};
+use crate::base::{At, RawString};
 use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
+use crate::connectors::fs::stat::Facts;
 use crate::connectors::place;
 use crate::format::entry;
 
@@ -145,17 +146,16 @@ impl FsExporter {
 
     fn is_equal(&self, item: &Item<'_>, place: &Place<'_>, stat: &Stat, size: Option<u64>) -> bool {
         let info = &item.entry.info;
-        let there = entry::Mode::from_unix(stat.st_mode);
+        let facts = Facts::from(stat);
+        let there = entry::Mode::from_unix(facts.mode);
         if info.mode.is_symlink() {
             let target = readlinkat(&*place.folder, place.name, Vec::new());
             return there.is_symlink()
                 && target.is_ok_and(|t| t.to_bytes() == item.entry.symlink_target.as_bytes());
         }
-        let modified =
-            Timestamp { secs: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) };
         there.is_regular()
             && size == u64::try_from(stat.st_size).ok()
-            && modified == info.modified
+            && facts.modified == info.modified
             && (self.options.skip_permissions || there == info.mode)
     }
 
@@ -238,16 +238,16 @@ impl FsExporter {
         let mut temporary = self.temporary(place);
         make(&place.folder, &temporary.name).map_err(|error| failed("create", item.path, error))?;
         temporary.armed = true;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = openat(&*place.folder, &*temporary.name, flags, Mode::empty());
-        let opened = opened.and_then(|fd| fstat(&fd).map(|stat| (fd, stat)));
-        let (fd, stat) = opened.map_err(|error| failed("open", item.path, error))?;
+        let opened = metadata::Made::open(&place.folder, &temporary.name);
+        let (made, stat) = opened.map_err(|error| failed("open", item.path, error))?;
         // By now it may be somebody else's: nothing but what was just made gets this metadata.
         let kind = |mode: entry::Mode| mode.0 & entry::Mode::TYPE.0;
-        if kind(entry::Mode::from_unix(stat.st_mode)) != kind(item.entry.info.mode) || stat.st_nlink != 1 {
+        if kind(entry::Mode::from_unix(Facts::from(&stat).mode)) != kind(item.entry.info.mode)
+            || stat.st_nlink != 1
+        {
             return Err(Error::new(ErrorKind::Changed, "create", item.path.lossy()));
         }
-        let missing = self.apply(metadata::place(&fd), item);
+        let missing = self.apply(made.handle(), item);
         Ok(with_missing(self.commit(item, place, temporary, &stat)?, missing))
     }
 
@@ -420,7 +420,7 @@ impl Exporter for FsExporter {
         }
         if mode.is_pipe() {
             let mode = self.made_mode();
-            return self.make(item, &place, |folder, name| mknodat(folder, name, FileType::Fifo, mode, 0));
+            return self.make(item, &place, |folder, name| make_node(folder, name, FileType::Fifo, mode, 0));
         }
         if !mode.is_device() {
             let what = if mode.is_socket() {
@@ -440,7 +440,7 @@ impl Exporter for FsExporter {
         let kind = if mode.is_char_device() { FileType::CharacterDevice } else { FileType::BlockDevice };
         let number = u64::from_le_bytes(number);
         let mode = self.made_mode();
-        self.make(item, &place, |folder, name| mknodat(folder, name, kind, mode, number))
+        self.make(item, &place, |folder, name| make_node(folder, name, kind, mode, number))
     }
 
     /// Sets a folder's metadata, unless it stood there before and existing things are kept. The root's own is set
@@ -474,7 +474,26 @@ impl Exporter for FsExporter {
 
 /// Returns what stands for a file in the books: device and inode in one number.
 fn key_of(stat: &Stat) -> u64 {
-    stat.st_ino ^ stat.st_dev.rotate_left(40)
+    let facts = Facts::from(stat);
+    facts.inode ^ facts.device.rotate_left(40)
+}
+
+/// Makes a pipe or a device.
+#[cfg(not(target_vendor = "apple"))]
+fn make_node(
+    folder: &OwnedFd,
+    name: &OsStr,
+    kind: FileType,
+    mode: Mode,
+    number: u64,
+) -> std::result::Result<(), Errno> {
+    rustix::fs::mknodat(folder, name, kind, mode, number)
+}
+
+/// Fails: neither can be made below an open folder here, and a path could lead elsewhere.
+#[cfg(target_vendor = "apple")]
+fn make_node(_: &OwnedFd, _: &OsStr, _: FileType, _: Mode, _: u64) -> std::result::Result<(), Errno> {
+    Err(Errno::NOTSUP)
 }
 
 fn hash_of(path: &RawString) -> u64 {

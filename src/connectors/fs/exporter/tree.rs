@@ -2,21 +2,23 @@
 
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::connector::{Error, ErrorKind, Result};
+use crate::connectors::fs::sys;
 
 /// How many folders stay open.
 const OPEN_FOLDERS: NonZeroUsize = NonZeroUsize::new(128).expect("not zero");
 /// How often a look-up is tried again that a rename elsewhere disturbed.
+#[cfg(target_os = "linux")]
 const TRIES: usize = 8;
 /// The longest name of most file systems, in bytes.
 pub(super) const MAX_NAME: usize = 255;
@@ -121,23 +123,42 @@ impl Tree {
         (0, Arc::clone(&self.root))
     }
 
-    fn descend(&self, base: impl AsFd, rest: &[u8]) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if rest.contains(&b'/') && self.at_once.load(Ordering::Relaxed) {
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            for _ in 0..TRIES {
-                match openat2(&base, rest, flags, Mode::empty(), resolve) {
-                    Err(Errno::AGAIN | Errno::INTR) => {}
-                    Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::TOOBIG) => {
-                        self.at_once.store(false, Ordering::Relaxed);
-                        break;
-                    }
-                    // Longer than any path may be: step by step it works.
-                    Err(Errno::NAMETOOLONG) => break,
-                    other => return other,
+    /// Lets the kernel resolve a path below a folder; `None` where it cannot.
+    #[cfg(target_os = "linux")]
+    fn descend_at_once(&self, base: BorrowedFd<'_>, rest: &[u8]) -> Option<Result<OwnedFd, Errno>> {
+        use rustix::fs::ResolveFlags;
+        let flags = sys::PLACE | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        for _ in 0..TRIES {
+            match rustix::fs::openat2(base, rest, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::TOOBIG) => {
+                    self.at_once.store(false, Ordering::Relaxed);
+                    return None;
                 }
+                // Longer than any path may be: step by step it works.
+                Err(Errno::NAMETOOLONG) => return None,
+                other => return Some(other),
             }
         }
+        None
+    }
+
+    /// No other system resolves a path that way.
+    #[cfg(not(target_os = "linux"))]
+    fn descend_at_once(&self, _: BorrowedFd<'_>, _: &[u8]) -> Option<Result<OwnedFd, Errno>> {
+        self.at_once.store(false, Ordering::Relaxed);
+        None
+    }
+
+    fn descend(&self, base: impl AsFd, rest: &[u8]) -> Result<OwnedFd, Errno> {
+        if rest.contains(&b'/')
+            && self.at_once.load(Ordering::Relaxed)
+            && let Some(found) = self.descend_at_once(base.as_fd(), rest)
+        {
+            return found;
+        }
+        let flags = sys::PLACE | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut at: Option<OwnedFd> = None;
         for name in rest.split(|c| *c == b'/') {
             let from = at.as_ref().map_or(base.as_fd(), AsFd::as_fd);

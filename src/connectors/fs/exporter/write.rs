@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use crate::base::sys::FileAt as _;
 use crate::connector::{ContentSource, Error, Result};
 
 /// Up to this length, in bytes, a file is read and written in one step.

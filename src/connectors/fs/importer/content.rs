@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use rustix::fs::{Advice, SeekFrom, fadvise, seek};
+use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 use crate::connector::{Content, ContentInfo, Error, ErrorKind, Result};
@@ -51,8 +51,7 @@ impl FileContent {
         }
         let before = Version::of(&file).map_err(|error| Error::io("read", &*path, error))?;
         if before.size >= ADVISED {
-            // Advice only: a file system that has none reads all the same.
-            let _ = fadvise(&file, 0, None, Advice::Sequential);
+            advise(&file);
         }
         let sparse = metadata.blocks().saturating_mul(512) < before.size;
         Ok(Self { file, path, before, position: 0, part: sparse.then_some((0, false)) })
@@ -95,6 +94,16 @@ impl FileContent {
         Ok(buffer.len())
     }
 }
+
+/// Says that a file will be read from front to back. Advice only: a file system that has none reads all the same.
+#[cfg(target_os = "linux")]
+fn advise(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
+}
+
+/// Reading ahead is the system's own business here.
+#[cfg(not(target_os = "linux"))]
+fn advise(_: &File) {}
 
 impl Read for FileContent {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

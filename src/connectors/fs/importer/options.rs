@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ignore::gitignore::Gitignore;
 
-use super::selection::Selection;
-use super::source::FsImporter;
-use crate::base::RawString;
+use super::FsImporter;
+use crate::base::{RawString, sys};
 use crate::connector::Result;
 use crate::connectors::patterns;
 
@@ -80,16 +79,19 @@ impl FsImporterBuilder {
 
     /// Builds the importer. Fails when a place does not exist or a pattern is not valid.
     pub fn build(self) -> Result<FsImporter> {
-        let (selection, root) = Selection::of(&self.places)?;
-        let excludes = self.excludes(&root)?;
-        let origin = self
-            .origin
-            .clone()
-            .unwrap_or_else(|| String::from_utf8_lossy(&crate::base::sys::host_name()).into_owned());
-        Ok(FsImporter { selection, root, excludes, origin, options: self })
+        FsImporter::open(self)
     }
 
-    fn excludes(&self, root: &RawString) -> Result<Option<Gitignore>> {
-        patterns::compile(Path::new(super::source::as_os(root)), &self.ignore_files, &self.patterns)
+    pub(super) fn places(&self) -> &[PathBuf] {
+        &self.places
+    }
+
+    pub(super) fn recorded_origin(&self) -> String {
+        let host = || String::from_utf8_lossy(&sys::host_name()).into_owned();
+        self.origin.clone().unwrap_or_else(host)
+    }
+
+    pub(super) fn excludes(&self, root: &RawString) -> Result<Option<Gitignore>> {
+        patterns::compile(Path::new(&*sys::os_part(root)), &self.ignore_files, &self.patterns)
     }
 }

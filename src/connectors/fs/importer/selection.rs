@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::base::{At, RawString};
@@ -38,7 +37,7 @@ impl Selection {
         let root = common.ok_or_else(|| {
             Error::new(ErrorKind::Invalid, "read", "the source").detail("no path was given")
         })?;
-        Ok((selection, root.as_os_str().as_bytes().into()))
+        Ok((selection, tree_path(&root)))
     }
 
     /// Returns whether a path was asked for, or lies on the way to one that was.
@@ -68,9 +67,16 @@ impl Selection {
 
 fn name_of(component: Component<'_>) -> Option<&[u8]> {
     match component {
-        Component::Normal(name) => Some(name.as_bytes()),
+        Component::Normal(name) => Some(name.as_encoded_bytes()),
+        Component::Prefix(drive) => Some(drive.as_os_str().as_encoded_bytes()),
         _ => None,
     }
+}
+
+/// Returns a path as the snapshot's tree spells it: with slashes, a drive being a folder.
+fn tree_path(path: &Path) -> RawString {
+    let names: Vec<&[u8]> = path.components().filter_map(name_of).collect();
+    [b"/".as_slice(), &names.join(&b'/')].concat().into()
 }
 
 fn shared(a: &Path, b: &Path) -> PathBuf {
@@ -78,6 +84,7 @@ fn shared(a: &Path, b: &Path) -> PathBuf {
 }
 
 /// Makes a path absolute without `.` and `..`; only a `..` makes it look at links.
+#[cfg(unix)]
 fn absolute(path: &Path) -> Result<PathBuf> {
     let joined = if path.is_absolute() {
         path.to_owned()
@@ -96,6 +103,12 @@ fn absolute(path: &Path) -> Result<PathBuf> {
         }
     }
     Ok(clean)
+}
+
+/// Makes a path absolute. `..` is resolved by its spelling, as Windows does itself.
+#[cfg(not(unix))]
+fn absolute(path: &Path) -> Result<PathBuf> {
+    Ok(std::path::absolute(path).at("find", path)?)
 }
 
 #[cfg(test)]
@@ -137,7 +150,7 @@ mod tests {
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir_all(dir.join("a/b/c")).unwrap();
         let (selection, _) = of(&dir, &["a/b/c", "a/b"]);
-        let contains = |path: &str| selection.contains(dir.join(path).as_os_str().as_bytes());
+        let contains = |path: &str| selection.contains(dir.join(path).as_os_str().as_encoded_bytes());
         assert!(contains("") && contains("a") && contains("a/b"));
         assert!(!contains("a/b/c") && !contains("b"));
     }

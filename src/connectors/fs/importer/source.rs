@@ -19,12 +19,7 @@ use crate::connector::{
     Change, Content, Error, ErrorKind, Importer, Metadata, Record, Result, SourceInfo, Work, Xattr,
 };
 use crate::connectors::fs::sys;
-use crate::format::entry::{Entry, FileInfo};
-
-/// How far a file's time may lag behind the clock: file systems use the time of the last timer interrupt.
-const TICK_NANOS: i64 = 20_000_000;
-/// How far it may lag where times are whole seconds (FAT: two of them).
-const COARSE_NANOS: i64 = 2_000_000_000;
+use crate::format::entry::Entry;
 
 /// A tree of the local file system.
 #[derive(Debug)]
@@ -40,6 +35,13 @@ impl FsImporter {
     /// Begins to describe a source.
     pub fn builder() -> FsImporterBuilder {
         FsImporterBuilder::new()
+    }
+
+    pub(super) fn open(options: FsImporterBuilder) -> Result<Self> {
+        let (selection, root) = Selection::of(options.places())?;
+        let excludes = options.excludes(&root)?;
+        let origin = options.recorded_origin();
+        Ok(Self { selection, root, excludes, origin, options })
     }
 
     /// Returns whether the patterns leave a path out. What was asked for by name is never left out.
@@ -100,18 +102,9 @@ impl Importer for FsImporter {
 
     /// Compares what `lstat` tells. Attributes and access lists are no part of that: they are read each time.
     fn compare(&self, record: &Record, previous: &Entry, begun: Timestamp) -> Change {
-        let Ok(info) = &record.info else { return Change::Content };
-        if info.mode.is_regular() && !has_same_content(info, previous, begun) {
-            return Change::Content;
-        }
-        let target = record.symlink_target.as_deref().unwrap_or_default();
-        let same = *info == previous.info
-            && target == previous.symlink_target.as_bytes()
-            && record.metadata == previous.metadata;
-        if same { Change::Same } else { Change::MetadataOnly }
+        super::times::compare(record, previous, begun)
     }
 
-    /// Opens a regular file. Fails with `Changed` when it is no longer one.
     fn open(&self, record: &Record) -> Result<Box<dyn Content>> {
         let path = record.path.as_bytes();
         let failed = |error| Error::io("open", record.path.lossy(), error);
@@ -120,7 +113,7 @@ impl Importer for FsImporter {
         if !self.selection.contains(path) {
             flags |= OFlags::NOFOLLOW;
         }
-        let opened = match sys::open_long(path, flags | OFlags::NOATIME) {
+        let opened = match sys::open_long(path, flags | sys::NO_TRACE) {
             // Only a file's owner may read it without leaving a trace.
             Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
                 sys::open_long(path, flags)
@@ -156,26 +149,4 @@ impl Importer for FsImporter {
     fn work(&self) -> Work {
         Work::Local
     }
-}
-
-/// Returns whether a regular file's content is, by all that `lstat` tells, what the previous snapshot holds.
-fn has_same_content(info: &FileInfo, previous: &Entry, begun: Timestamp) -> bool {
-    let was = &previous.info;
-    was.mode.is_regular()
-        && !previous.object.is_zero()
-        && (info.size, info.modified, info.inode, info.device)
-            == (was.size, was.modified, was.inode, was.device)
-        && !is_recent(info.modified, begun)
-}
-
-/// Returns whether a time is so late that what it belongs to may have changed after a run that began at `begun`
-/// read it.
-fn is_recent(time: Timestamp, begun: Timestamp) -> bool {
-    let lag = if time.nanos == 0 { COARSE_NANOS } else { TICK_NANOS };
-    time.unix_nanos().saturating_add(lag) >= begun.unix_nanos()
-}
-
-/// Returns a path as the standard library's type.
-pub(super) fn as_os(path: &RawString) -> &OsStr {
-    OsStr::from_bytes(path.as_bytes())
 }

@@ -5,15 +5,16 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, Stat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::owners::Owners;
 use super::selection::Selection;
 use super::sidecar::Sidecar;
 use super::source::FsImporter;
-use crate::base::{RawString, Timestamp};
+use crate::base::RawString;
 use crate::connector::{Error, ErrorKind, Metadata, Record, Result};
+use crate::connectors::fs::stat::Facts;
 use crate::connectors::fs::sys;
 use crate::format::entry::{self, FileInfo};
 
@@ -226,7 +227,7 @@ impl<'a> Walk<'a> {
                 return ControlFlow::Continue(false);
             }
         };
-        let mode = entry::Mode::from_unix(stat.st_mode);
+        let mode = entry::Mode::from_unix(Facts::from(&stat).mode);
         if !selected && self.importer.is_excluded(&path, mode.is_dir()) {
             return ControlFlow::Continue(false);
         }
@@ -245,18 +246,19 @@ impl<'a> Walk<'a> {
     }
 
     fn record(&mut self, path: Vec<u8>, name: &[u8], stat: &Stat) -> Record {
+        let facts = Facts::from(stat);
         let info = FileInfo {
             name: name.into(),
-            size: stat.st_size,
-            mode: entry::Mode::from_unix(stat.st_mode),
-            modified: timestamp(stat.st_mtime, stat.st_mtime_nsec),
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            uid: u64::from(stat.st_uid),
-            gid: u64::from(stat.st_gid),
-            links: low_16_bits(stat.st_nlink),
-            user: self.owners.user(stat.st_uid),
-            group: self.owners.group(stat.st_gid),
+            size: facts.size,
+            mode: entry::Mode::from_unix(facts.mode),
+            modified: facts.modified,
+            device: facts.device,
+            inode: facts.inode,
+            uid: u64::from(facts.uid),
+            gid: u64::from(facts.gid),
+            links: low_16_bits(facts.links),
+            user: self.owners.user(facts.uid),
+            group: self.owners.group(facts.gid),
             flags: 0,
         };
         let (metadata, locator) = (Vec::new(), Vec::new());
@@ -267,7 +269,7 @@ impl<'a> Walk<'a> {
     fn add_metadata(&mut self, record: &mut Record, stat: &Stat) {
         let Ok(info) = &record.info else { return };
         if self.importer.options.extended && info.mode.is_device() {
-            let value = stat.st_rdev.to_le_bytes().to_vec();
+            let value = Facts::from(stat).rdev.to_le_bytes().to_vec();
             record.metadata.push(Metadata { key: "unix.rdev".into(), value });
         }
         if self.importer.options.s3_metadata && (info.mode.is_regular() || info.mode.is_dir()) {
@@ -297,7 +299,7 @@ impl<'a> Walk<'a> {
         if level.selection.is_none()
             && let Some(stat) = level.folder.as_ref().and_then(|folder| rustix::fs::fstat(folder).ok())
         {
-            level.identity = Some((stat.st_dev, stat.st_ino));
+            level.identity = Some(identity(&stat));
             level.folder = None;
         }
     }
@@ -311,7 +313,7 @@ impl<'a> Walk<'a> {
         let reopened = from.and_then(|from| {
             let folder = open_folder(&from, c"..", false).ok()?;
             let stat = rustix::fs::fstat(&folder).ok()?;
-            (level.identity == Some((stat.st_dev, stat.st_ino))).then_some(folder)
+            (level.identity == Some(identity(&stat))).then_some(folder)
         });
         level.folder = reopened;
         if level.folder.is_some() || level.pending.is_empty() {
@@ -335,15 +337,35 @@ fn open_folder(parent: impl AsFd, name: &CStr, follow: bool) -> Result<OwnedFd, 
     if !follow {
         flags |= OFlags::NOFOLLOW;
     }
-    match openat(&parent, name, flags | OFlags::NOATIME, Mode::empty()) {
+    match openat(&parent, name, flags | sys::NO_TRACE, Mode::empty()) {
         Err(Errno::PERM) => openat(&parent, name, flags, Mode::empty()),
         other => other,
     }
 }
 
+/// Returns what tells one folder from another.
+fn identity(stat: &Stat) -> (u64, u64) {
+    let facts = Facts::from(stat);
+    (facts.device, facts.inode)
+}
+
 /// Reads the names in a folder; those read before a failure stay.
+#[cfg(not(target_os = "linux"))]
+fn read_names(folder: &OwnedFd, _: &mut Vec<u8>, names: &mut Names) -> Result<(), Errno> {
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push(name);
+        }
+    }
+    Ok(())
+}
+
+/// Reads the names in a folder; those read before a failure stay.
+#[cfg(target_os = "linux")]
 fn read_names(folder: &OwnedFd, buffer: &mut Vec<u8>, names: &mut Names) -> Result<(), Errno> {
-    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+    let mut entries = rustix::fs::RawDir::new(folder, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();
@@ -358,10 +380,6 @@ fn failed_record(path: Vec<u8>, op: &'static str, error: io::Error) -> Record {
     let path = RawString::from(path);
     let info = Err(Error::io(op, path.lossy(), error));
     Record { path, info, symlink_target: None, metadata: Vec::new(), locator: Vec::new() }
-}
-
-fn timestamp(secs: i64, nanos: u64) -> Timestamp {
-    Timestamp { secs, nanos: u32::try_from(nanos).unwrap_or(0) }
 }
 
 fn low_16_bits(links: u64) -> u16 {

@@ -33,6 +33,31 @@ impl Child {
     }
 }
 
+/// Where a listing of a folder stands, to go on there later ([`Vfs::children_from`](super::Vfs::children_from)).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Bookmark {
+    /// The name of the last child listed.
+    last: Option<RawString>,
+    /// Bytes of the folder's dirpack read so far; `None` where the tree was listed.
+    dirpack: Option<u64>,
+}
+
+impl Bookmark {
+    pub(super) fn dirpack(&self) -> Option<u64> {
+        self.dirpack
+    }
+
+    /// Returns the first key of the tree behind the last child, given the prefix of the folder's children.
+    pub(super) fn key(&self, mut prefix: Vec<u8>) -> Vec<u8> {
+        if let Some(last) = &self.last {
+            prefix.extend_from_slice(last);
+            // The smallest key behind that name; no name holds this byte.
+            prefix.push(0);
+        }
+        prefix
+    }
+}
+
 /// Streams the children of a folder in byte order of their names.
 ///
 /// A child that cannot be used (a wrong MAC, a name that is none, an entry that is missing) is an error, and the
@@ -75,6 +100,20 @@ impl<'t, 'a, S: BlobSource + ?Sized> Children<'t, 'a, S> {
         prefix: Vec<u8>,
     ) -> Self {
         Self { source, folder: folder.into(), last_name: None, from: From::Tree(cursor, prefix) }
+    }
+
+    /// Goes on behind a bookmark of the same folder.
+    pub(super) fn go_on(mut self, bookmark: &Bookmark) -> Result<Self> {
+        self.last_name.clone_from(&bookmark.last);
+        let offset = bookmark.dirpack.unwrap_or(0);
+        self.with_reader(|reader| reader.skip_to(offset)).unwrap_or(Ok(()))?;
+        Ok(self)
+    }
+
+    /// Returns where the listing stands.
+    pub fn bookmark(&mut self) -> Bookmark {
+        let dirpack = self.with_reader(|reader| reader.position());
+        Bookmark { last: self.last_name.clone(), dirpack }
     }
 
     /// Returns the folder's path.

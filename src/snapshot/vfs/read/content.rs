@@ -42,6 +42,38 @@ impl<'a, S: BlobSource + ?Sized> ObjectReader<'a, S> {
         &self.object
     }
 
+    /// Returns how many bytes were read so far.
+    pub(super) fn position(&self) -> u64 {
+        let Some(current) = self.next.checked_sub(1) else { return 0 };
+        let before: u64 = self.object.chunks[..current].iter().map(|chunk| u64::from(chunk.length)).sum();
+        before + self.position as u64
+    }
+
+    /// Goes on behind the first `offset` bytes. Behind the end there is nothing to read.
+    pub(super) fn skip_to(&mut self, mut offset: u64) -> Result<()> {
+        (self.next, self.position, self.released) = (0, 0, false);
+        self.chunk = Vec::new();
+        while let Some(chunk) = self.object.chunks.get(self.next) {
+            if offset < u64::from(chunk.length) {
+                break;
+            }
+            offset -= u64::from(chunk.length);
+            self.next += 1;
+        }
+        if offset > 0 && self.next < self.object.chunks.len() {
+            self.chunk = self.read_chunk(self.next)?;
+            self.position = usize::try_from(offset).expect("less than the chunk's length");
+        } else if let Some(current) = self.next.checked_sub(1) {
+            // At the end of the chunk before, which need not be read.
+            self.position = self.object.chunks[current].length as usize;
+            return Ok(());
+        } else {
+            return Ok(());
+        }
+        self.next += 1;
+        Ok(())
+    }
+
     /// Returns how many bytes are held.
     pub fn held_bytes(&self) -> usize {
         self.chunk.capacity()

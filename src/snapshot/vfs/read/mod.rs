@@ -16,7 +16,7 @@ mod parent;
 mod view;
 mod walk;
 
-pub use children::{Child, Children};
+pub use children::{Bookmark, Child, Children};
 pub use content::ObjectReader;
 pub use items::Items;
 pub use pair::{Pair, PairWalk};

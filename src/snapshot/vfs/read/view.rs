@@ -15,7 +15,7 @@ use crate::format::xattr::{XattrItem, XattrKind, tree_key};
 use crate::snapshot::tree::{Tree, TreeKind};
 use crate::store::blob::{BlobSource, Error, Result};
 
-use super::children::{Child, Children};
+use super::children::{Bookmark, Child, Children};
 use super::content::ObjectReader;
 use super::items::Items;
 use super::walk::Walk;
@@ -176,6 +176,21 @@ impl<'a, S: BlobSource + ?Sized> Vfs<'a, S> {
         Ok(Children::from_tree(self.source, folder, cursor, prefix))
     }
 
+    /// Streams the children of a folder that stand behind a bookmark.
+    pub fn children_from(&self, folder: &[u8], bookmark: &Bookmark) -> Result<Children<'_, 'a, S>> {
+        if bookmark.dirpack().is_some()
+            && let Some(children) = self.children_in_dirpack(folder)?
+        {
+            return children.go_on(bookmark);
+        }
+        let mut prefix = folder.to_vec();
+        if folder != b"/" {
+            prefix.push(b'/');
+        }
+        let cursor = self.tree.range(&bookmark.key(prefix.clone()))?;
+        Children::from_tree(self.source, folder, cursor, prefix).go_on(bookmark)
+    }
+
     fn children_in_dirpack(&self, folder: &[u8]) -> Result<Option<Children<'_, 'a, S>>> {
         let Some(index) = &self.dirpacks else { return Ok(None) };
         match index.get(folder)? {
@@ -220,7 +235,7 @@ impl<'a, S: BlobSource + ?Sized> Vfs<'a, S> {
         let look_up = |name: &RawString| match self.xattr_in(&tree, &path, name) {
             Ok(Some(item)) => Ok(item),
             Ok(None) => {
-                let what = format!("attribute {name:?} of \"{}\"", path.escape_ascii());
+                let what = format!("attribute {} of {}", name.escape_ascii(), path.escape_ascii());
                 Err(Error::malformed(&what, "the entry names it, but the snapshot does not hold it"))
             }
             Err(error) => Err(error),
