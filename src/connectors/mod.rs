@@ -14,10 +14,11 @@
 //! | [`memory`] | tests | | | |
 //!
 //! No backend reaches into another: what two of them need lies beside them, in the private modules here
-//! (`container`, the layout of an archive; `remote`, an archive read by ranges; `layout`, the files of a store; `place`,
-//! files that appear whole or not at all; `pipe`, standard input and output as they are; `tree`, walking and restoring
-//! file trees on a server; `tls`, whom connections trust).
+//! (`container`, the layout of an archive; `archive`, an archive as a store; `remote`, one read by ranges; `layout`, the
+//! files of a store; `place`, files that appear whole or not at all; `pipe`, standard input and output as they are;
+//! `tree`, walking and restoring file trees on a server; `tls`, whom connections trust).
 
+mod archive;
 mod container;
 mod existing;
 mod layout;
@@ -43,10 +44,11 @@ pub mod sqlite;
 pub mod stdio;
 pub mod tar;
 
+pub use archive::{Archive, ArchiveBytes};
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};
 pub use registry::{
     Answer, ExportSettings, ImportSettings, Limits, Notices, archive_readiness, available, open_exporter,
     open_importer, open_sink, open_storage, ping,
 };
-pub use remote::{Ranges, RemoteArchive};
+pub use remote::{Ranges, RemoteArchive, RemoteFile};

@@ -6,14 +6,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use super::archive::{Archive, ArchiveBytes};
 use super::container::{self, HEAD, MAX_CONFIG, TRAILER};
-use crate::base::Id;
-use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
-use crate::format::ptar::{Layout, Section};
+use crate::connector::{Error, ErrorKind, Result};
 
 /// How much of the end is fetched at once and kept, in bytes.
 pub(super) const TAIL: u64 = 64 << 10;
@@ -63,20 +61,20 @@ fn part_of(start: u64, bytes: &[u8], offset: u64, length: usize) -> Option<&[u8]
 type Fetched = (u64, Arc<Vec<u8>>);
 
 /// A `.ptar` behind a network, opened as a store that holds one packfile and one state.
+pub type RemoteArchive<R> = Archive<RemoteFile<R>>;
+
+/// The file of such an archive: its end, and what was read of it lately, are kept.
 #[derive(Debug)]
-pub struct RemoteArchive<R> {
+pub struct RemoteFile<R> {
     ranges: R,
-    layout: Layout,
-    config: Vec<u8>,
     tail: Tail,
-    modified: Option<SystemTime>,
     /// What was fetched last, the newest at the end.
     kept: Mutex<VecDeque<Fetched>>,
 }
 
 impl<R: Ranges> RemoteArchive<R> {
     /// Reads the layout of a file whose end is known, with one more request where that is not all of it.
-    pub(super) fn new(ranges: R, tail: Tail, modified: Option<SystemTime>) -> Result<Self> {
+    pub(super) fn open_ranges(ranges: R, tail: Tail, modified: Option<SystemTime>) -> Result<Self> {
         let total = tail.total();
         let target = ranges.target();
         if total < HEAD + TRAILER {
@@ -91,9 +89,11 @@ impl<R: Ranges> RemoteArchive<R> {
         };
         let layout = container::parse(&begin, trailer, total, &target)?;
         let config = begin[12..].to_vec();
-        Ok(Self { ranges, layout, config, tail, modified, kept: Mutex::default() })
+        Ok(Self::new(RemoteFile { ranges, tail, kept: Mutex::default() }, layout, config, modified))
     }
+}
 
+impl<R: Ranges> RemoteFile<R> {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Fetched>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,21 +105,6 @@ impl<R: Ranges> RemoteArchive<R> {
         let range = kept.remove(found)?;
         kept.push_back(range.clone());
         Some(range)
-    }
-
-    /// Passes a range of the file on.
-    fn read(&self, at: u64, length: usize, consume: &mut dyn FnMut(&[u8])) -> Result<()> {
-        if let Some(bytes) = self.tail.get(at, length) {
-            consume(bytes);
-            return Ok(());
-        }
-        let (start, bytes) = match self.kept(at, length) {
-            Some(range) => range,
-            None => self.fetch(at, length)?,
-        };
-        let short = || Error::new(ErrorKind::Protocol, "read", self.ranges.target());
-        consume(part_of(start, &bytes, at, length).ok_or_else(short)?);
-        Ok(())
     }
 
     /// Fetches a range, widened.
@@ -138,15 +123,6 @@ impl<R: Ranges> RemoteArchive<R> {
         }
         Ok(range)
     }
-
-    fn read_all(&self, section: Section) -> Result<Vec<u8>> {
-        let length = usize::try_from(section.length)
-            .map_err(|_| Error::new(ErrorKind::Full, "read", self.ranges.target()))?;
-        match self.tail.get(section.offset, length) {
-            Some(bytes) => Ok(bytes.to_vec()),
-            None => self.ranges.fetch(section.offset, length),
-        }
-    }
 }
 
 /// Returns the length of CONFIG that a table of sections tells, before it was checked; 0 if it cannot be.
@@ -155,72 +131,33 @@ fn config_length(trailer: &[u8]) -> u64 {
     length.filter(|length| *length <= MAX_CONFIG).unwrap_or(0)
 }
 
-impl<R: Ranges> Storage for RemoteArchive<R> {
-    fn location(&self) -> String {
+impl<R: Ranges> ArchiveBytes for RemoteFile<R> {
+    fn target(&self) -> String {
         self.ranges.target()
     }
 
-    fn create(&self, _config: &[u8]) -> Result<()> {
-        Err(container::read_only("create", &self.location()))
-    }
-
-    fn config(&self) -> Result<Vec<u8>> {
-        Ok(self.config.clone())
-    }
-
-    fn replace_config(&self, _expected: &[u8], _new: &[u8]) -> Result<()> {
-        Err(container::read_only("replace CONFIG of", &self.location()))
-    }
-
-    fn list(&self, kind: Kind, each: &mut dyn FnMut(Listed)) -> Result<()> {
-        if let Some((id, size)) = container::listed(&self.layout, kind) {
-            each(Listed { id, size, modified: self.modified, tag: None });
+    fn read(&self, at: u64, length: usize, consume: &mut dyn FnMut(&[u8])) -> Result<()> {
+        if let Some(bytes) = self.tail.get(at, length) {
+            consume(bytes);
+            return Ok(());
         }
+        let (start, bytes) = match self.kept(at, length) {
+            Some(range) => range,
+            None => self.fetch(at, length)?,
+        };
+        let short = || Error::new(ErrorKind::Protocol, "read", self.ranges.target());
+        consume(part_of(start, &bytes, at, length).ok_or_else(short)?);
         Ok(())
     }
 
-    fn size(&self, kind: Kind, id: Id) -> Result<u64> {
-        Ok(container::find(&self.layout, kind, id, &self.location())?.length)
-    }
-
-    fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>> {
-        self.read_all(container::find(&self.layout, kind, id, &self.location())?)
-    }
-
-    fn read_range(
-        &self,
-        kind: Kind,
-        id: Id,
-        offset: u64,
-        length: usize,
-        consume: &mut dyn FnMut(&[u8]),
-    ) -> Result<()> {
-        let target = self.location();
-        let section = container::find(&self.layout, kind, id, &target)?;
-        self.read(container::locate(section, offset, length, &target)?, length, consume)
-    }
-
-    fn spool(&self) -> Result<File> {
-        Err(container::read_only("write to", &self.location()))
-    }
-
-    fn put(&self, _kind: Kind, _id: Id, _body: Body<'_>) -> Result<()> {
-        Err(container::read_only("write to", &self.location()))
-    }
-
-    fn delete(&self, _kind: Kind, _id: Id) -> Result<()> {
-        Err(container::read_only("delete from", &self.location()))
+    fn read_all(&self, at: u64, length: usize) -> Result<Vec<u8>> {
+        match self.tail.get(at, length) {
+            Some(bytes) => Ok(bytes.to_vec()),
+            None => self.ranges.fetch(at, length),
+        }
     }
 
     fn is_remote(&self) -> bool {
-        true
-    }
-
-    fn is_read_only(&self) -> bool {
-        true
-    }
-
-    fn is_archive(&self) -> bool {
         true
     }
 }

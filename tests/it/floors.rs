@@ -342,3 +342,27 @@ fn unsafe_code_stands_behind_one_door() {
         .collect();
     assert_eq!(doors, ["base/mmap.rs"]);
 }
+
+/// The methods that stand between one line and the next line that is only a closing brace.
+fn methods_after(text: &str, head: &str) -> BTreeSet<String> {
+    let from = text.find(head).unwrap_or_else(|| panic!("{head} is not there"));
+    let block = &text[from..from + text[from..].find("\n}").unwrap()];
+    let methods = block.lines().filter_map(|line| line.strip_prefix("    fn "));
+    methods.map(|line| line.split(['(', '<']).next().unwrap().to_owned()).collect()
+}
+
+/// A method that a decorator does not pass on answers with its default, whatever is decorated: nothing else would tell.
+#[test]
+fn decorators_of_storage_pass_every_method_on() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let all = methods_after(&read("src/connector/storage.rs"), "pub trait Storage");
+    assert!(all.len() > 15 && all.contains("take_notes"), "{all:?}");
+    for (path, head) in [
+        ("src/cli/trace.rs", "impl Storage for Traced {"),
+        ("src/connectors/memory/faulty.rs", "impl<S: Storage> Storage for Faulty<S> {"),
+    ] {
+        let passed = methods_after(&read(path), head);
+        let forgotten: Vec<&String> = all.difference(&passed).collect();
+        assert!(forgotten.is_empty(), "{path} does not pass on {forgotten:?}");
+    }
+}

@@ -13,6 +13,7 @@ mod cli;
 mod conformance;
 mod crash;
 mod damage;
+mod diffs;
 mod engine;
 mod floors;
 mod folding;

@@ -121,7 +121,7 @@ impl View<'_> {
         let silent = Tally::default();
         diff(self.repository, old, new, &self.context.cancel, &silent, &mut |found: Difference| {
             let changed = found.aspects.is_empty() || found.aspects.contains(&Aspect::Content);
-            if changed && self.are_files(&found) && (self.args.recursive || self.is_named(&found)) {
+            if changed && Self::are_files(&found) && (self.args.recursive || self.is_named(&found)) {
                 targets.extend(found.old.as_ref().map(|entry| target(self.old, entry)));
                 targets.extend(found.new.as_ref().map(|entry| target(self.new, entry)));
             }
@@ -130,7 +130,7 @@ impl View<'_> {
         Ok(targets)
     }
 
-    fn are_files(&self, found: &Difference) -> bool {
+    fn are_files(found: &Difference) -> bool {
         let regular = |entry: &Option<Entry>| entry.as_ref().is_none_or(|entry| entry.info.mode.is_regular());
         regular(&found.old) && regular(&found.new)
     }
@@ -140,11 +140,11 @@ impl View<'_> {
         let whole = |chosen: &Chosen, entry: &Option<Entry>| {
             entry.as_ref().is_some_and(|entry| chosen.path.as_deref() == Some(entry.path().as_bytes()))
         };
-        self.are_files(found) && whole(self.old, &found.old) && whole(self.new, &found.new)
+        Self::are_files(found) && whole(self.old, &found.old) && whole(self.new, &found.new)
     }
 
     fn show(&self, found: &Difference) -> Result<(), CommandError> {
-        let (files, named) = (self.are_files(found), self.is_named(found));
+        let (files, named) = (Self::are_files(found), self.is_named(found));
         if named && found.aspects.contains(&Aspect::Content) {
             return self.lines(found);
         }

@@ -204,7 +204,7 @@ fn tell_states(done: &MaintenanceReport, applied: bool, context: &Context) -> Re
             .summary(format_args!("{folded} that were folded are kept until their grace period is over"))?;
     }
     if done.held_states > 0 {
-        output.notice(&format!(
+        output.notice(format_args!(
             "{} that were folded could not be deleted: the storage holds on to them; they take room, and are not read",
             states(done.held_states)
         ));

@@ -43,7 +43,7 @@ impl HttpArchive {
         };
         let modified = version.modified.as_deref().and_then(|text| httpdate::parse_http_date(text).ok());
         let file = HttpFile { client, version, total: tail.total() };
-        Self::new(file, tail, modified)
+        Self::open_ranges(file, tail, modified)
     }
 }
 

@@ -4,4 +4,4 @@ mod sink;
 mod store;
 
 pub use sink::ArchiveFile;
-pub use store::PtarStore;
+pub use store::{LocalFile, PtarStore};

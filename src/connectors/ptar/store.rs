@@ -3,20 +3,20 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use crate::base::{At, Id, RangeFile};
-use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
+use crate::base::{At, RangeFile};
+use crate::connector::{Error, ErrorKind, Result};
+use crate::connectors::archive::{Archive, ArchiveBytes};
 use crate::connectors::container::{self, HEAD, TRAILER};
-use crate::format::ptar::{Layout, Section};
 
 /// A `.ptar` file, opened as a store that holds one packfile and one state.
+pub type PtarStore = Archive<LocalFile>;
+
+/// The file of an archive on a local disk, mapped where that may be.
 #[derive(Debug)]
-pub struct PtarStore {
+pub struct LocalFile {
     path: PathBuf,
     file: RangeFile,
-    modified: Option<SystemTime>,
-    layout: Layout,
 }
 
 impl PtarStore {
@@ -42,100 +42,33 @@ impl PtarStore {
         let head = file.read(0, 12).at("read", &path)?;
         let trailer = file.read(total - TRAILER, 48).at("read", &path)?;
         let layout = container::parse(&head, &trailer, total, &target)?;
-        Ok(Self { path, file, modified, layout })
+        let file = LocalFile { path, file };
+        let length = usize::try_from(layout.config.length).expect("at most 32 KiB, as was checked");
+        let config = file.read_all(layout.config.offset, length)?;
+        Ok(Self::new(file, layout, config, modified))
     }
 
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn read(
-        &self,
-        section: Section,
-        offset: u64,
-        length: usize,
-        consume: &mut dyn FnMut(&[u8]),
-    ) -> Result<()> {
-        let at = container::locate(section, offset, length, &self.location())?;
-        self.file.with_range(at, length, consume).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Changed, "read", self.location())
-                .detail("the archive was cut short while it was read"),
-            _ => Error::io("read", self.location(), error),
-        })
-    }
-
-    fn read_all(&self, section: Section) -> Result<Vec<u8>> {
-        let length = usize::try_from(section.length)
-            .map_err(|_| Error::new(ErrorKind::Full, "read", self.location()))?;
-        let mut out = Vec::new();
-        self.read(section, 0, length, &mut |bytes| out.extend_from_slice(bytes))?;
-        Ok(out)
+        &self.bytes().path
     }
 }
 
-impl Storage for PtarStore {
-    fn location(&self) -> String {
+impl ArchiveBytes for LocalFile {
+    fn target(&self) -> String {
         self.path.display().to_string()
     }
 
-    fn create(&self, _config: &[u8]) -> Result<()> {
-        Err(container::read_only("create", &self.location()))
+    fn read(&self, offset: u64, length: usize, consume: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.file.with_range(offset, length, consume).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Changed, "read", self.target())
+                .detail("the archive was cut short while it was read"),
+            _ => Error::io("read", self.target(), error),
+        })
     }
 
-    fn config(&self) -> Result<Vec<u8>> {
-        self.read_all(self.layout.config)
-    }
-
-    fn replace_config(&self, _expected: &[u8], _new: &[u8]) -> Result<()> {
-        Err(container::read_only("replace CONFIG of", &self.location()))
-    }
-
-    fn list(&self, kind: Kind, each: &mut dyn FnMut(Listed)) -> Result<()> {
-        if let Some((id, size)) = container::listed(&self.layout, kind) {
-            each(Listed { id, size, modified: self.modified, tag: None });
-        }
-        Ok(())
-    }
-
-    fn size(&self, kind: Kind, id: Id) -> Result<u64> {
-        Ok(container::find(&self.layout, kind, id, &self.location())?.length)
-    }
-
-    fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>> {
-        self.read_all(container::find(&self.layout, kind, id, &self.location())?)
-    }
-
-    fn read_range(
-        &self,
-        kind: Kind,
-        id: Id,
-        offset: u64,
-        length: usize,
-        consume: &mut dyn FnMut(&[u8]),
-    ) -> Result<()> {
-        let section = container::find(&self.layout, kind, id, &self.location())?;
-        self.read(section, offset, length, consume)
-    }
-
-    fn spool(&self) -> Result<File> {
-        Err(container::read_only("write to", &self.location()))
-    }
-
-    fn put(&self, _kind: Kind, _id: Id, _body: Body<'_>) -> Result<()> {
-        Err(container::read_only("write to", &self.location()))
-    }
-
-    fn delete(&self, _kind: Kind, _id: Id) -> Result<()> {
-        Err(container::read_only("delete from", &self.location()))
-    }
-
-    fn is_read_only(&self) -> bool {
-        true
-    }
-
-    fn is_archive(&self) -> bool {
-        true
+    fn is_remote(&self) -> bool {
+        false
     }
 }
 
@@ -144,6 +77,8 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::base::Id;
+    use crate::connector::{Body, Kind, Storage as _};
     use crate::format::ptar::{PACKFILE_ID, STATE_ID};
 
     fn archive() -> Vec<u8> {

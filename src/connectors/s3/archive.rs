@@ -48,7 +48,7 @@ impl S3Archive {
         let key = object_key(&options)?;
         let client = Client::new(options)?;
         let Suffix { offset, bytes, etag, modified } = client.get_suffix(&key, TAIL)?;
-        Self::new(S3Object { client, key, etag }, Tail { offset, bytes }, modified)
+        Self::open_ranges(S3Object { client, key, etag }, Tail { offset, bytes }, modified)
     }
 }
 

@@ -34,7 +34,6 @@ mod reach;
 pub mod sink;
 mod sse;
 mod standing;
-mod storage_class;
 pub mod store;
 
 pub use archive::{S3Archive, archive_readiness};

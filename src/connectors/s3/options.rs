@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::class::is_cold;
+use super::class::{self, is_cold};
 use super::credentials::{Files, Given, Profile, Provider, Surroundings, choose};
 use super::location::{Context, Endpoint, Location, is_region};
 use super::object_lock::ObjectLock;
 use super::sse::CustomerKey;
-use super::storage_class;
 use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 
@@ -205,7 +204,7 @@ impl Options {
                 workers.ok_or_else(|| invalid(format!("concurrency is 1 to 1024, not {text}")))?;
             tuning.adaptive = false;
         }
-        let class = |name: &'static str| get(name).map(|text| storage_class::parse(name, text)).transpose();
+        let class = |name: &'static str| get(name).map(|text| class::parse(name, text)).transpose();
         let metadata_class = class("metadata_storage_class").map_err(invalid)?;
         if let Some(class) = metadata_class.as_deref().filter(|class| is_cold(class)) {
             return Err(invalid(format!(
@@ -252,7 +251,7 @@ impl Options {
             ));
         }
         let classes = [&self.storage_class, &self.metadata_class].into_iter().flatten();
-        out.extend(classes.filter_map(|class| storage_class::warning(class, &self.location.endpoint)));
+        out.extend(classes.filter_map(|class| class::warning(class, &self.location.endpoint)));
         out
     }
 
@@ -325,7 +324,7 @@ pub(in super::super) fn check_value(name: &str, value: &str) -> Result<(), Strin
             "region is the short name of a region, such as fr-par or eu-west-1, not {}",
             crate::base::Printable::new(value)
         )),
-        "storage_class" | "metadata_storage_class" => storage_class::parse(name, value).map(|_| ()),
+        "storage_class" | "metadata_storage_class" => class::parse(name, value).map(|_| ()),
         "object_lock" => ObjectLock::parse(Some(value), Some("1d")).map(|_| ()),
         "retain" => ObjectLock::parse(Some("governance"), Some(value)).map(|_| ()),
         "sse_customer_key" => CustomerKey::parse(value).map(|_| ()),

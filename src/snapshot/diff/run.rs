@@ -55,6 +55,14 @@ pub fn diff<E: From<Error>>(
         return Ok(());
     }
     let walk = PairWalk::start((&before, &first.path()), (&after, &second.path()), same_attributes);
+    let walk = match walk.skipping() {
+        Ok(walk) => walk,
+        Err(error) if error.source.is_damage() => {
+            // Every folder is visited then, and what is damaged is told where it is met.
+            PairWalk::start((&before, &first.path()), (&after, &second.path()), same_attributes)
+        }
+        Err(error) => return Err(error.source.into()),
+    };
     for pair in walk {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled.into());

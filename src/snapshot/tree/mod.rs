@@ -8,6 +8,7 @@
 //!   it falls into and the nodes above, and all others are found in the store already.
 
 mod build;
+mod differ;
 mod kind;
 mod read;
 
@@ -15,5 +16,6 @@ mod read;
 mod tests;
 
 pub use build::{TreeBuilder, TreeShape};
+pub(crate) use differ::differing;
 pub use kind::{Order, TreeKind};
 pub use read::{Cursor, Tree};

@@ -11,7 +11,7 @@ use crate::base::{Id, RawString};
 use crate::format::tree::{Node, Root};
 use crate::store::blob::{BlobSource, Error, Result};
 
-use super::kind::TreeKind;
+use super::kind::{Order, TreeKind};
 
 /// Levels at most. Even nodes of two children reach any number of keys before that.
 const MAX_DEPTH: usize = 64;
@@ -85,6 +85,16 @@ impl<'a, S: BlobSource + ?Sized> Tree<'a, S> {
         Ok(())
     }
 
+    /// Returns the node that everything is below.
+    pub(super) fn top(&self) -> Id {
+        self.top
+    }
+
+    /// Returns the order of the keys.
+    pub(super) fn order(&self) -> Order {
+        self.kind.order
+    }
+
     fn malformed(&self, node: Id, detail: &str) -> Error {
         Error::malformed(&format!("{} {node}", self.kind.node), detail)
     }
@@ -110,13 +120,13 @@ impl<'a, S: BlobSource + ?Sized> Tree<'a, S> {
 }
 
 /// The way from the top to a position: in inner nodes the child taken, in the leaf the key.
-struct Path<'t, 'a, S: ?Sized> {
+pub(super) struct Path<'t, 'a, S: ?Sized> {
     tree: &'t Tree<'a, S>,
-    steps: Vec<(Arc<Node>, usize)>,
+    pub(super) steps: Vec<(Arc<Node>, usize)>,
 }
 
 impl<'t, 'a, S: BlobSource + ?Sized> Path<'t, 'a, S> {
-    fn new(tree: &'t Tree<'a, S>) -> Self {
+    pub(super) fn new(tree: &'t Tree<'a, S>) -> Self {
         Self { tree, steps: Vec::new() }
     }
 
@@ -137,7 +147,7 @@ impl<'t, 'a, S: BlobSource + ?Sized> Path<'t, 'a, S> {
     }
 
     /// Reads a node below the current one and holds it against the separators above it.
-    fn enter(&mut self, id: Id, keep_leaves: bool) -> Result<()> {
+    pub(super) fn enter(&mut self, id: Id, keep_leaves: bool) -> Result<()> {
         let tree = self.tree;
         if self.steps.len() == MAX_DEPTH {
             return Err(tree.malformed(id, "too many levels above it"));

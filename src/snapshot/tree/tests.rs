@@ -178,6 +178,96 @@ fn one_change_rewrites_few_nodes() {
     assert!(store.blobs.lock().unwrap().values().all(|(_, lane)| *lane == Lane::Tree));
 }
 
+/// Counts what is read.
+struct Reading<'a>(&'a MemoryStore, std::sync::atomic::AtomicUsize);
+
+impl BlobSource for Reading<'_> {
+    fn mac_key(&self) -> &crate::crypto::MacKey {
+        BlobSource::mac_key(self.0)
+    }
+
+    fn get(&self, kind: BlobType, id: &Id) -> Result<Vec<u8>, Error> {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.get(kind, id)
+    }
+
+    fn has(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        self.0.has(kind, id)
+    }
+}
+
+/// The keys in which two trees differ, and how many blobs that took.
+fn differences(store: &MemoryStore, kind: TreeKind, roots: [&Id; 2]) -> (Vec<Vec<u8>>, usize) {
+    let reading = Reading(store, 0.into());
+    let [left, right] = roots.map(|root| Tree::open(&reading, kind, root).unwrap());
+    let mut found = Vec::new();
+    differing(&left, &right, &mut |key| {
+        found.push(key.to_vec());
+        true
+    })
+    .unwrap();
+    let reads = reading.1.load(std::sync::atomic::Ordering::Relaxed);
+    (found, reads)
+}
+
+#[test]
+fn trees_that_share_nodes_are_compared_by_what_they_do_not_share() {
+    let old = numbered(30_000);
+    for (shape, most) in [(TreeShape::ByContent, 40), (TreeShape::Chained, 2500)] {
+        let store = store();
+        let before = build(&store, TreeKind::INDEX, shape, &old);
+        assert_eq!(differences(&store, TreeKind::INDEX, [&before, &before]), (vec![], 2));
+        for at in [0, 15_000, 29_999] {
+            let (mut changed, mut removed) = (old.clone(), old.clone());
+            changed[at].1 = id(1_000_000);
+            removed.remove(at);
+            for new in [changed, removed] {
+                let after = build(&store, TreeKind::INDEX, shape, &new);
+                for roots in [[&before, &after], [&after, &before]] {
+                    let (found, reads) = differences(&store, TreeKind::INDEX, roots);
+                    assert_eq!(found, [old[at].0.clone()]);
+                    assert!(reads <= most, "{shape:?}: {reads} reads");
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn differences_are_those_of_ordered_maps(
+        base in prop::collection::vec(prop::collection::vec(prop_oneof![Just(b'/'), b'a'..b'd'], 0..9), 0..400),
+        more in prop::collection::vec(prop::collection::vec(prop_oneof![Just(b'/'), b'a'..b'd'], 0..9), 0..20),
+        gone in prop::collection::vec(0_usize..400, 0..20),
+        changed in prop::collection::vec(0_usize..400, 0..20),
+    ) {
+        for (kind, shape) in [(TreeKind::INDEX, TreeShape::ByContent), (TreeKind::VFS, TreeShape::Chained)] {
+            let old = pairs(kind, base.clone());
+            let mut new: std::collections::BTreeMap<Vec<u8>, Id> = old.iter().cloned().collect();
+            for (key, _) in changed.iter().filter_map(|at| old.get(*at)) {
+                new.insert(key.clone(), id(9999));
+            }
+            for (key, _) in gone.iter().filter_map(|at| old.get(*at)) {
+                new.remove(key);
+            }
+            for key in &more {
+                new.entry(key.clone()).or_insert(id(8888));
+            }
+            let mut after: Vec<(Vec<u8>, Id)> = new.clone().into_iter().collect();
+            after.sort_by(|a, b| kind.order.compare(&a.0, &b.0));
+            let before: std::collections::BTreeMap<Vec<u8>, Id> = old.iter().cloned().collect();
+            let all: std::collections::BTreeSet<&Vec<u8>> = before.keys().chain(new.keys()).collect();
+            let mut expected: Vec<Vec<u8>> =
+                all.into_iter().filter(|key| before.get(*key) != new.get(*key)).cloned().collect();
+            expected.sort_by(|a, b| kind.order.compare(a, b));
+            let store = store();
+            let (left, right) = (build(&store, kind, shape, &old), build(&store, kind, shape, &after));
+            prop_assert_eq!(differences(&store, kind, [&left, &right]).0, expected);
+        }
+    }
+}
+
 #[test]
 fn keys_must_descend() {
     let store = store();

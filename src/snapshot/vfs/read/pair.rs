@@ -1,12 +1,14 @@
 //! Walking two views side by side.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::base::RawString;
-use crate::format::path::depth;
+use crate::format::path::{depth, parent};
 use crate::store::blob::{BlobSource, Error, Result};
 
+use super::super::super::tree::differing;
 use super::children::{Child, Children};
 use super::view::Vfs;
 use super::walk::WalkError;
@@ -15,6 +17,9 @@ use super::walk::WalkError;
 const MAX_DEPTH: usize = 8192;
 /// Content of dirpacks held by all open folders together; beyond it the outer ones are read again later.
 const HELD_BYTES: usize = 32 << 20;
+
+/// Folders that are remembered because something differs in them or below: some megabytes of paths.
+const REMEMBERED: usize = 1 << 16;
 
 /// What stands at one place of two views.
 #[expect(clippy::large_enum_variant, reason = "it lives for one step; a box for each would cost more")]
@@ -32,12 +37,15 @@ pub enum Pair {
 /// below them: folder by folder, siblings in byte order, as [`Walk`](super::Walk) does. The two folders themselves
 /// are not among it.
 ///
-/// Folders whose lists are one object are read once, and only the folders in them are visited.
+/// Folders whose lists are one object are read once, and only the folders in them are visited; those below which no list
+/// differs are not visited at all.
 pub struct PairWalk<'t, 'a, S: ?Sized> {
     left: &'t Vfs<'a, S>,
     right: &'t Vfs<'a, S>,
     /// Whether equal lists mean equal folders.
     trusting: bool,
+    /// The folders below which something may differ, and those whose own lists do; nothing where that is not known.
+    differing: Option<HashSet<RawString>>,
     entering: Option<(Option<RawString>, Option<RawString>)>,
     stack: Vec<Open<'t, 'a, S>>,
 }
@@ -92,7 +100,43 @@ impl<'t, 'a, S: BlobSource + ?Sized> PairWalk<'t, 'a, S> {
     /// extended attributes) is equal in both views, so that folders with equal lists are equal.
     pub fn start(left: (&'t Vfs<'a, S>, &[u8]), right: (&'t Vfs<'a, S>, &[u8]), trusting: bool) -> Self {
         let entering = Some((Some(left.1.into()), Some(right.1.into())));
-        Self { left: left.0, right: right.0, trusting, entering, stack: Vec::new() }
+        Self { left: left.0, right: right.0, trusting, differing: None, entering, stack: Vec::new() }
+    }
+
+    /// Compares the indexes of dirpacks first, so that folders that are equal with all that is below them are passed
+    /// over. That costs next to nothing where the indexes share their nodes, and a fraction of the lists where they do
+    /// not. Where too much differs to be remembered, every folder is visited.
+    pub fn skipping(mut self) -> Result<Self, WalkError> {
+        let (true, Some((Some(left), Some(right)))) = (self.trusting, &self.entering) else {
+            return Ok(self);
+        };
+        let (Some(before), Some(after)) = (self.left.dirpacks(), self.right.dirpacks()) else {
+            return Ok(self);
+        };
+        if left != right {
+            return Ok(self);
+        }
+        let (mut found, mut many) = (HashSet::new(), false);
+        differing(before, after, &mut |path| {
+            // Whoever has to be entered to get there is among them, too.
+            let mut folder = path;
+            while found.insert(RawString::from(folder)) && folder != b"/" {
+                folder = parent(folder);
+            }
+            many = found.len() > REMEMBERED;
+            !many
+        })
+        .map_err(|source| WalkError { folder: left.clone(), source })?;
+        self.differing = (!many).then_some(found);
+        Ok(self)
+    }
+
+    /// Returns whether nothing differs below two folders, as far as lists tell.
+    fn is_same(&self, left: &RawString, right: &RawString) -> Result<bool, Error> {
+        let same =
+            left == right && self.differing.as_ref().is_some_and(|differing| !differing.contains(left));
+        // A folder without a list of its own is none that the indexes could tell about.
+        Ok(same && self.left.dirpack(left)?.is_some())
     }
 
     fn enter(&mut self, left: Option<RawString>, right: Option<RawString>) -> Result<(), WalkError> {
@@ -171,6 +215,15 @@ impl<S: BlobSource + ?Sized> Iterator for PairWalk<'_, '_, S> {
                         Pair::Right(right) => (None, folder(right)),
                         Pair::Both(left, right) => (folder(left), folder(right)),
                     };
+                    if let (Some(left), Some(right)) = &entering {
+                        match self.is_same(left, right) {
+                            Ok(true) => return Some(Ok(pair)),
+                            Ok(false) => {}
+                            Err(source) => {
+                                return Some(Err(WalkError { folder: left.clone(), source }));
+                            }
+                        }
+                    }
                     self.entering = (entering.0.is_some() || entering.1.is_some()).then_some(entering);
                     return Some(Ok(pair));
                 }
