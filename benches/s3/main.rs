@@ -1,7 +1,7 @@
 //! What a backup gets out of a server, beside what bare requests get: `cargo bench --bench s3`.
 //!
 //! Reads the same objects twice, first in a bare loop of signed GETs that throws the bytes away, then by a backup into
-//! a store in memory, with as many requests in flight, and prints the ratio, and the processor time that either took.
+//! a store in a folder in memory, with as many requests in flight, and prints the ratio, and the processor time that either took.
 //! Many small objects are read one by one, the large one by ranges. This is done over a link of one gigabit a second
 //! (`link`: a proxy that all connections share), over one that is 20 ms long, over one that is both, and without any.
 //! The server and the link are this program once more, as processes of their own on this machine. They take their
@@ -30,12 +30,13 @@ mod link;
 mod s3server;
 
 use std::io::{self, BufRead as _, Read as _, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use plakar::connectors::memory::MemoryStore;
+use plakar::connectors::fs::FsStore;
 use plakar::connectors::s3::{Options, S3Importer};
 use plakar::snapshot::{BackupOptions, Tally, backup};
 use plakar::store::{CreateOptions, NoPassphrase, OpenOptions, Repository};
@@ -264,7 +265,7 @@ impl Place {
         }
     }
 
-    /// Backs a prefix up into a store in memory; returns how many bytes were read.
+    /// Backs a prefix up into a store in a folder, in memory where there is such a place; returns how many bytes were read.
     fn back_up(&self, prefix: &str, concurrency: usize) -> Result<u64, Failure> {
         let region = self.bucket.region();
         let concurrency = concurrency.to_string();
@@ -277,7 +278,12 @@ impl Place {
         ];
         let location = format!("s3://{}/{}/{prefix}", self.authority, self.bucket.name());
         let importer = S3Importer::new(Options::parse(&location, options, &|_| None)?)?;
-        let store = MemoryStore::default();
+        let shared = Path::new("/dev/shm");
+        let folder = match tempfile::tempdir_in(shared) {
+            Ok(folder) => folder,
+            Err(_) => tempfile::tempdir()?,
+        };
+        let store = FsStore::new(folder.path().join("store"));
         Repository::create(&store, &CreateOptions::default())?;
         let repository = Repository::open(Arc::new(store), &mut NoPassphrase, &OpenOptions::default())?;
         let report = backup(&repository, &importer, &BackupOptions::default(), &Tally::default())?;

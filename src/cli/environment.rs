@@ -56,7 +56,7 @@ impl Environment {
         let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
         let secret = |name: &str| variable(name).map(|value| Secret::new(bytes(&value)));
         Self {
-            home: variable("HOME").or_else(|| profile(&variable)).map(PathBuf::from),
+            home: variable("HOME").or_else(|| profile(variable)).map(PathBuf::from),
             config_home: folder("XDG_CONFIG_HOME"),
             cache_home: folder("XDG_CACHE_HOME"),
             data_home: folder("XDG_DATA_HOME"),

@@ -17,6 +17,7 @@ mod error;
 mod failures;
 mod globals;
 mod help;
+mod labels;
 mod passphrase;
 mod places;
 mod quantity;

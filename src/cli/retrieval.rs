@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use super::context::Context;
 use super::error::{CommandError, Exit};
+use super::passphrase::Chain;
+use super::places::Place;
 use super::quantity;
-use crate::connector::{Order, RetrievalTier};
+use super::stores::{self, Opened};
+use crate::connector::{Order, Readiness, RetrievalTier};
+use crate::connectors::archive_readiness;
 use crate::snapshot::retrieval::{Patience, Plan, Planner, Target};
 use crate::snapshot::{SnapshotInfo, Versions};
 use crate::store::{Error, Repository};
@@ -21,6 +25,17 @@ pub(crate) enum TierChoice {
     Bulk,
     /// Minutes, where the storage class offers it
     Expedited,
+}
+
+impl TierChoice {
+    /// Returns how long it takes, for people.
+    fn takes(self) -> &'static str {
+        match self {
+            Self::Standard => "hours",
+            Self::Bulk => "up to two days",
+            Self::Expedited => "minutes",
+        }
+    }
 }
 
 impl From<TierChoice> for RetrievalTier {
@@ -61,17 +76,53 @@ pub(crate) struct RetrieveArgs {
 }
 
 impl RetrieveArgs {
+    /// Opens the store that the command works on, and tells what is wrong with it.
+    pub(crate) fn open_main(&self, context: &Context) -> Result<Opened, CommandError> {
+        open_main(context, self.how, self.asks())
+    }
+
+    /// Opens a store as [`stores::open`] does: an archive in cold storage once it was retrieved.
+    pub(crate) fn open_store(
+        &self,
+        context: &Context,
+        place: &Place,
+        chain: &Chain,
+    ) -> Result<Opened, CommandError> {
+        open_store(context, place, chain, self.how, self.asks())
+    }
+
     /// Returns the access of a command to one store.
     pub(crate) fn open<'a>(
         &self,
         context: &'a Context,
         repository: &'a Repository,
     ) -> Result<Access<'a>, CommandError> {
-        Access::open(context, repository, self.how, self.retrieve || self.how.no_wait)
+        Access::open(context, repository, self.how, self.asks())
+    }
+
+    /// Returns whether what lies in cold storage is to be retrieved and awaited.
+    pub(crate) fn retrieves(&self) -> bool {
+        self.retrieve
+    }
+
+    /// Returns whether retrievals are asked for.
+    fn asks(&self) -> bool {
+        self.retrieve || self.how.no_wait
     }
 }
 
 impl RetrievalArgs {
+    /// Returns how often it is asked whether a retrieval is done.
+    fn patience(&self) -> Patience {
+        let longest = self.retrieval_poll;
+        Patience { first: FIRST_PAUSE.min(longest), longest }
+    }
+
+    /// Opens the store that the command works on, and tells what is wrong with it.
+    pub(crate) fn open_main(&self, context: &Context) -> Result<Opened, CommandError> {
+        open_main(context, *self, true)
+    }
+
     /// Returns the access of a command that retrieves without being told to.
     pub(crate) fn open<'a>(
         &self,
@@ -80,6 +131,62 @@ impl RetrievalArgs {
     ) -> Result<Access<'a>, CommandError> {
         Access::open(context, repository, *self, true)
     }
+}
+
+fn open_main(context: &Context, args: RetrievalArgs, asks: bool) -> Result<Opened, CommandError> {
+    let place = context.main_store()?;
+    let opened = open_store(context, &place, &context.store_passphrases(&place, None), args, asks)?;
+    stores::tell_warnings(context, &opened.repository);
+    Ok(opened)
+}
+
+/// Opens a store. An archive is one object, which may lie in cold storage as a whole: nothing of it can be read then, and
+/// whether that is so is asked only when it could not be opened.
+fn open_store(
+    context: &Context,
+    place: &Place,
+    chain: &Chain,
+    args: RetrievalArgs,
+    asks: bool,
+) -> Result<Opened, CommandError> {
+    let failed = match stores::open(context, place, chain.clone()) {
+        Ok(opened) => return Ok(opened),
+        Err(error) => error,
+    };
+    let ask =
+        |order: Option<&Order>| archive_readiness(&place.location, &place.options, &context.limits(), order);
+    let Ok(Some(mut state)) = ask(None) else { return Err(failed) };
+    if state.is_readable() {
+        return Err(failed);
+    }
+    if !asks {
+        return Err(CommandError::failed(format!("{place} must first be retrieved from cold storage"))
+            .hint("the same command with -retrieve asks for it and waits; with -no-wait it asks and ends"));
+    }
+    let output = &context.output;
+    output.notice(format!("{place} must be retrieved from cold storage"));
+    if state == Readiness::Archived {
+        let order = Order { tier: args.retrieval_tier.into(), days: args.retrieval_days };
+        state = ask(Some(&order))?.unwrap_or(state);
+        let days = units::counted(u64::from(order.days), "day");
+        let wait = args.retrieval_tier.takes();
+        output.notice(format!("its retrieval was requested, for {days}; it takes {wait}"));
+    } else {
+        output.notice("its retrieval is under way");
+    }
+    if args.no_wait && !state.is_readable() {
+        let wait = args.retrieval_tier.takes();
+        return Err(CommandError::new(
+            Exit::Later,
+            format!("nothing was read yet: {place} is being retrieved"),
+        )
+        .hint(format!(
+            "run the same command again in {wait}: it goes on, or says that it is still missing"
+        )));
+    }
+    let patience = args.patience();
+    patience.until(&context.cancel, &mut || Ok(ask(None)?.is_none_or(Readiness::is_readable)))?;
+    stores::open(context, place, chain.clone())
 }
 
 /// Makes the packfiles of one store readable, as far as a command needs them.
@@ -168,11 +275,7 @@ impl<'a> Access<'a> {
         let tier = self.args.retrieval_tier;
         let order = Order { tier: tier.into(), days: self.args.retrieval_days };
         planner.request(plan, &order, &self.context.cancel)?;
-        let wait = match tier {
-            TierChoice::Standard => "hours",
-            TierChoice::Bulk => "up to two days",
-            TierChoice::Expedited => "minutes",
-        };
+        let wait = tier.takes();
         match plan.unrequested_count() {
             0 => output.notice("their retrieval is under way"),
             count => output.notice(format!(
@@ -190,8 +293,7 @@ impl<'a> Access<'a> {
                 "run the same command again in {wait}: it goes on, or says what is still missing"
             )));
         }
-        let longest = self.args.retrieval_poll;
-        let patience = Patience { first: FIRST_PAUSE.min(longest), longest };
+        let patience = self.args.patience();
         let mut tell = |count: u64| {
             output.notice(format!("{} of {sum} can be read", units::count(count)));
         };

@@ -94,7 +94,7 @@ impl fmt::Display for Form {
             Self::Location => "a path or a URL",
             Self::Bool => "true or false",
             Self::Port => "a port number from 1 to 65535",
-            Self::Kind => "one of fs, ftp, http, https, ptar, s3, sftp, sqlite",
+            Self::Kind => "one of fs, ftp, http, https, ptar, s3, sftp, sqlite, stdin, stdout, tar",
         })
     }
 }
@@ -169,14 +169,29 @@ const S3_OBJECTS: &[Spec] = &[
 ];
 
 const SFTP: &[Spec] = &[
-    text("username", "the user to log in as"),
-    text("password", "the user's password"),
+    text("username", "the user to log in as (also spelt user)"),
+    text("user", "another name of username"),
+    text("password", "refused: ssh takes a key, an agent, or SSH_ASKPASS"),
     text("identity", "the private key file"),
+    text("ssh_private_key_path", "another name of identity"),
     Spec { name: "port", form: Form::Port, about: "the server's port" },
     flag("insecure_ignore_host_key", "accept any host key (default false)"),
+    text("ssh_config", "the configuration file of ssh (default ~/.ssh/config)"),
+    text("ssh", "the program that connects (default ssh)"),
+    text("connections", "the most connections at a time (default 4)"),
+    text("concurrency", "the most requests at a time"),
 ];
 
-const FTP: &[Spec] = &[text("username", "the user to log in as"), text("password", "the user's password")];
+const FTP: &[Spec] = &[
+    text("username", "the user to log in as (also spelt user; default anonymous)"),
+    text("user", "another name of username"),
+    text("password", "the user's password"),
+    Spec { name: "port", form: Form::Port, about: "the server's port" },
+    text("tls", "encryption: auto (default, where the server offers it), explicit, implicit or off"),
+    text("tls_ca_file", "a file of PEM certificates to trust instead of the system's"),
+    flag("tls_insecure_no_verify", "accept any certificate (default false)"),
+    text("concurrency", "the most connections at a time (default 4)"),
+];
 
 const HTTP: &[Spec] = &[
     text("token", "the bearer token to send"),
@@ -201,7 +216,14 @@ pub fn known(kind: Option<Kind>, role: Role) -> Vec<Spec> {
         Kind::Sftp => SFTP,
         Kind::Ftp => FTP,
         Kind::Http | Kind::Https => HTTP,
-        Kind::Fs | Kind::Sqlite | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps => &[],
+        Kind::Fs
+        | Kind::Sqlite
+        | Kind::Ptar
+        | Kind::PtarHttp
+        | Kind::PtarHttps
+        | Kind::Stdin
+        | Kind::Stdout
+        | Kind::Tar => &[],
     };
     let mut specs = EVERY.to_vec();
     let kinds = kind.map_or_else(|| Kind::ALL.to_vec(), |kind| vec![kind]);
@@ -288,7 +310,7 @@ pub fn validate(options: &Options, kind: Option<Kind>, role: Role) -> Result<(),
 /// Returns whether an option's value must not be shown. Unknown names count as secret when they sound so.
 pub fn is_secret(name: &str) -> bool {
     match name {
-        "passphrase_cmd" | "keyfile" | "access_key" => false,
+        "passphrase_cmd" | "keyfile" | "access_key" | "ssh_private_key_path" => false,
         _ => {
             let name = name.to_ascii_lowercase();
             ["secret", "pass", "token", "customer_key", "private", "credential"]

@@ -10,9 +10,11 @@ use zeroize::Zeroizing;
 use super::fs::Existing;
 use super::location::{Kind, Location, Role};
 use super::options::{OptionError, Options, for_connector};
-use super::{fs, http, ptar, s3, sqlite};
+use super::{fs, ftp, http, ptar, s3, sftp, sqlite, stdio, tar};
 use crate::base::Cancel;
-use crate::connector::{ArchiveSink, Error, ErrorKind, Exporter, Importer, Result, Storage};
+use crate::connector::{
+    ArchiveSink, Error, ErrorKind, Exporter, Importer, Order, Readiness, Result, Storage,
+};
 
 type Tell = dyn Fn(&str) + Send + Sync;
 
@@ -92,18 +94,11 @@ pub fn available(role: Role) -> Vec<&'static str> {
 
 fn is_built(kind: Kind, role: Role) -> bool {
     match role {
-        Role::Store => matches!(
-            kind,
-            Kind::Fs
-                | Kind::Http
-                | Kind::Https
-                | Kind::Ptar
-                | Kind::PtarHttp
-                | Kind::PtarHttps
-                | Kind::S3
-                | Kind::Sqlite
-        ),
-        Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::S3),
+        Role::Store => !matches!(kind, Kind::Ftp | Kind::Stdin | Kind::Stdout | Kind::Tar),
+        Role::Source => {
+            matches!(kind, Kind::Fs | Kind::Ftp | Kind::S3 | Kind::Sftp | Kind::Stdin | Kind::Tar)
+        }
+        Role::Destination => matches!(kind, Kind::Fs | Kind::Ftp | Kind::S3 | Kind::Sftp | Kind::Stdout),
     }
 }
 
@@ -138,10 +133,30 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
         (Kind::Http | Kind::Https, _, Some(url)) => {
             Ok(Arc::new(http::HttpStore::new(url, http_options(location, options, limits)?)?))
         }
+        (Kind::Sftp, _, Some(url)) if location.names_archive() => {
+            Ok(Arc::new(sftp::SftpArchive::open(sftp_options(url, options, limits)?)?))
+        }
+        (Kind::Sftp, _, Some(url)) => Ok(Arc::new(sftp::SftpStore::new(sftp_options(url, options, limits)?))),
         (Kind::PtarHttp | Kind::PtarHttps, _, Some(url)) => {
             Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default())?))
         }
         _ => Err(missing(location, Role::Store)),
+    }
+}
+
+/// Asks whether an archive at a location can be read, and with an `order` for its retrieval, should it be in cold storage.
+/// `None` where there is no such thing.
+pub fn archive_readiness(
+    location: &Location,
+    options: &Options,
+    limits: &Limits,
+    order: Option<&Order>,
+) -> Result<Option<Readiness>> {
+    match (location.kind(), location.url()) {
+        (Kind::S3, Some(url)) if location.names_archive() => {
+            s3::archive_readiness(s3_options(url, options, limits)?, order).map(Some)
+        }
+        _ => Ok(None),
     }
 }
 
@@ -163,11 +178,42 @@ pub fn open_importer(
         };
         return Ok(Box::new(s3::S3Importer::with(s3_options(url, options, limits)?, &import)?));
     }
+    if let [location] = locations
+        && let Some(path) = location.path()
+    {
+        match location.kind() {
+            Kind::Stdin => return Ok(Box::new(stdio::StdinImporter::open(path, limits.cancel.clone())?)),
+            Kind::Tar => {
+                let tar = tar::ImportOptions {
+                    excludes: settings.excludes.clone(),
+                    ignore_files: settings.ignore_files.clone(),
+                    memory: limits.memory,
+                    cancel: limits.cancel.clone(),
+                };
+                return Ok(Box::new(tar::TarImporter::open(path, &tar)?));
+            }
+            _ => {}
+        }
+    }
+    if let [location] = locations
+        && let (Kind::Sftp, Some(url)) = (location.kind(), location.url())
+    {
+        let opened = sftp_options(url, options, limits)?;
+        return Ok(Box::new(sftp::SftpImporter::open(opened, &settings.ignore_files, &settings.excludes)?));
+    }
+    if let [location] = locations
+        && let (Kind::Ftp, Some(url)) = (location.kind(), location.url())
+    {
+        let opened = ftp_options(url, options, limits)?;
+        let importer = ftp::FtpImporter::open(opened, &settings.ignore_files, &settings.excludes)?;
+        tell_of_plain(location, options, importer.is_plain(), limits);
+        return Ok(Box::new(importer));
+    }
     if let Some(odd) = locations.iter().find(|location| location.kind() != Kind::Fs) {
         return Err(missing(odd, Role::Source));
     }
     #[cfg(not(unix))]
-    limits.notices.tell(fs::FsImporter::LEFT_OUT);
+    limits.notices.tell(fs::FsImporter::LEFT_OUT.to_owned());
     let mut builder = fs::FsImporter::builder();
     for path in locations.iter().filter_map(|location| location.path()) {
         builder = builder.place(path);
@@ -190,10 +236,7 @@ pub fn open_exporter(
 ) -> Result<Box<dyn Exporter>> {
     match (location.kind(), location.path(), location.url()) {
         (Kind::Fs, Some(path), _) => {
-            if settings.folder_markers {
-                return Err(Error::new(ErrorKind::Invalid, "open", location.to_string())
-                    .detail("-folder-markers is for buckets"));
-            }
+            refuse_markers(location, settings)?;
             let builder = fs::FsExporter::builder(path)
                 .existing(settings.existing)
                 .skip_permissions(settings.skip_permissions);
@@ -211,8 +254,29 @@ pub fn open_exporter(
             };
             Ok(Box::new(s3::S3Exporter::new(s3_options(url, options, limits)?, export)?))
         }
+        (Kind::Stdout, ..) => Ok(Box::new(stdio::StdoutExporter::new())),
+        (Kind::Sftp, _, Some(url)) => {
+            refuse_markers(location, settings)?;
+            let opened = sftp_options(url, options, limits)?;
+            Ok(Box::new(sftp::SftpExporter::open(opened, settings.existing, settings.skip_permissions)?))
+        }
+        (Kind::Ftp, _, Some(url)) => {
+            refuse_markers(location, settings)?;
+            let opened = ftp_options(url, options, limits)?;
+            let exporter = ftp::FtpExporter::open(opened, settings.existing, settings.skip_permissions)?;
+            tell_of_plain(location, options, exporter.is_plain(), limits);
+            Ok(Box::new(exporter))
+        }
         _ => Err(missing(location, Role::Destination)),
     }
+}
+
+fn refuse_markers(location: &Location, settings: &ExportSettings) -> Result<()> {
+    if settings.folder_markers {
+        return Err(Error::new(ErrorKind::Invalid, "open", location.to_string())
+            .detail("-folder-markers is for buckets"));
+    }
+    Ok(())
 }
 
 /// Opens where a new archive goes.
@@ -224,10 +288,15 @@ pub fn open_sink(
     size_hint: Option<u64>,
 ) -> Result<Box<dyn ArchiveSink>> {
     match (location.kind(), location.path(), location.url()) {
+        (Kind::Stdout, ..) => Err(Error::new(ErrorKind::Unsupported, "create", location.to_string())
+            .detail("an archive goes to standard output as -o -")),
         (_, Some(path), _) => Ok(Box::new(ptar::ArchiveFile::create(path, overwrite)?)),
         (Kind::S3, _, Some(url)) => {
             let sink = s3::SinkOptions { overwrite, size_hint, memory: limits.memory };
             Ok(Box::new(s3::S3Sink::create(s3_options(url, options, limits)?, sink)?))
+        }
+        (Kind::Sftp, _, Some(url)) => {
+            Ok(Box::new(sftp::SftpSink::create(sftp_options(url, options, limits)?, overwrite)?))
         }
         _ => Err(Error::new(ErrorKind::Unsupported, "create", location.to_string())
             .detail(format!("archives cannot be written to {}", location.kind().scheme()))),
@@ -255,10 +324,7 @@ fn http_options(location: &Location, options: &Options, limits: &Limits) -> Resu
 }
 
 fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Options> {
-    let mut map = for_connector(options);
-    if let Some(concurrency) = limits.concurrency {
-        map.entry("concurrency".into()).or_insert_with(|| concurrency.to_string());
-    }
+    let map = with_concurrency(options, limits);
     let map = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let mut parsed = s3::Options::parse(url, map, &|name| std::env::var(name).ok())?;
     parsed.warnings().into_iter().for_each(|warning| limits.notices.tell(warning));
@@ -273,6 +339,42 @@ fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Optio
         }
     }
     Ok(parsed)
+}
+
+fn sftp_options(url: &str, options: &Options, limits: &Limits) -> Result<sftp::Options> {
+    use std::io::IsTerminal as _;
+    let map = with_concurrency(options, limits);
+    let mut parsed = sftp::Options::parse(url, &map, &|name| std::env::var(name).ok())?;
+    parsed.warnings().into_iter().for_each(|warning| limits.notices.tell(warning));
+    parsed.cancel = limits.cancel.clone();
+    parsed.terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    Ok(parsed)
+}
+
+fn ftp_options(url: &str, options: &Options, limits: &Limits) -> Result<ftp::Options> {
+    let mut parsed = ftp::Options::parse(url, &with_concurrency(options, limits))?;
+    parsed.warnings().into_iter().for_each(|warning| limits.notices.tell(warning));
+    parsed.cancel = limits.cancel.clone();
+    Ok(parsed)
+}
+
+/// Says that a server has no encryption, unless somebody said that before.
+fn tell_of_plain(location: &Location, options: &Options, plain: bool, limits: &Limits) {
+    if plain && options.get("tls") != Some("off") {
+        limits.notices.tell(format!(
+            "{location} offers no TLS: passwords and files can be read, and changed, on the way there; tls=off says \
+             that you know"
+        ));
+    }
+}
+
+/// Returns the options that are a connector's own business, the run's concurrency among them.
+fn with_concurrency(options: &Options, limits: &Limits) -> std::collections::BTreeMap<String, String> {
+    let mut map = for_connector(options);
+    if let Some(concurrency) = limits.concurrency {
+        map.entry("concurrency".into()).or_insert_with(|| concurrency.to_string());
+    }
+    map
 }
 
 /// Makes a path independent of the current folder: what is remembered of a store is remembered under its path.
@@ -291,6 +393,10 @@ pub enum Answer {
     NoStore,
     /// The source or destination can be opened.
     Opened,
+    /// The destination answers, but does not let anybody with this key list it.
+    Unlisted,
+    /// The destination is not there.
+    Absent,
 }
 
 impl fmt::Display for Answer {
@@ -299,31 +405,47 @@ impl fmt::Display for Answer {
             Self::Store => "answers, and holds a store",
             Self::NoStore => "answers, and holds no store yet",
             Self::Opened => "answers",
+            Self::Unlisted => {
+                "answers; its key may not list, so a restore cannot spare what stands there already"
+            }
+            Self::Absent => "is not there yet; a restore makes it",
         })
     }
 }
 
-/// Tries to reach a place.
+/// Tries to reach a place, changing nothing there.
 pub fn ping(location: &Location, options: &Options, role: Role, limits: &Limits) -> Result<Answer> {
-    match role {
-        Role::Store => match open_storage(location, options, limits)?.config() {
+    if role == Role::Store {
+        return match open_storage(location, options, limits)?.config() {
             Ok(_) => Ok(Answer::Store),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(Answer::NoStore),
             Err(error) => Err(error),
-        },
-        Role::Source => {
-            let importer = open_importer(&[location], options, limits, &ImportSettings::default())?;
-            let mut failed = None;
-            importer.scan(&mut |record| {
-                failed = record.info.err();
-                std::ops::ControlFlow::Break(())
-            })?;
-            failed.map_or(Ok(Answer::Opened), Err)
-        }
-        Role::Destination => {
-            open_exporter(location, options, limits, &ExportSettings::default()).map(|_| Answer::Opened)
-        }
+        };
     }
+    if let (Kind::S3, Some(url)) = (location.kind(), location.url()) {
+        let listed = s3::reach(s3_options(url, options, limits)?, role == Role::Source)?;
+        return Ok(if listed { Answer::Opened } else { Answer::Unlisted });
+    }
+    if let Some(path) = location.path().filter(|path| role == Role::Destination && path.is_file()) {
+        let error = Error::new(ErrorKind::Invalid, "restore to", path.display().to_string());
+        return Err(error.detail("it is a file, not a folder"));
+    }
+    match first_record(location, options, limits) {
+        Err(error) if role == Role::Destination && error.kind == ErrorKind::NotFound => Ok(Answer::Absent),
+        other => other.map(|()| Answer::Opened),
+    }
+}
+
+/// Reads the first thing of a source besides its root, which some sources know without asking.
+fn first_record(location: &Location, options: &Options, limits: &Limits) -> Result<()> {
+    let importer = open_importer(&[location], options, limits, &ImportSettings::default())?;
+    let mut failed = None;
+    importer.scan(&mut |record| {
+        let known = record.info.is_ok() && record.path.as_bytes() == b"/";
+        failed = record.info.err();
+        if known { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+    })?;
+    failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -367,7 +489,17 @@ mod tests {
         let ping = |role| ping(&location(&text, role), &Options::new(), role, &Limits::default());
         assert_eq!(ping(Role::Store).unwrap(), Answer::NoStore);
         assert_eq!(ping(Role::Source).unwrap(), Answer::Opened);
+        assert_eq!(ping(Role::Destination).unwrap(), Answer::Opened);
         folder.close().unwrap();
         assert!(ping(Role::Source).is_err());
+        assert_eq!(ping(Role::Destination).unwrap(), Answer::Absent);
+        assert!(!std::path::Path::new(&text).exists(), "asking makes nothing");
+        let bucket = location("s3://127.0.0.1:1/b", Role::Source);
+        let options = [("access_key", "a"), ("secret_access_key", "b"), ("use_tls", "false")];
+        let options: Options =
+            options.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+        for role in Role::ALL {
+            assert!(super::ping(&bucket, &options, role, &Limits::default()).is_err(), "{role:?}");
+        }
     }
 }

@@ -140,7 +140,7 @@ impl std::fmt::Debug for Writer {
 const LAPSES: u32 = 5;
 /// The most blobs in a packfile. Its index is in memory until it is put, 56 bytes a blob, and while it is put once more
 /// as bytes and once more encoded: a packfile's worth of tiny blobs would take more than any budget.
-const MOST_BLOBS: usize = 1 << 16;
+const MOST_BLOBS: usize = 1 << 15;
 /// The most storage threads: more connections than these carry no more from one machine.
 const MOST_STORAGE_THREADS: usize = 16;
 /// The most that may be spooled for packfiles on their way, in bytes of disk.
@@ -228,15 +228,16 @@ impl Writer {
             Lane::Data => (self.data_lane(), Purpose::Content),
             Lane::Metadata | Lane::Tree => (&self.metadata, Purpose::Metadata),
         };
-        let full = self.append_to(slot, purpose, kind, id, encoded).inspect_err(|_| self.shared.poison())?;
+        self.append_to(slot, purpose, kind, id, encoded).inspect_err(|_| self.shared.poison())?;
         let counters = &self.shared.counters;
         counters.blobs.fetch_add(1, Ordering::Relaxed);
         counters.plain.fetch_add(plain as u64, Ordering::Relaxed);
         counters.stored.fetch_add(encoded.len() as u64, Ordering::Relaxed);
-        full.map_or(Ok(()), |pack| self.close(pack, false))
+        Ok(())
     }
 
-    /// Appends under the lane's lock; returns the packfile if that filled it.
+    /// Appends under the lane's lock, and hands the packfile over if that filled it: whoever wants the lane meanwhile
+    /// waits, so that no more packfiles are open than there are lanes.
     fn append_to(
         &self,
         slot: &LaneSlot,
@@ -244,7 +245,7 @@ impl Writer {
         kind: BlobType,
         id: Id,
         encoded: &[u8],
-    ) -> Result<Option<OpenPack>, Error> {
+    ) -> Result<(), Error> {
         let mut open = lock(slot);
         let mut pack = match open.take() {
             Some(pack) => pack,
@@ -252,10 +253,10 @@ impl Writer {
         };
         pack.append(kind, id, encoded)?;
         if pack.area() > self.repository().config().packfile.max || pack.blob_count() >= MOST_BLOBS {
-            return Ok(Some(pack));
+            return self.close(pack, false);
         }
         *open = Some(pack);
-        Ok(None)
+        Ok(())
     }
 
     /// Picks a data lane: at random in encrypted stores, so that neighbours in a packfile tell little.

@@ -209,10 +209,7 @@ fn tell(output: &Output, counters: &Counters, stop: &(Mutex<bool>, Condvar), sta
 /// background. What has no controlling terminal (a test, say) is not in its background.
 #[cfg(unix)]
 fn is_foreground() -> bool {
-    match rustix::termios::tcgetpgrp(std::io::stderr()) {
-        Ok(group) => group == rustix::process::getpgrp(),
-        Err(_) => true,
-    }
+    sys::is_in_foreground()
 }
 
 /// Returns that it is: other systems have no background of this kind.

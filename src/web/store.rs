@@ -15,8 +15,10 @@ use crate::connector::{self, Error, ErrorKind, Kind, Listed, Purpose, Storage};
 
 /// The longest packfile or state that is taken, in bytes.
 const MAX_RESOURCE: u64 = 4 << 30;
-/// The longest lock, and the longest CONFIG, in bytes. Real ones have some hundred bytes.
-const MAX_SMALL: u64 = 32 << 10;
+/// The longest lock that is taken, in bytes. Real ones have some hundred bytes.
+const MAX_LOCK: u64 = 4 << 20;
+/// The longest CONFIG, in bytes.
+const MAX_CONFIG: u64 = 32 << 10;
 /// Bodies of at most this many bytes are not spooled.
 const IN_MEMORY: u64 = 256 << 10;
 /// What a client asks for that wants more of a listing than ids.
@@ -143,7 +145,7 @@ impl StoreService {
         let Some(expected) = request.header("if-match") else {
             return Err(refusal(412, "CONFIG is replaced only where If-Match names the one that is there"));
         };
-        let new = small(request, body)?;
+        let new = whole(request, body, MAX_CONFIG)?;
         let current = self.storage.config().map_err(|error| told(&self.troubles, &error))?;
         if tag(&current) != expected {
             return Err(refusal(412, "CONFIG is not what it was"));
@@ -239,16 +241,16 @@ impl StoreService {
             };
             stored.map_err(|error| told(&self.troubles, &error))
         };
-        if kind == Kind::Lock || request.length.is_some_and(|length| length <= IN_MEMORY) {
-            let limit = if kind == Kind::Lock { MAX_SMALL } else { IN_MEMORY };
-            store(connector::Body::Bytes(&whole(request, body, limit)?))?;
+        let limit = if kind == Kind::Lock { MAX_LOCK } else { MAX_RESOURCE };
+        if request.length.is_some_and(|length| length <= IN_MEMORY) {
+            store(connector::Body::Bytes(&whole(request, body, IN_MEMORY)?))?;
             return Ok(Response::new(200));
         }
-        if request.length.is_some_and(|length| length > MAX_RESOURCE) {
-            return Err(too_long(MAX_RESOURCE));
+        if request.length.is_some_and(|length| length > limit) {
+            return Err(too_long(limit));
         }
         let mut file = self.storage.spool().map_err(|error| told(&self.troubles, &error))?;
-        let length = spool(body, &mut file, &self.troubles)?;
+        let length = spool(body, &mut file, limit, &self.troubles)?;
         if length == 0 {
             return Err(refusal(400, "a resource is not empty"));
         }
@@ -257,8 +259,13 @@ impl StoreService {
     }
 }
 
-/// Copies a body into a file; returns its length in bytes.
-fn spool(body: &mut Body<'_>, file: &mut std::fs::File, troubles: &Troubles) -> Result<u64, Refusal> {
+/// Copies a body of at most `limit` bytes into a file; returns its length.
+fn spool(
+    body: &mut Body<'_>,
+    file: &mut std::fs::File,
+    limit: u64,
+    troubles: &Troubles,
+) -> Result<u64, Refusal> {
     let mut buffer = vec![0; 256 << 10];
     let mut length = 0;
     loop {
@@ -268,18 +275,14 @@ fn spool(body: &mut Body<'_>, file: &mut std::fs::File, troubles: &Troubles) -> 
             Err(error) => return Err(Body::refusal(&error)),
         };
         length += count as u64;
-        if length > MAX_RESOURCE {
-            return Err(too_long(MAX_RESOURCE));
+        if length > limit {
+            return Err(too_long(limit));
         }
         file.write_all(&buffer[..count])
             .map_err(|error| told(troubles, &Error::io("write", "a temporary file", error)))?;
     }
     file.rewind().map_err(|error| told(troubles, &Error::io("read", "a temporary file", error)))?;
     Ok(length)
-}
-
-fn small(request: &Request, body: &mut Body<'_>) -> Result<Vec<u8>, Refusal> {
-    whole(request, body, MAX_SMALL)
 }
 
 /// Reads a body of at most `limit` bytes, and not none.
@@ -426,10 +429,10 @@ fn write_listing(
 fn details(listed: &Listed) -> String {
     let mut text = format!("{{\"id\":\"{}\",\"size\":{}", listed.id, listed.size);
     if let Some(time) = listed.modified.and_then(|time| Timestamp::try_from(time).ok()) {
-        text.push_str(&format!(",\"modified\":\"{time}\""));
+        text.extend([",\"modified\":\"", &time.to_string(), "\""]);
     }
     if let Some(tag) = listed.tag {
-        text.push_str(&format!(",\"tag\":\"{tag:016x}\""));
+        text.extend([",\"tag\":\"", &format!("{tag:016x}"), "\""]);
     }
     text.push('}');
     text

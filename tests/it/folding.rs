@@ -92,7 +92,8 @@ impl Client {
             fn passphrase(
                 &mut self,
                 attempt: u32,
-            ) -> Result<Option<plakar::crypto::Secret>, Box<dyn std::error::Error + Send + Sync>> {
+            ) -> Result<Option<plakar::crypto::Secret>, Box<dyn std::error::Error + Send + Sync>>
+            {
                 self.0.passphrase(attempt)
             }
         }
@@ -170,7 +171,9 @@ fn naive(store: &Arc<MemoryStore>, dice: &mut Dice) -> Aggregated {
     while done.len() < all.len() {
         let ready: Vec<Id> = all
             .iter()
-            .filter(|(id, (parent, _))| !done.contains(*id) && (done.contains(parent) || !all.contains_key(parent)))
+            .filter(|(id, (parent, _))| {
+                !done.contains(*id) && (done.contains(parent) || !all.contains_key(parent))
+            })
             .map(|(id, _)| *id)
             .collect();
         let id = ready[dice.below(ready.len() as u64) as usize];
@@ -374,8 +377,7 @@ fn states_that_go_after_they_were_listed_are_looked_for_again() {
         if kind == Kind::State && !once.swap(true, Ordering::SeqCst) {
             // Without a grace period: what is folded goes at once.
             let now = MaintenanceOptions { grace: std::time::Duration::ZERO, ..options(day, 2) };
-            let done =
-                maintain(&reopen(Arc::new(Shared::new(&inner))), &now, &Tally::default()).unwrap();
+            let done = maintain(&reopen(Arc::new(Shared::new(&inner))), &now, &Tally::default()).unwrap();
             assert!(done.deleted_states > 5, "{done:?}");
         }
     });

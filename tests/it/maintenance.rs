@@ -18,8 +18,8 @@ use plakar::store::{
 };
 
 use crate::cli::memory_dir;
-use crate::folding::{Client, view};
 use crate::engine::{Shared, assert_clean, assert_restores, back_up, kinds, look, reopen};
+use crate::folding::{Client, view};
 
 const DAY: i64 = 24 * 3600;
 

@@ -1,7 +1,9 @@
 //! Runs that were interrupted go on where they were: what is read and sent again is counted.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +17,13 @@ use plakar::format::blob::BlobType;
 use plakar::format::state::{Delete, StateEntry};
 use plakar::snapshot::{BackupOptions, BackupReport, Tally, backup, list};
 use plakar::store::{CheckpointPolicy, OpenOptions, Repository, WithPassphrase};
+use rustix::process::Signal;
 
+use crate::cli::User;
 use crate::engine::{PASSPHRASE, Shared, StopAfter, assert_clean, assert_restores, kinds, noise};
 use crate::lapse::put_state;
 use crate::s3_bed::Bed;
-use crate::s3server;
+use crate::s3server::{self, ACCESS_KEY, SECRET_KEY};
 
 /// Length of every content in the tests, in bytes.
 const LENGTH: usize = 20_000;
@@ -99,6 +103,69 @@ fn a_killed_backup_of_a_bucket_reads_and_sends_only_what_its_last_checkpoint_lac
         let repository = open(storage(), None);
         assert_clean(&repository);
         assert_eq!(report.file_count, u64::from(COUNT));
+    }
+}
+
+#[test]
+fn a_process_killed_at_ninety_percent_leaves_all_but_its_last_checkpoint_done() {
+    const COUNT: u64 = 600;
+    const CHECKPOINT: u64 = 1_000_000;
+    let server = s3server::S3Server::new();
+    server.make_bucket("kloset");
+    for number in 0..600 {
+        let object = s3server::Object::new(content(number));
+        server.insert("source", format!("src/{}/{number}", number % 7), object);
+    }
+    let user = User::new();
+    let keys = format!("access_key={ACCESS_KEY} secret_access_key={SECRET_KEY} use_tls=false");
+    for (kind, name, bucket) in [("store", "st", "kloset"), ("source", "src", "source/src/")] {
+        user.ok(&format!("{kind} add {name} s3://{}/{bucket} {keys}", server.authority()));
+    }
+    for cached in [false, true] {
+        user.ok("at @st create -plaintext");
+        let line = format!("at @st backup -checkpoint {CHECKPOINT} @src");
+        server.inject(s3server::Fault::when(
+            |seen| seen.op == "GetObject" && seen.bucket == "source" && seen.number > COUNT * 9 / 10,
+            s3server::Action::Hang,
+        ));
+        server.reset_counters();
+        let first = format!("-cachedir ./first {line}");
+        let mut child = user.command(first.split_whitespace()).stdout(Stdio::null()).spawn().unwrap();
+        while server.counters().hanging == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // No destructor runs, no lock is released, nothing is said.
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+        server.clear_faults();
+        let stored = server.keys("kloset");
+        let checkpoints = stored.iter().filter(|key| key.starts_with(b"states/")).count() as u64;
+        assert!(checkpoints >= 2, "{checkpoints} checkpoints");
+
+        server.reset_counters();
+        user.ok(&format!("-cachedir ./{} {line}", if cached { "first" } else { "second" }));
+        let most = COUNT - checkpoints * CHECKPOINT / LENGTH as u64 * 9 / 10;
+        let counters = server.counters();
+        let read =
+            counters.targets.iter().filter(|target| target.starts_with("GET /source/src/")).count() as u64;
+        let sent =
+            counters.targets.iter().filter(|target| target.starts_with("PUT /kloset/packfiles/")).count();
+        println!(
+            "cached: {cached}; {checkpoints} checkpoints; {read} read again, {sent} packfiles sent, {} bytes",
+            counters.received_bytes
+        );
+        assert!(read <= most && read < COUNT, "{read} of {COUNT} objects were read again, {most} at most");
+        assert!(
+            counters.received_bytes < most * LENGTH as u64 + 1_000_000,
+            "{} bytes",
+            counters.received_bytes
+        );
+        assert!(sent as u64 <= 3 * (most * LENGTH as u64 / CHECKPOINT + 2), "{sent} packfiles");
+        user.ok("at @st check");
+        for key in server.keys("kloset") {
+            server.remove("kloset", key);
+        }
     }
 }
 

@@ -171,6 +171,98 @@ fn a_name_taken_meanwhile_is_kept() {
 }
 
 #[test]
+fn parts_become_an_object_only_where_there_is_none() {
+    // Whether a server takes the condition or not, what is new is written.
+    Bed::each(|bed| {
+        let bytes = content(40 * MIB);
+        let mut fresh = sink(bed, "fresh.ptar", hinted()).unwrap();
+        fresh.write_all(&bytes).unwrap();
+        fresh.commit().unwrap();
+        assert!(bed.get("fresh.ptar").body == bytes);
+        let refused = sink(bed, "fresh.ptar", hinted()).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Exists);
+        bed.request("DELETE", Some(b"fresh.ptar"), "", &[], b"");
+    });
+    let bed = bed();
+    let server = bed.own_server();
+    let bytes = content(40 * MIB);
+    // A key that may not look leaves it to the condition.
+    let put_only = ["PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"];
+    server.set_key("PUTTER", Key::only("secret", &[&put_only[..], &["AbortMultipartUpload"]].concat()));
+    let late = || {
+        let options = bed.options_as("PUTTER", "secret", "x.ptar", &[]);
+        let mut late = Box::new(S3Sink::create(options, hinted()).unwrap());
+        late.write_all(&bytes).unwrap();
+        bed.put("x.ptar", &[], b"first");
+        late.commit()
+    };
+    assert_eq!(late().unwrap_err().kind, ErrorKind::Exists);
+    assert_eq!((bed.get("x.ptar").body.as_slice(), server.open_uploads()), (&b"first"[..], 0));
+    // Where the server does not take the condition, it is left out, once.
+    for (status, code) in [(501, "NotImplemented"), (400, "InvalidArgument")] {
+        bed.request("DELETE", Some(b"x.ptar"), "", &[], b"");
+        let mut plain = sink(&bed, "x.ptar", hinted()).unwrap();
+        plain.write_all(&bytes).unwrap();
+        server.inject(Fault::on("CompleteMultipartUpload", Action::status(status, code)).times(1));
+        server.reset_counters();
+        plain.commit().unwrap();
+        assert_eq!(server.counters().of("CompleteMultipartUpload"), 2, "{code}");
+        assert!(bed.get("x.ptar").body == bytes);
+    }
+    // The retry of what succeeded meets its own object, and knows it.
+    bed.request("DELETE", Some(b"x.ptar"), "", &[], b"");
+    let mut own = sink(&bed, "x.ptar", hinted()).unwrap();
+    own.write_all(&bytes).unwrap();
+    server.inject(Fault::on("CompleteMultipartUpload", Action::ResetAfter).times(1));
+    server.inject(Fault::on("CompleteMultipartUpload", Action::status(412, "PreconditionFailed")).times(1));
+    own.commit().unwrap();
+    assert!(bed.get("x.ptar").body == bytes);
+}
+
+#[test]
+fn what_a_killed_run_left_of_the_same_archive_is_given_up() {
+    let bed = bed();
+    let server = bed.own_server();
+    let bytes = content(40 * MIB);
+    let leave = |key: &str| {
+        let mut left = sink(&bed, key, hinted()).unwrap();
+        left.write_all(&bytes).unwrap();
+        // As a process that was killed: nothing is given up.
+        std::mem::forget(left);
+    };
+    let write = |open: usize| {
+        let mut sink = sink(&bed, "x.ptar", SinkOptions { overwrite: true, ..hinted() }).unwrap();
+        sink.write_all(&bytes).unwrap();
+        sink.commit().unwrap();
+        assert_eq!(server.open_uploads(), open);
+    };
+    leave("x.ptar");
+    leave("x.ptar.other");
+    let parts = || server.counters().of("UploadPart");
+    let wait = |count| {
+        while parts() < count {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait(4);
+    // Young; begun long ago, but fed lately; and left.
+    write(2);
+    server.age_uploads(100, 23);
+    write(2);
+    server.age_uploads(23, 23);
+    write(2);
+    server.age_uploads(26, 25);
+    // A key that may not look for it writes all the same.
+    for op in ["ListMultipartUploads", "ListParts", "AbortMultipartUpload"] {
+        server.inject(Fault::on(op, Action::status(403, "AccessDenied")));
+        write(2);
+        server.clear_faults();
+    }
+    // Only that of the same key.
+    write(1);
+}
+
+#[test]
 fn a_key_that_may_only_put_is_enough() {
     let bed = bed();
     let server = bed.own_server();

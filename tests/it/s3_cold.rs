@@ -283,13 +283,21 @@ fn commands_that_read_contents_say_what_they_need() {
         "at @cold sync to other",
         "at other sync from @cold",
         "ptar -plaintext -o x.ptar -k @cold",
+        "at @cold archive -output x.tar latest",
+        "at @cold digest latest",
+        "at @cold diff -recursive latest:a latest",
+        "at @cold backup -check data",
     ] {
         let ran = user.run(line);
         assert_eq!(ran.code, 1, "{line}: {ran:?}");
         assert!(ran.stderr.contains(" packfile") && ran.stderr.contains("-retrieve"), "{line}: {ran:?}");
-        assert_eq!(ran.stdout, "", "{line}");
+        assert!(ran.stdout.is_empty() || line.contains("backup"), "{line}: {ran:?}");
     }
-    assert!(!user.home().join("x.ptar").exists());
+    assert!(!user.home().join("x.ptar").exists() && !user.home().join("x.tar").exists());
+    // These read no contents.
+    user.ok("at @cold find -name small");
+    user.ok("at @cold diff latest:a latest");
+    user.ok("at @cold dup -name again latest");
     assert_eq!(server.counters().of("RestoreObject"), 0);
     assert_eq!(user.ok("at @cold cat -retrieve -retrieval-poll 20ms latest:a/small"), "small");
     user.ok("at @cold check");
@@ -300,6 +308,82 @@ fn commands_that_read_contents_say_what_they_need() {
     user.ok("at @cold sync to other");
     user.ok("ptar -plaintext -o x.ptar -retrieve -retrieval-poll 20ms -k @cold");
     user.ok("at ./x.ptar check");
+}
+
+#[test]
+fn every_command_that_reads_contents_retrieves_them_when_told_to() {
+    for (line, told) in [
+        ("archive -output x.tar latest", "wrote 3 files"),
+        ("digest latest:a/small", "BLAKE3"),
+        ("diff -recursive latest:a latest:a/b", "small"),
+        ("diff latest:a/small latest:empty", "-small"),
+        ("backup -check data", "no damage"),
+        ("cat latest:a/small", "small"),
+    ] {
+        let (server, user) = cold_user(2);
+        let (command, rest) = line.split_once(' ').unwrap();
+        let ran = user.run(&format!("at @cold {command} -no-wait {rest}"));
+        assert!(ran.code == 75 && ran.stderr.contains("run the same command again"), "{line}: {ran:?}");
+        let asked = server.counters().of("RestoreObject");
+        assert!(asked > 0, "{line}");
+        let ran = user.run(&format!("at @cold {command} -retrieve -retrieval-poll 20ms {rest}"));
+        assert!(ran.code == 0 && ran.stdout.contains(told), "{line}: {ran:?}");
+        assert_eq!(server.counters().of("RestoreObject"), asked, "{line}: nothing is asked for twice");
+    }
+    // A store that is cold through and through: what reads metadata only retrieves that.
+    for line in ["find -name small", "dup latest", "diff latest:a latest"] {
+        let (server, user) = cold_user(1);
+        freeze(&server, "cold");
+        let (command, rest) = line.split_once(' ').unwrap();
+        let ran = user.run(&format!("at @cold {command} {rest}"));
+        assert!(ran.code == 1 && ran.stderr.contains("-retrieve"), "{line}: {ran:?}");
+        user.ok(&format!("at @cold {command} -retrieve -retrieval-poll 20ms {rest}"));
+        assert!(server.counters().of("RestoreObject") > 0);
+    }
+}
+
+#[test]
+fn an_archive_in_cold_storage_is_retrieved_as_a_whole() {
+    let (server, user) = cold_user(2);
+    user.ok("ptar -plaintext -o x.ptar ./data");
+    let bytes = fs::read(user.home().join("x.ptar")).unwrap();
+    let lay = || {
+        server.forget_retrievals();
+        server.insert("cold", "x.ptar", Object::new(bytes.clone()).class("GLACIER"));
+    };
+    lay();
+    let at = "at @cold:x.ptar";
+    let ran = user.run(&format!("{at} cat latest:a/small"));
+    assert!(ran.code == 1 && ran.stderr.contains("must first be retrieved"), "{ran:?}");
+    assert!(ran.stderr.contains("-retrieve"), "{ran:?}");
+    assert_eq!(server.counters().of("RestoreObject"), 0);
+    // A restore asks by itself; without waiting, the same command goes on.
+    let line = format!("{at} restore -no-wait -retrieval-tier bulk -retrieval-days 3 -to out latest");
+    let ran = user.run(&line);
+    assert!(ran.code == 75 && ran.stderr.contains("up to two days"), "{ran:?}");
+    let (_, asked) = server.retrievals("cold").pop().unwrap();
+    assert!(asked.tier == "Bulk" && asked.days == 3);
+    let ran = user.run(&line);
+    assert!(ran.code == 75 && ran.stderr.contains("is under way"), "{ran:?}");
+    (0..3).for_each(|_| drop(user.run(&line)));
+    assert_restored(&user, "out");
+    assert_eq!(server.counters().of("RestoreObject"), 1, "it is asked for once");
+    user.ok("at other create -plaintext");
+    for line in [
+        format!("{at} cat -retrieve -retrieval-poll 20ms latest:a/small"),
+        format!("{at} check -retrieve -retrieval-poll 20ms"),
+        format!("{at} find -retrieve -retrieval-poll 20ms -name small"),
+        "at other sync -retrieve -retrieval-poll 20ms from @cold:x.ptar".to_owned(),
+        "ptar -plaintext -overwrite -o y.ptar -retrieve -retrieval-poll 20ms -k @cold:x.ptar".to_owned(),
+    ] {
+        lay();
+        user.ok(&line);
+        assert_eq!(server.retrievals("cold").len(), 1, "{line}");
+    }
+    // What cannot be opened for another reason says so.
+    server.insert("cold", "x.ptar", Object::new("no archive"));
+    let ran = user.run(&format!("{at} cat -retrieve latest:a/small"));
+    assert!(ran.code != 0 && ran.stderr.contains("not a .ptar archive"), "{ran:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use plakar::base::{Id, RawString, Timestamp};
 use plakar::connector::{ContentSource, Error, ErrorKind, Exporter, Importer, Item, Outcome, Work, Xattr};
-use plakar::connectors::s3::{ExportOptions, S3Exporter, S3Importer};
+use plakar::connectors::s3::{ExistingObject, ExportOptions, S3Exporter, S3Importer};
 use plakar::format::entry::{CustomMetadata, Entry, FileInfo, Mode};
 
 use crate::s3_bed::Bed;
@@ -340,6 +340,55 @@ fn an_upload_that_is_gone_is_no_success_unless_the_object_is_there() {
         assert_eq!(server.open_uploads(), 0);
     }
     assert_eq!(server.counters().of("HeadObject"), 2);
+}
+
+#[test]
+fn parts_replace_no_object_that_is_to_be_kept() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    for existing in [ExistingObject::Skip, ExistingObject::Fail, ExistingObject::Replace] {
+        let mut options = bed.options("", &[]);
+        options.tuning.multipart_threshold = 6 << 20;
+        options.tuning.part_size = 5 << 20;
+        let exporter =
+            S3Exporter::new(options, ExportOptions { existing, ..ExportOptions::default() }).unwrap();
+        server.insert("bucket", "big", s3server::Object::new(b"first".to_vec()));
+        // It came into being after it was looked for.
+        server.inject(Fault::on("HeadObject", Action::status(404, "NoSuchKey")).times(1));
+        let outcome = put(&exporter, "big", &file_entry("big"), &Bytes::new(vec![2; 7 << 20]));
+        let replaced = existing == ExistingObject::Replace;
+        assert_eq!(bed.get("big").body.len(), if replaced { 7 << 20 } else { 5 }, "{existing:?}");
+        match (existing, outcome) {
+            (ExistingObject::Fail, Err(error)) => assert_eq!(error.kind, ErrorKind::Exists, "{error}"),
+            (ExistingObject::Skip, Ok(outcome)) => assert_eq!(outcome, Outcome::Skipped),
+            (ExistingObject::Replace, Ok(outcome)) => assert_eq!(outcome, Outcome::Restored),
+            (existing, outcome) => panic!("{existing:?}: {outcome:?}"),
+        }
+        assert_eq!(server.open_uploads(), 0);
+        server.clear_faults();
+    }
+}
+
+#[test]
+fn what_a_killed_restore_left_of_the_same_object_is_given_up() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let begin = |key: &[u8]| bed.request("POST", Some(key), "uploads=", &[], b"");
+    begin(b"big");
+    begin(b"bigger");
+    server.age_uploads(26, 26);
+    let mut options = bed.options("", &[]);
+    options.tuning.multipart_threshold = 6 << 20;
+    options.tuning.part_size = 5 << 20;
+    let exporter = S3Exporter::new(options, ExportOptions::default()).unwrap();
+    let big = || put(&exporter, "big", &file_entry("big"), &Bytes::new(vec![2; 7 << 20])).unwrap();
+    assert_eq!(big(), Outcome::Restored);
+    assert_eq!(server.open_uploads(), 1);
+    // A refusal is learnt once.
+    server.inject(Fault::on("ListMultipartUploads", Action::status(403, "AccessDenied")));
+    server.reset_counters();
+    (0..3).for_each(|_| assert_eq!(big(), Outcome::Restored));
+    assert_eq!(server.counters().of("ListMultipartUploads"), 1);
 }
 
 #[test]

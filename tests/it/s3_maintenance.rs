@@ -10,9 +10,7 @@ use plakar::base::{Id, Timestamp};
 use plakar::connector::{Kind, Storage};
 use plakar::connectors::memory::{Counted, Faulty};
 use plakar::connectors::s3::S3Store;
-use plakar::snapshot::{
-    MaintenanceOptions, MaintenanceReport, RepairOptions, Tally, list, maintain, repair,
-};
+use plakar::snapshot::{MaintenanceOptions, MaintenanceReport, RepairOptions, Tally, list, maintain, repair};
 use plakar::store::{CreateOptions, Error, NoPassphrase, OpenOptions, Repository, remove_snapshots};
 
 use crate::cli::User;
@@ -261,7 +259,8 @@ fn a_key_that_may_not_delete_maintains_as_far_as_it_may() {
     let bed = Bed::own(s3server::Options::default());
     let folder = crate::cli::memory_dir();
     plant(&bed, "store", folder.path());
-    let key = s3server::Key::only("writer-secret", &["GetObject", "PutObject", "ListObjectsV2", "HeadObject"]);
+    let key =
+        s3server::Key::only("writer-secret", &["GetObject", "PutObject", "ListObjectsV2", "HeadObject"]);
     bed.own_server().set_key("WRITER", key);
     let writer = || S3Store::new(bed.options_as("WRITER", "writer-secret", "store", &[])).unwrap();
     for days in [0, 8] {
@@ -274,6 +273,7 @@ fn a_key_that_may_not_delete_maintains_as_far_as_it_may() {
     bed.own_server().reset_counters();
     open(writer());
     let states = bed.own_server().counters();
-    let read = states.targets.iter().filter(|target| target.starts_with("GET") && target.contains("/states/"));
+    let read =
+        states.targets.iter().filter(|target| target.starts_with("GET") && target.contains("/states/"));
     assert!(read.count() <= 8, "{:?}", states.targets);
 }

@@ -2,9 +2,11 @@
 //!
 //! The server answers up to some point and then hangs for ever, so a program that waited for it would never end.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::User;
@@ -47,10 +49,20 @@ impl Scene {
     /// Starts a command, waits until the server hangs, sends the signal; returns the code, what was said on standard
     /// error, and how long the end took.
     fn interrupt(&self, line: &str, signal: Signal) -> (i32, String, Duration) {
+        self.interrupt_when(line, signal, &|| self.server.counters().hanging > 0)
+    }
+
+    /// The same, waiting for something else.
+    fn interrupt_when(
+        &self,
+        line: &str,
+        signal: Signal,
+        is_caught: &dyn Fn() -> bool,
+    ) -> (i32, String, Duration) {
         let mut command = self.user.command(line.split_whitespace());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let begun = Instant::now();
-        while self.server.counters().hanging == 0 {
+        while !is_caught() {
             assert!(begun.elapsed() < PATIENCE, "the server was never asked for what hangs");
             assert!(child.try_wait().unwrap().is_none(), "{line} ended by itself: {}", said(&mut child));
             std::thread::sleep(Duration::from_millis(5));
@@ -183,4 +195,55 @@ fn even_a_server_that_hangs_in_everything_holds_nobody() {
     // The lock could not be put at all: the very first request of the run hangs.
     let (code, said, _) = scene.interrupt("at @st backup @src", Signal::TERM);
     assert!(code == 1 && said.contains("plakar: cancelled"), "{said}");
+}
+
+/// A listener on the loopback interface that accepts nothing and whose queue is full: what is sent there is swallowed.
+struct Deaf {
+    listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl Deaf {
+    fn new() -> Self {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        listen(&socket, 0).unwrap();
+        let listener = TcpListener::from(socket);
+        let (address, mut queued) = (listener.local_addr().unwrap(), Vec::new());
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+            queued.push(stream);
+        }
+        Self { listener, _queued: queued }
+    }
+
+    fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
+    }
+
+    /// Returns whether somebody waits for an answer to the first packet of a connection (state 02).
+    fn is_dialled(&self) -> bool {
+        let wanted = format!(" 0100007F:{:04X} 02 ", self.port());
+        std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&wanted)
+    }
+}
+
+#[test]
+fn a_host_that_swallows_packets_holds_nobody() {
+    let scene = Scene::new();
+    let deaf = Deaf::new();
+    let place = format!("s3://127.0.0.1:{}/deaf region=us-east-1", deaf.port());
+    let keys = format!("access_key={ACCESS_KEY} secret_access_key={SECRET_KEY} use_tls=false");
+    scene.user.ok(&format!("source add deaf {place} {keys}"));
+    scene.user.ok(&format!("destination add deaf {place} {keys}"));
+    scene.user.ok("at @st backup @src");
+    for (line, signal) in [
+        ("at @st backup @deaf", Signal::INT),
+        ("at @st restore -to @deaf latest", Signal::TERM),
+        ("ptar -plaintext -o ./x.ptar @deaf", Signal::INT),
+    ] {
+        let ran = scene.interrupt_when(line, signal, &|| deaf.is_dialled());
+        scene.assert_clean(&ran);
+        // One attempt to connect may take ten seconds, and there are nine.
+        assert!(ran.2 < Duration::from_secs(10), "{line} ended after {:?}", ran.2);
+    }
 }

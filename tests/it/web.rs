@@ -367,7 +367,7 @@ fn what_clients_should_not_send_is_refused_in_order() {
         ),
         (format!("PUT {other} HTTP/1.1\r\n{headers}\r\n"), "400", "not empty"),
         (format!("PUT {other} HTTP/1.1\r\n{headers}Content-Length: 99999999999\r\n\r\n"), "413", "at most"),
-        (format!("PUT {lock} HTTP/1.1\r\n{headers}Content-Length: 40000\r\n\r\n{long}"), "413", "at most"),
+        (format!("PUT {lock} HTTP/1.1\r\n{headers}Content-Length: 5000000\r\n\r\n{long}"), "413", "at most"),
         (
             format!(
                 "PUT {other} HTTP/1.1\r\n{headers}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"

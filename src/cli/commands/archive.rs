@@ -8,9 +8,12 @@ use serde::Serialize;
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
-use super::super::{report, snapshots, stores};
+use super::super::retrieval::{self, RetrieveArgs};
+use super::super::{report, snapshots};
 use crate::connectors::{Role, open_sink};
-use crate::snapshot::{Counter, ExportError, ExportFormat, ExportOptions, ExportReport, Part, export};
+use crate::snapshot::{
+    Counter, ExportError, ExportFormat, ExportOptions, ExportReport, Part, Versions, export,
+};
 use crate::store::Repository;
 use crate::ui::{Progress, units};
 
@@ -34,6 +37,8 @@ pub(crate) struct Args {
     /// Replace a file that is there
     #[arg(long)]
     overwrite: bool,
+    #[command(flatten)]
+    retrieval: RetrieveArgs,
     /// The snapshot, or SNAPSHOT:PATH
     #[arg(value_name = "SNAPSHOT[:PATH]", required = true)]
     snapshot: OsString,
@@ -68,8 +73,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         return Err(CommandError::usage("an archive is nothing to look at")
             .hint("send standard output to a file or a program, or name a file: -output FILE"));
     }
-    let repository = stores::open_main(context)?.repository;
+    let repository = args.retrieval.open_main(context)?.repository;
+    let cold = args.retrieval.open(context, &repository)?;
+    cold.metadata()?;
     let chosen = snapshots::find(&repository, &args.snapshot)?;
+    cold.contents(&retrieval::targets([(&chosen.info, chosen.path.as_deref())], Versions::All))?;
     let part = Part { snapshot: &chosen.info, path: chosen.path.as_deref() };
     let options = ExportOptions {
         format,

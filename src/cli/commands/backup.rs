@@ -1,5 +1,6 @@
 //! `backup`.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,13 +8,14 @@ use std::sync::Arc;
 use super::super::context::Context;
 use super::super::dates;
 use super::super::error::{CommandError, Exit};
+use super::super::labels::LabelArgs;
 use super::super::places::Place;
-use super::super::query::split_tags;
+use super::super::retrieval::{self, RetrieveArgs};
 use super::super::{report, snapshots, stores, surroundings};
 use crate::connector::{Importer, SourceInfo};
 use crate::connectors::{ImportSettings, Kind, Location, Options, Role, open_importer, validate};
-use crate::snapshot::{self, BackupOptions, CheckOptions, HeaderOptions};
-use crate::store::Repository;
+use crate::snapshot::{self, BackupOptions, CheckOptions, HeaderOptions, Versions};
+use crate::store::{CheckpointPolicy, Repository};
 use crate::ui::Progress;
 
 /// Takes a snapshot of folders, of a URL or of a configured source; of the current folder when nothing is named.
@@ -22,26 +24,12 @@ use crate::ui::Progress;
 plakar at /var/backups backup /etc
 plakar at @scw_store backup -tag nightly,etc -ignore '*.tmp' /etc
 plakar at ./my-store backup @scw_src
-plakar at ./my-store backup s3://mybucket/photos/")]
+plakar at ./my-store backup s3://mybucket/photos/
+pg_dump db | plakar at ./my-store backup stdin:db.sql
+plakar at ./my-store backup tar:old.tar.gz")]
 pub(crate) struct Args {
-    /// Tag the snapshot; several at once with commas, or the flag again
-    #[arg(long, value_name = "TAGS")]
-    tag: Vec<String>,
-    /// Name the snapshot
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// Record a category
-    #[arg(long, value_name = "CATEGORY")]
-    category: Option<String>,
-    /// Record an environment
-    #[arg(long, value_name = "ENVIRONMENT")]
-    environment: Option<String>,
-    /// Record a perimeter
-    #[arg(long, value_name = "PERIMETER")]
-    perimeter: Option<String>,
-    /// Record a job
-    #[arg(long, value_name = "JOB")]
-    job: Option<String>,
+    #[command(flatten)]
+    labels: LabelArgs,
     /// Leave out what matches PATTERN (as in .gitignore)
     #[arg(long, value_name = "PATTERN", alias = "exclude")]
     ignore: Vec<String>,
@@ -66,20 +54,28 @@ pub(crate) struct Args {
     /// Read metadata again that listings do not show (tags, ACLs)
     #[arg(long)]
     recheck: bool,
-    /// Have objects brought back from cold storage, and wait for them (hours)
-    #[arg(long)]
-    retrieve: bool,
+    /// Make the run resumable whenever SIZE more was stored, and every two minutes
+    #[arg(long, value_name = "SIZE", value_parser = super::super::quantity::size, default_value = "1GiB")]
+    checkpoint: u64,
+    #[command(flatten)]
+    retrieval: RetrieveArgs,
     /// Set an option of the source for this run
     #[arg(short = 'o', value_name = "KEY=VALUE")]
     option: Vec<String>,
-    /// What to back up: paths, a URL, or @name
+    /// Back up standard input as one file (as stdin: does)
+    #[arg(long, conflicts_with = "places")]
+    stdin: bool,
+    /// What that file is called
+    #[arg(long, value_name = "NAME", requires = "stdin")]
+    stdin_filename: Option<OsString>,
+    /// What to back up: paths, a URL, stdin:NAME, tar:FILE, or @name
     #[arg(value_name = "PLACE")]
     places: Vec<OsString>,
 }
 
 /// Makes one snapshot of all folders together, and one of each URL and named source.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
-    let sources = sources(&args.places, context)?;
+    let sources = sources(&args.places(), context)?;
     let store = context.main_store()?;
     let named = sources.iter().map(|source| &source.place).find(|place| place.name.is_some());
     let opened = stores::open(context, &store, context.store_passphrases(&store, named))?;
@@ -123,6 +119,9 @@ pub(super) fn sources(named: &[OsString], context: &Context) -> Result<Vec<Sourc
     for text in named {
         let place = context.place(text, Role::Source)?;
         let bare = |place: &Place| place.name.is_none() && place.location.kind() == Kind::Fs;
+        if place.location.is_stream() && sources.iter().any(|source| source.place.location.is_stream()) {
+            return Err(CommandError::usage("standard input can be read only once"));
+        }
         match sources.iter_mut().find(|source| bare(&source.place) && bare(&place)) {
             Some(source) => source.others.push(place.location),
             None => sources.push(Source { place, others: Vec::new() }),
@@ -144,7 +143,7 @@ fn open(
         excludes: args.ignore.clone(),
         ignore_files: args.ignore_file.clone(),
         recheck: args.recheck,
-        retrieve: args.retrieve,
+        retrieve: args.retrieval.retrieves(),
     };
     let locations = source.locations();
     let limits = context.limits();
@@ -194,61 +193,40 @@ pub(super) fn set_options(
 /// Returns what the header is to say.
 pub(super) fn header(
     source: &Source,
-    labels: &Labels<'_>,
+    labels: &LabelArgs,
+    timestamp: Option<&str>,
     context: &Context,
 ) -> Result<HeaderOptions, CommandError> {
-    let text = |flag: Option<&String>, option: &str| {
-        flag.cloned().or_else(|| source.place.options.get(option).map(str::to_owned)).unwrap_or_default()
-    };
-    let flags: Vec<String> = labels.tags.iter().cloned().chain(context.environment.tags.clone()).collect();
-    let mut tags: Vec<String> = split_tags(&flags).map(str::to_owned).collect();
-    let mut seen = std::collections::HashSet::new();
-    tags.retain(|tag| seen.insert(tag.clone()));
-    let timestamp = labels.timestamp.map(|text| {
+    let option = |name: &str| source.place.options.get(name).map(str::to_owned);
+    let given: Vec<String> = context.environment.tags.iter().cloned().collect();
+    let timestamp = timestamp.map(|text| {
         dates::point(text, &context.now)
             .map_err(|why| CommandError::usage(format!("-force-timestamp: {why}")))
     });
+    let labels = labels.clone();
+    let tags = labels.tags(&given);
     Ok(HeaderOptions {
-        name: labels.name.cloned().unwrap_or_default(),
-        category: labels.category.cloned().unwrap_or_default(),
-        environment: text(labels.environment, "environment"),
-        perimeter: labels.perimeter.cloned().unwrap_or_default(),
-        job: labels.job.cloned().unwrap_or_default(),
-        data_classes: source
-            .place
-            .options
-            .get("data_class")
-            .map(|class| vec![class.to_owned()])
-            .unwrap_or_default(),
+        name: labels.name.unwrap_or_default(),
+        category: labels.category.unwrap_or_default(),
+        environment: labels.environment.or_else(|| option("environment")).unwrap_or_default(),
+        perimeter: labels.perimeter.unwrap_or_default(),
+        job: labels.job.unwrap_or_default(),
+        data_classes: option("data_class").map(|class| vec![class]).unwrap_or_default(),
         tags,
         context: surroundings::context(std::env::args_os()),
         timestamp: timestamp.transpose()?,
     })
 }
 
-/// The flags that label a snapshot.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Labels<'a> {
-    tags: &'a [String],
-    name: Option<&'a String>,
-    category: Option<&'a String>,
-    environment: Option<&'a String>,
-    perimeter: Option<&'a String>,
-    job: Option<&'a String>,
-    timestamp: Option<&'a str>,
-}
-
 impl Args {
-    fn labels(&self) -> Labels<'_> {
-        Labels {
-            tags: &self.tag,
-            name: self.name.as_ref(),
-            category: self.category.as_ref(),
-            environment: self.environment.as_ref(),
-            perimeter: self.perimeter.as_ref(),
-            job: self.job.as_ref(),
-            timestamp: self.force_timestamp.as_deref(),
+    /// Returns what is backed up.
+    fn places(&self) -> Cow<'_, [OsString]> {
+        if !self.stdin {
+            return Cow::Borrowed(&self.places);
         }
+        let mut place = OsString::from("stdin:");
+        place.push(self.stdin_filename.as_deref().unwrap_or_default());
+        Cow::Owned(vec![place])
     }
 }
 
@@ -261,10 +239,11 @@ fn back_up(
 ) -> Result<Exit, CommandError> {
     let importer = open(args, context, store, source)?;
     let options = BackupOptions {
-        header: header(source, &args.labels(), context)?,
+        header: header(source, &args.labels, args.force_timestamp.as_deref(), context)?,
         memory: context.globals.memory,
         force: args.force,
         xattrs: !args.no_xattr,
+        checkpoints: CheckpointPolicy { bytes: args.checkpoint, ..CheckpointPolicy::default() },
         cancel: context.cancel.clone(),
         ..BackupOptions::default()
     };
@@ -279,6 +258,10 @@ fn back_up(
         return Ok(partial);
     }
     let chosen = snapshots::find(repository, done.snapshot.to_hex().as_ref())?;
+    // What earlier runs stored may be in cold storage by now.
+    let cold = args.retrieval.open(context, repository)?;
+    cold.metadata()?;
+    cold.contents(&retrieval::targets([(&chosen.info, None)], Versions::All))?;
     let checked = {
         let progress = Progress::start(&context.output, context.globals.progress());
         let options = CheckOptions { cancel: context.cancel.clone(), ..CheckOptions::default() };

@@ -10,7 +10,7 @@ use super::super::context::Context;
 use super::super::entries::shown;
 use super::super::error::{CommandError, Exit};
 use super::super::retrieval::{self, Access, RetrieveArgs};
-use super::super::{snapshots, stores};
+use super::super::snapshots;
 use crate::base::{Cancel, Printable};
 use crate::snapshot::Versions;
 use crate::snapshot::vfs::read::Vfs;
@@ -38,7 +38,7 @@ pub(crate) struct Args {
 
 /// Prints them, one after the other.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
-    let repository = stores::open_main(context)?.repository;
+    let repository = args.retrieval.open_main(context)?.repository;
     let cold = args.retrieval.open(context, &repository)?;
     cold.metadata()?;
     // Why nothing is coloured: what is printed comes from outside, and the highlighters there are either run unbounded

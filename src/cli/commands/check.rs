@@ -36,7 +36,8 @@ pub(crate) struct Args {
 /// Checks.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let place = context.main_store()?;
-    let repository = stores::open(context, &place, context.store_passphrases(&place, None))?.repository;
+    let repository =
+        args.retrieval.open_store(context, &place, &context.store_passphrases(&place, None))?.repository;
     let cold = args.retrieval.open(context, &repository)?;
     cold.metadata()?;
     let signatures = if args.no_verify { Signatures::Ignore } else { Signatures::Verify };

@@ -8,11 +8,12 @@ use serde::Serialize;
 use super::super::context::Context;
 use super::super::entries::{kind, shown};
 use super::super::error::{CommandError, Exit};
+use super::super::retrieval::RetrieveArgs;
 use super::super::snapshots::{self, Chosen};
-use super::super::stores;
 use crate::base::Printable;
 use crate::format::entry::{Entry, Mode};
-use crate::snapshot::{Aspect, Counter, Difference, Part, TextDiff, diff, text_diff};
+use crate::snapshot::retrieval::Target;
+use crate::snapshot::{Aspect, Counter, Difference, Part, Tally, TextDiff, diff, text_diff};
 use crate::store::Repository;
 use crate::ui::{Colour, OutputError, Progress};
 
@@ -34,6 +35,8 @@ pub(crate) struct Args {
     /// List also what has nothing but another time
     #[arg(short = 'l')]
     long: bool,
+    #[command(flatten)]
+    retrieval: RetrieveArgs,
     /// A snapshot, or SNAPSHOT:PATH
     #[arg(value_name = "OLD", required = true)]
     old: OsString,
@@ -44,7 +47,9 @@ pub(crate) struct Args {
 
 /// Compares.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
-    let repository = stores::open_main(context)?.repository;
+    let repository = args.retrieval.open_main(context)?.repository;
+    let cold = args.retrieval.open(context, &repository)?;
+    cold.metadata()?;
     let old = snapshots::find(&repository, &args.old)?;
     let new = snapshots::find(&repository, &args.new)?;
     let view = View {
@@ -55,6 +60,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         new: &new,
         escape: std::io::stdout().is_terminal(),
     };
+    if cold.is_cold() {
+        cold.contents(&view.targets()?)?;
+    }
     // Problems only: the results are the progress.
     let progress = Progress::start(&context.output, false);
     diff(&repository, part(&old), part(&new), &context.cancel, &progress, &mut |found| view.show(&found))?;
@@ -100,14 +108,43 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn show(&self, found: &Difference) -> Result<(), CommandError> {
+    /// Finds the files whose lines will be shown: only of these contents are read.
+    fn targets(&self) -> Result<Vec<Target>, CommandError> {
+        let mut targets = Vec::new();
+        let target = |chosen: &Chosen, entry: &Entry| Target {
+            info: chosen.info.clone(),
+            path: Some(entry.path().as_bytes().to_vec()),
+            old_versions: false,
+        };
+        let (old, new) = (part(self.old), part(self.new));
+        // What is wrong is told when it is read to be shown.
+        let silent = Tally::default();
+        diff(self.repository, old, new, &self.context.cancel, &silent, &mut |found: Difference| {
+            let changed = found.aspects.is_empty() || found.aspects.contains(&Aspect::Content);
+            if changed && self.are_files(&found) && (self.args.recursive || self.is_named(&found)) {
+                targets.extend(found.old.as_ref().map(|entry| target(self.old, entry)));
+                targets.extend(found.new.as_ref().map(|entry| target(self.new, entry)));
+            }
+            Ok::<(), CommandError>(())
+        })?;
+        Ok(targets)
+    }
+
+    fn are_files(&self, found: &Difference) -> bool {
         let regular = |entry: &Option<Entry>| entry.as_ref().is_none_or(|entry| entry.info.mode.is_regular());
-        let files = regular(&found.old) && regular(&found.new);
+        regular(&found.old) && regular(&found.new)
+    }
+
+    /// Returns whether two files were named: their lines are what was asked for.
+    fn is_named(&self, found: &Difference) -> bool {
         let whole = |chosen: &Chosen, entry: &Option<Entry>| {
             entry.as_ref().is_some_and(|entry| chosen.path.as_deref() == Some(entry.path().as_bytes()))
         };
-        // Two files that were named: their lines are what was asked for.
-        let named = files && whole(self.old, &found.old) && whole(self.new, &found.new);
+        self.are_files(found) && whole(self.old, &found.old) && whole(self.new, &found.new)
+    }
+
+    fn show(&self, found: &Difference) -> Result<(), CommandError> {
+        let (files, named) = (self.are_files(found), self.is_named(found));
         if named && found.aspects.contains(&Aspect::Content) {
             return self.lines(found);
         }

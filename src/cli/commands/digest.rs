@@ -9,9 +9,10 @@ use super::super::algorithms::HashingChoice;
 use super::super::context::Context;
 use super::super::entries::shown;
 use super::super::error::{CommandError, Exit};
-use super::super::{report, snapshots, stores};
+use super::super::retrieval::{self, RetrieveArgs};
+use super::super::{report, snapshots};
 use crate::crypto::HashAlgorithm;
-use crate::snapshot::{Counter, Part, digests};
+use crate::snapshot::{Counter, Part, Versions, digests};
 use crate::ui::{Progress, units};
 
 /// Prints a digest of each file, as other programs compute it over the same bytes (b3sum, sha256sum). The
@@ -24,6 +25,8 @@ pub(crate) struct Args {
     /// Use BLAKE3 or SHA256
     #[arg(long, value_name = "HASHING", default_value = "BLAKE3")]
     hashing: HashingChoice,
+    #[command(flatten)]
+    retrieval: RetrieveArgs,
     /// Snapshots, folders or files
     #[arg(value_name = "SNAPSHOT[:PATH]", required = true)]
     parts: Vec<OsString>,
@@ -51,7 +54,9 @@ struct Summary {
 
 /// Prints them.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
-    let repository = stores::open_main(context)?.repository;
+    let repository = args.retrieval.open_main(context)?.repository;
+    let cold = args.retrieval.open(context, &repository)?;
+    cold.metadata()?;
     let algorithm: HashAlgorithm = args.hashing.into();
     let output = &context.output;
     let begun = Instant::now();
@@ -59,6 +64,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     for text in &args.parts {
         let chosen = snapshots::find(&repository, text)?;
         let part = Part { snapshot: &chosen.info, path: chosen.path.as_deref() };
+        cold.contents(&retrieval::targets([(&chosen.info, chosen.path.as_deref())], Versions::All))?;
         let snapshot = chosen.info.id.to_hex();
         let progress = Progress::start(output, context.globals.progress() && !output.is_json());
         digests(&repository, part, algorithm, &context.cancel, &progress, &mut |file, digest| {

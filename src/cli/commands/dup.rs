@@ -6,36 +6,23 @@ use serde::Serialize;
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
-use super::super::query::split_tags;
+use super::super::labels::LabelArgs;
+use super::super::retrieval::RetrieveArgs;
 use super::super::{snapshots, stores};
 use crate::snapshot::{DuplicateOptions, duplicate};
 use crate::ui::Progress;
 
 /// Makes a second snapshot of the same content, with an id and a time of its own: under other labels, or to keep what
-/// a retention policy would remove. No content is copied. Labels that are not given stay as they are.
+/// a retention policy would remove. No content is copied. Labels that are not given stay as they are; new tags take the place of the old.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 plakar at /var/backups dup -tag keep abc123
 plakar at /var/backups dup -name before-upgrade latest")]
 pub(crate) struct Args {
-    /// Give the new snapshot these tags instead of the old ones: a,b
-    #[arg(long, value_name = "TAGS")]
-    tag: Vec<String>,
-    /// Name it
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// Set its category
-    #[arg(long, value_name = "CATEGORY")]
-    category: Option<String>,
-    /// Set its environment
-    #[arg(long, value_name = "ENVIRONMENT")]
-    environment: Option<String>,
-    /// Set its perimeter
-    #[arg(long, value_name = "PERIMETER")]
-    perimeter: Option<String>,
-    /// Set its job
-    #[arg(long, value_name = "JOB")]
-    job: Option<String>,
+    #[command(flatten)]
+    labels: LabelArgs,
+    #[command(flatten)]
+    retrieval: RetrieveArgs,
     /// The snapshots to duplicate
     #[arg(value_name = "SNAPSHOT", required = true)]
     snapshots: Vec<OsString>,
@@ -52,14 +39,15 @@ struct Summary<'a> {
 /// Duplicates.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let repository = stores::open_main(context)?.repository;
-    let tags: Vec<String> = split_tags(&args.tag).map(str::to_owned).collect();
+    args.retrieval.open(context, &repository)?.metadata()?;
+    let labels = &args.labels;
     let options = DuplicateOptions {
-        name: args.name.clone(),
-        category: args.category.clone(),
-        environment: args.environment.clone(),
-        perimeter: args.perimeter.clone(),
-        job: args.job.clone(),
-        tags: (!args.tag.is_empty()).then_some(tags),
+        name: labels.name.clone(),
+        category: labels.category.clone(),
+        environment: labels.environment.clone(),
+        perimeter: labels.perimeter.clone(),
+        job: labels.job.clone(),
+        tags: labels.has_tags().then(|| labels.tags(&[])),
     };
     // All are found before the first is made: a wrong name makes none.
     let chosen = args.snapshots.iter().map(|text| {

@@ -9,8 +9,9 @@ use super::super::context::Context;
 use super::super::entries::{EntryLine, LongLines, shown};
 use super::super::error::{CommandError, Exit};
 use super::super::query::QueryArgs;
+use super::super::retrieval::RetrieveArgs;
 use super::super::snapshots::{self, Chosen};
-use super::super::{dates, quantity, stores};
+use super::super::{dates, quantity};
 use crate::base::{Id, Timestamp};
 use crate::format::entry::Entry;
 use crate::snapshot::{
@@ -65,6 +66,8 @@ pub(crate) struct Args {
     #[arg(short = 'l')]
     long: bool,
     #[command(flatten)]
+    retrieval: RetrieveArgs,
+    #[command(flatten)]
     query: QueryArgs,
     /// Snapshots or parts of them; all when none is named
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -74,7 +77,8 @@ pub(crate) struct Args {
 /// Finds.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let query = query(args, &context.now)?;
-    let repository = stores::open_main(context)?.repository;
+    let repository = args.retrieval.open_main(context)?.repository;
+    args.retrieval.open(context, &repository)?.metadata()?;
     let chosen = snapshots::choose(context, &repository, &args.snapshots, &args.query).map_err(|error| {
         let pattern = args.snapshots.iter().any(|text| text.as_encoded_bytes().contains(&b'*'));
         if pattern { error.hint("a pattern goes after -name: plakar find -name '*.pdf'") } else { error }

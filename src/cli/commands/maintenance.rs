@@ -165,9 +165,8 @@ fn tell(done: &MaintenanceReport, applied: bool, context: &Context) -> Result<()
             table.row(["", &units::counted(count, "packfile"), &units::bytes(bytes), why]);
         }
     }
-    let table = table.to_string();
     if !table.is_empty() {
-        output.summary(table.trim_end())?;
+        output.summary(table.to_string().trim_end())?;
     }
     tell_states(done, applied, context)?;
     let freed = units::bytes(done.freed_bytes);

@@ -10,12 +10,13 @@ use std::time::Instant;
 use super::super::algorithms::{HashingChoice, ProfileChoice};
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
+use super::super::labels::LabelArgs;
 use super::super::passphrase::{self, Origin, Tty};
 use super::super::places::Place;
 use super::super::retrieval::{self, RetrieveArgs};
 use super::super::stores::Opened;
 use super::super::{report, snapshots, stores};
-use super::backup::{self, Labels, Source};
+use super::backup::{self, Source};
 use crate::codec::Compression;
 use crate::connector::{self, ArchiveSink};
 use crate::connectors::{ImportSettings, Location, Role, open_importer, open_sink};
@@ -95,7 +96,7 @@ fn pack(args: &Args, context: &Context, left: &Arc<AtomicBool>) -> Result<Exit, 
     for store in &args.stores {
         let place = context.place(store, Role::Store)?;
         let chain = context.peer_passphrases(&place, args.peer_keyfile.as_deref());
-        let opened = stores::open(context, &place, chain)?;
+        let opened = args.retrieval.open_store(context, &place, &chain)?;
         stores::tell_warnings(context, &opened.repository);
         stores.push((place, opened));
     }
@@ -305,7 +306,7 @@ fn fill(
         let importer =
             open_importer(&source.locations(), &source.place.options, &context.limits(), &settings)?;
         let options = BackupOptions {
-            header: backup::header(source, &Labels::default(), context)?,
+            header: backup::header(source, &LabelArgs::default(), None, context)?,
             memory: context.globals.memory,
             cancel: context.cancel.clone(),
             ..BackupOptions::default()

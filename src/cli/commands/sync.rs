@@ -52,8 +52,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     if place.location == peer.location {
         return Err(CommandError::usage("a store cannot be synchronised with itself"));
     }
-    let main = stores::open(context, &place, context.store_passphrases(&place, None))?;
-    let other = stores::open(context, &peer, context.peer_passphrases(&peer, args.peer_keyfile.as_deref()))?;
+    let main = args.retrieval.open_store(context, &place, &context.store_passphrases(&place, None))?;
+    let chain = context.peer_passphrases(&peer, args.peer_keyfile.as_deref());
+    let other = args.retrieval.open_store(context, &peer, &chain)?;
     stores::tell_warnings(context, &main.repository);
     stores::tell_warnings(context, &other.repository);
     if let (Some(origin @ Origin::Variable(_)), true) = (&main.origin, main.origin == other.origin) {

@@ -65,11 +65,11 @@ fn collect(text: &str) -> (BTreeMap<Path, Comments>, Vec<String>) {
     for text in text.lines() {
         if text.trim_start().starts_with('#') && !reader.is_in_block(text) {
             above.push(text.trim().to_owned());
-        } else if let Some(line) = reader.read(text) {
-            if !above.is_empty() || line.comment.is_some() {
-                let above = std::mem::take(&mut above);
-                comments.insert(line.path, Comments { above, behind: line.comment });
-            }
+        } else if let Some(line) = reader.read(text)
+            && (!above.is_empty() || line.comment.is_some())
+        {
+            let above = std::mem::take(&mut above);
+            comments.insert(line.path, Comments { above, behind: line.comment });
         }
     }
     (comments, above)

@@ -124,15 +124,12 @@ fn resolve<'a>(
 fn folder(path: Option<&str>) -> Result<Converted, String> {
     let mut options = Options::new();
     let mut missing = Vec::new();
-    match path.filter(|path| !path.is_empty()) {
-        Some(path) => {
-            let location = Location::fs(path).spelling().into_string();
-            options.set("location", location.map_err(|_| "its path is not text")?);
-        }
-        None => {
-            options.set("type", "fs");
-            missing.push("location=FOLDER");
-        }
+    if let Some(path) = path.filter(|path| !path.is_empty()) {
+        let location = Location::fs(path).spelling().into_string();
+        options.set("location", location.map_err(|_| "its path is not text")?);
+    } else {
+        options.set("type", "fs");
+        missing.push("location=FOLDER");
     }
     Ok(Converted { options, notes: Vec::new(), missing })
 }
@@ -158,16 +155,13 @@ fn s3(remote: &Options, path: Option<&str>, role: Role) -> Result<Converted, Str
             "rclone asks without a key there; here the credentials of the environment or of a profile are used".into(),
         );
     }
-    let missing = match path.map(|path| path.trim_matches('/')).filter(|path| !path.is_empty()) {
-        Some(path) => {
-            options.set("location", format!("s3://{path}"));
-            Vec::new()
-        }
-        None => {
-            options.set("type", "s3");
-            vec!["location=s3://BUCKET"]
-        }
-    };
+    let mut missing = Vec::new();
+    if let Some(path) = path.map(|path| path.trim_matches('/')).filter(|path| !path.is_empty()) {
+        options.set("location", format!("s3://{path}"));
+    } else {
+        options.set("type", "s3");
+        missing.push("location=s3://BUCKET");
+    }
     left_out(remote, &S3.map(|(theirs, _)| theirs), &mut notes);
     unknown_here(&mut options, Kind::S3, role, &mut notes);
     Ok(Converted { options, notes, missing })

@@ -8,7 +8,6 @@
 
 mod exporter;
 mod importer;
-mod layout;
 #[cfg(unix)]
 mod stat;
 mod store;

@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use lru::LruCache;
 
-use super::layout::{self, CONFIG, CONFIG_LOCK, KINDS, TEMPORARY};
 use crate::base::{At, Id, RangeFile, sys};
 use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
 use crate::connectors::container::{MAX_CONFIG, past_the_end};
+use crate::connectors::layout::{self, CONFIG, CONFIG_LOCK, KINDS, TEMPORARY, is_shard};
 use crate::connectors::place::{self, Pending};
 
 /// How many files stay open for reading ranges.
@@ -356,10 +356,6 @@ impl Storage for FsStore {
             other => Ok(other.at("delete", &path)?),
         }
     }
-}
-
-fn is_shard(name: &str) -> bool {
-    name.len() == 2 && name.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
 }
 
 /// Opens a regular file and returns its length.

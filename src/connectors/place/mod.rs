@@ -14,6 +14,6 @@ mod unix;
 
 #[cfg(not(unix))]
 pub(super) use portable::{Folder, Pending, link, open_folder, sync, unnamed};
-pub(super) use temporary::{copy, random_digits};
+pub(super) use temporary::{copy, is_of_restore, random_digits, restore_prefix};
 #[cfg(unix)]
 pub(super) use unix::{Folder, Pending, link, open_folder, sync, unnamed};

@@ -24,3 +24,15 @@ pub(in super::super) fn copy(from: &File, mut to: &File, length: u64) -> io::Res
     }
     Ok(())
 }
+
+/// Returns what the temporary names of a restore with this number begin with; `-<digits>.tmp` follows.
+pub(in super::super) fn restore_prefix(number: u64) -> String {
+    format!(".plakar-{number:016x}")
+}
+
+/// Returns whether a name is a temporary one of the restore whose names begin so.
+pub(in super::super) fn is_of_restore(name: &[u8], prefix: &str) -> bool {
+    let rest = name.strip_prefix(prefix.as_bytes()).and_then(|rest| rest.strip_prefix(b"-"));
+    rest.and_then(|rest| rest.strip_suffix(b".tmp"))
+        .is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+}

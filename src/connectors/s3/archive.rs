@@ -5,7 +5,7 @@
 
 use super::client::{Client, Failure, Suffix};
 use super::options::Options;
-use crate::connector::{Error, ErrorKind, Result};
+use crate::connector::{Error, ErrorKind, Order, Readiness, Result};
 use crate::connectors::remote::{Ranges, RemoteArchive, TAIL, Tail};
 
 /// A `.ptar` in a bucket, opened as a store that holds one packfile and one state.
@@ -49,6 +49,17 @@ impl S3Archive {
         let client = Client::new(options)?;
         let Suffix { offset, bytes, etag, modified } = client.get_suffix(&key, TAIL)?;
         Self::new(S3Object { client, key, etag }, Tail { offset, bytes }, modified)
+    }
+}
+
+/// Asks whether the archive at the location of `options` can be read, and with an `order` for its retrieval, should it be
+/// in cold storage.
+pub fn archive_readiness(options: Options, order: Option<&Order>) -> Result<Readiness> {
+    let key = object_key(&options)?;
+    let client = Client::new(options)?;
+    match (client.readiness(&key)?, order) {
+        (Readiness::Archived, Some(order)) => Ok(client.retrieve(&key, *order)?),
+        (state, _) => Ok(state),
     }
 }
 

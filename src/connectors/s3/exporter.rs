@@ -76,6 +76,8 @@ pub struct S3Exporter {
     empty: Mutex<HashSet<RawString>>,
     /// Set once tags were refused and the object went through without them.
     tags_refused: AtomicBool,
+    /// Whether uploads that were left may not be looked for.
+    sweep_refused: AtomicBool,
     /// What stood at the destination when the restore began, where that is known.
     standing: OnceLock<Standing>,
     /// The receipts of objects that were just put, by key.
@@ -94,6 +96,7 @@ impl S3Exporter {
             options: export,
             empty: Mutex::default(),
             tags_refused: AtomicBool::new(false),
+            sweep_refused: AtomicBool::new(false),
             standing: OnceLock::new(),
             receipts: Mutex::default(),
             versionless: OnceLock::new(),
@@ -259,7 +262,7 @@ impl S3Exporter {
                 let target = self.client.target(Some(key));
                 return Err(Failure::new(ErrorKind::Full, "upload", &target, "too large for an object here"));
             };
-            self.upload_parts(key, put, content, plan)?;
+            self.upload_parts(key, put, content, plan, &condition)?;
             return self.tag_again(key, put);
         }
         Ok(true)
@@ -291,11 +294,13 @@ impl S3Exporter {
         put: &Put,
         content: &dyn ContentSource,
         plan: PartSizes,
+        condition: &Condition,
     ) -> Answer<()> {
+        self.sweep(key);
         let upload = self.client.begin_upload(key, put)?;
         let result = self
             .send_parts(key, &upload, content, plan)
-            .and_then(|parts| self.client.complete_upload(key, &upload, &parts, plan.total));
+            .and_then(|parts| self.client.complete_upload(key, &upload, &parts, plan.total, condition));
         let mut failure = match result {
             Ok(stored) => {
                 self.remember(key, &stored.etag);
@@ -311,6 +316,14 @@ impl S3Exporter {
             }
         }
         Err(failure)
+    }
+
+    /// Gives up what a run that was killed left of an upload of the same object, until that is refused.
+    fn sweep(&self, key: &[u8]) {
+        let refused = &self.sweep_refused;
+        if !refused.load(Ordering::Relaxed) && self.client.sweep_uploads(key).is_err() {
+            refused.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Sends all parts, several at a time. The first failure ends it.

@@ -5,7 +5,7 @@
 //! the last request, and an upload that is not committed is aborted.
 //!
 //! **An existing object** is kept unless it may be overwritten: it is asked for at the beginning and, for parts, once
-//! more at the end; a single PUT also carries `If-None-Match: *`. A key that may put objects and nothing else cannot
+//! more at the end; the PUT, or what ends the parts, also carries `If-None-Match: *`. A key that may put objects and nothing else cannot
 //! ask: then the condition alone decides, where the server knows it.
 
 use std::collections::VecDeque;
@@ -159,6 +159,8 @@ impl S3Sink {
     /// Begins the upload, making the bucket if the server says that there is none.
     fn begin(&mut self) -> Result<Arc<str>> {
         let Uplink { client, key, .. } = &*self.uplink;
+        // What a run that was killed left of the same archive. Nothing depends on it.
+        let _ = client.sweep_uploads(key);
         let id = match client.begin_upload(key, &self.put) {
             Err(failure) if failure.is_no_bucket() => {
                 client.create_bucket()?;
@@ -271,7 +273,11 @@ impl S3Sink {
             self.refuse_existing()?;
         }
         let Uplink { client, key, .. } = &*self.uplink;
-        client.complete_upload(key, upload, &self.parts, self.sent)?;
+        let condition = if self.overwrite { Condition::Always } else { Condition::IfAbsent };
+        match client.complete_upload(key, upload, &self.parts, self.sent, &condition) {
+            Err(failure) if failure.status == 412 => return Err(self.exists()),
+            completed => completed?,
+        };
         match client.head(key) {
             Ok(head) if head.length != self.sent => {
                 let detail = format!("{} bytes were sent, the server holds {}", self.sent, head.length);

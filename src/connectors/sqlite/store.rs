@@ -1,7 +1,6 @@
 //! The store itself.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +11,7 @@ use rusqlite::{Connection, MAIN_DB, OptionalExtension as _, params};
 use super::database::{Access, Database};
 use super::failure::failed;
 use super::schema::table;
+use crate::base::sys::FileAt as _;
 use crate::base::{Cancel, Id};
 use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
 use crate::connectors::container::{MAX_CONFIG, past_the_end};

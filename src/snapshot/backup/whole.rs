@@ -44,14 +44,14 @@ impl Spare {
 /// The bytes of one chunk, within a budget.
 #[derive(Debug)]
 struct Bytes {
-    bytes: Vec<u8>,
+    content: Vec<u8>,
     spare: Arc<Spare>,
     _memory: Permit,
 }
 
 impl Drop for Bytes {
     fn drop(&mut self) {
-        self.spare.give(std::mem::take(&mut self.bytes));
+        self.spare.give(std::mem::take(&mut self.content));
     }
 }
 
@@ -62,15 +62,15 @@ pub(super) struct Held(Arc<Bytes>);
 impl Held {
     /// Takes a copy of a chunk.
     pub(super) fn new(chunk: &[u8], spare: &Arc<Spare>, memory: Permit) -> Self {
-        let mut bytes = spare.take();
-        bytes.reserve_exact(chunk.len());
-        bytes.extend_from_slice(chunk);
-        Self(Arc::new(Bytes { bytes, spare: Arc::clone(spare), _memory: memory }))
+        let mut content = spare.take();
+        content.reserve_exact(chunk.len());
+        content.extend_from_slice(chunk);
+        Self(Arc::new(Bytes { content, spare: Arc::clone(spare), _memory: memory }))
     }
 
     /// Returns the chunk.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.0.bytes
+        &self.0.content
     }
 }
 

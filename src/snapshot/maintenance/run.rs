@@ -272,8 +272,7 @@ impl Applying<'_> {
             if !chosen.contains(&(place.pack as usize)) || !self.needed.contains(kind, id)? {
                 return Ok(());
             }
-            let elsewhere =
-                |other: &Place| !going.contains(&other.packfile) && self.census.is_there(other);
+            let elsewhere = |other: &Place| !going.contains(&other.packfile) && self.census.is_there(other);
             if catalogue.find(kind, id)?.iter().any(elsewhere) {
                 return Ok(());
             }

@@ -23,6 +23,25 @@ impl Default for Patience {
     }
 }
 
+impl Patience {
+    /// Pauses until something is so.
+    ///
+    /// # Errors
+    /// What `is_so` fails with, and [`Error::Cancelled`].
+    pub fn until(
+        &self,
+        cancel: &Cancel,
+        is_so: &mut dyn FnMut() -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let mut pause = self.first;
+        while !is_so()? {
+            sleep(pause, cancel)?;
+            pause = (pause + pause / 2).min(self.longest);
+        }
+        Ok(())
+    }
+}
+
 /// A cancelled run notices within this time.
 const STEP: Duration = Duration::from_millis(100);
 

@@ -10,12 +10,15 @@ mod digest;
 mod dup;
 mod find;
 mod looks;
+#[cfg(target_os = "linux")]
 mod mount;
 mod pkg;
 mod removal;
 mod restore;
+mod server;
 mod shapes;
 mod stores;
+mod streams;
 mod terminal;
 mod usage;
 

@@ -89,6 +89,9 @@ pub(super) struct Upload {
     pub(super) template: Object,
     /// Contents and their MD5s.
     pub(super) parts: BTreeMap<u32, (Arc<Vec<u8>>, [u8; 16])>,
+    /// When it was begun, and when it got its last part, in Unix milliseconds.
+    pub(super) begun: i64,
+    pub(super) fed: i64,
 }
 
 /// All buckets and uploads.

@@ -206,6 +206,11 @@ impl S3Server {
         Shared::lock(&self.shared.backend).insert(bucket, key.as_ref(), object);
     }
 
+    /// Removes an object behind the protocol's back.
+    pub(crate) fn remove(&self, bucket: &str, key: impl AsRef<[u8]>) {
+        Shared::lock(&self.shared.backend).remove(bucket, key.as_ref());
+    }
+
     /// Returns an object as it is stored.
     pub(crate) fn object(&self, bucket: &str, key: impl AsRef<[u8]>) -> Option<Arc<Object>> {
         Shared::lock(&self.shared.backend).object(bucket, key.as_ref())
@@ -219,6 +224,14 @@ impl S3Server {
     /// Returns the number of multipart uploads begun and neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> usize {
         Shared::lock(&self.shared.backend).open_uploads()
+    }
+
+    /// Lets uploads have begun, and got their last part, so many hours ago.
+    pub(crate) fn age_uploads(&self, begun: i64, fed: i64) {
+        let now = backend::now_millis();
+        for upload in Shared::lock(&self.shared.backend).uploads.values_mut() {
+            (upload.begun, upload.fed) = (now - begun * 3_600_000, now - fed * 3_600_000);
+        }
     }
 
     /// Adds or replaces an access key.

@@ -143,7 +143,8 @@ pub(super) fn handle(shared: &Shared, request: &Request, target: &Target, key: &
         "UploadPart" => multipart::part(&shared.options, request, target, &mut backend),
         "CompleteMultipartUpload" => multipart::complete(&shared.options, request, target, &mut backend),
         "AbortMultipartUpload" => multipart::abort(request, &mut backend),
-        "ListMultipartUploads" => multipart::list(target, &backend),
+        "ListMultipartUploads" => multipart::list(request, target, &backend),
+        "ListParts" => multipart::list_parts(request, &backend),
         _ => Response::error(501, "NotImplemented", "A header or query you provided is not implemented."),
     };
     if response.status == 404 && !key.may("ListObjectsV2") && !target.key.is_empty() {

@@ -20,8 +20,6 @@
 mod leftovers;
 #[cfg(unix)]
 mod metadata;
-#[cfg(unix)]
-mod objects;
 mod options;
 #[cfg(any(not(unix), test))]
 #[cfg_attr(unix, expect(unreachable_pub, reason = "compiled for its tests; elsewhere it is the one"))]
@@ -30,7 +28,8 @@ mod portable;
 mod sidecar;
 #[cfg(unix)]
 mod target;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 #[cfg(unix)]
 mod tree;

@@ -7,18 +7,7 @@ use std::path::PathBuf;
 use super::FsExporter;
 use crate::base::At;
 use crate::connector::Result;
-
-/// What happens to what already has the name of something to restore.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Existing {
-    /// It is replaced, unless it is a folder.
-    #[default]
-    Replace,
-    /// It is kept, and the item counts as skipped.
-    Skip,
-    /// It is kept, and the item is an error.
-    Fail,
-}
+pub use crate::connectors::existing::Existing;
 
 /// Collects how an [`FsExporter`] restores.
 #[derive(Clone, Debug)]

@@ -19,7 +19,6 @@ use rustix::io::Errno;
 
 use super::leftovers;
 use super::metadata::{self, Handle, Rights};
-use super::objects;
 use super::options::{Existing, FsExporterBuilder};
 use super::sidecar::{self, Sidecar};
 use super::tree::{MAX_NAME, Place, Tree};
@@ -27,7 +26,7 @@ use super::write;
 use crate::base::{At, RawString};
 use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
 use crate::connectors::fs::stat::Facts;
-use crate::connectors::place;
+use crate::connectors::{objects, place};
 use crate::format::entry;
 
 const NOFOLLOW: AtFlags = AtFlags::SYMLINK_NOFOLLOW;
@@ -91,7 +90,7 @@ impl FsExporter {
         let number = number & !1 | u64::from(fresh);
         Ok(Self {
             rights: Rights::of_process(options.skip_permissions),
-            prefix: leftovers::prefix(number),
+            prefix: place::restore_prefix(number),
             path,
             options,
             tree,
@@ -348,7 +347,7 @@ impl Exporter for FsExporter {
         let Some(receipt) = receipt else { return Ok(false) };
         if item.path.is_empty() {
             self.fresh.fetch_or(receipt & 1 != 0, Ordering::Relaxed);
-            let prefix = self.leftovers.get_or_init(|| leftovers::prefix(receipt));
+            let prefix = self.leftovers.get_or_init(|| place::restore_prefix(receipt));
             leftovers::remove(self.tree.root(), prefix);
             return Ok(false);
         }

@@ -21,7 +21,8 @@ mod selection;
 mod sidecar;
 #[cfg(unix)]
 mod source;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 mod times;
 #[cfg(unix)]

@@ -2,52 +2,18 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ureq::config::Config;
-use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector};
 use ureq::{Agent, Proxy, ProxyProtocol};
 
-use super::super::location::is_localhost;
 use super::super::options::{Options, ProxySettings};
+use super::dial::{Dial, Names};
 use super::failure::Again;
+use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 pub(in super::super) use crate::connectors::tls::roots;
-
-/// Resolves `localhost` and every name below it to the loopback address, as RFC 6761 (6.3) asks, so that
-/// virtual-host style works with a server on this machine; asks the system for all else.
-#[derive(Debug, Default)]
-struct Names(DefaultResolver);
-
-impl Resolver for Names {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
-        let default_port = if uri.scheme_str() == Some("http") { 80 } else { 443 };
-        let known = |host: &str| match host.trim_start_matches('[').trim_end_matches(']').parse() {
-            // Asking the system takes a thread for every connection.
-            Ok(address) => Some(address),
-            Err(_) if host.ends_with(".localhost") && is_localhost(host) => {
-                Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
-            }
-            Err(_) => None,
-        };
-        match uri.host().and_then(known) {
-            Some(address) => {
-                let mut addresses = self.empty();
-                addresses.push(SocketAddr::new(address, uri.port_u16().unwrap_or(default_port)));
-                Ok(addresses)
-            }
-            None => self.0.resolve(uri, config, timeout),
-        }
-    }
-}
 
 /// Makes the agent of a connector.
 pub(super) fn build(options: &Options) -> Result<Agent> {
@@ -77,12 +43,16 @@ pub(super) fn build(options: &Options) -> Result<Agent> {
         .timeout_per_write(Some(tuning.stall_timeout))
         .tls_config(TlsConfig::builder().root_certs(roots).disable_verification(options.insecure).build())
         .build();
-    Ok(names_agent(config))
+    Ok(agent(config, &options.cancel))
 }
 
-/// Makes an agent that knows the names of this machine.
-pub(in super::super) fn names_agent(config: Config) -> Agent {
-    Agent::with_parts(config, DefaultConnector::default(), Names::default())
+/// Makes an agent that knows the names of this machine, and connects to nothing once everything is to end.
+pub(in super::super) fn agent(config: Config, cancel: &Cancel) -> Agent {
+    let connector =
+        ().chain(ConnectProxyConnector::default())
+            .chain(Dial::new(cancel.clone()))
+            .chain(RustlsConnector::default());
+    Agent::with_parts(config, connector, Names::new(cancel.clone()))
 }
 
 impl ProxySettings {

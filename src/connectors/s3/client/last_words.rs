@@ -48,7 +48,7 @@ pub(super) struct LastWords {
 
 impl LastWords {
     pub(super) fn begin(options: &Options) -> Self {
-        let mut options = options.clone();
+        let mut options = Options { cancel: Cancel::new(), ..options.clone() };
         options.tuning.connect_timeout = STALL;
         options.tuning.stall_timeout = STALL;
         Self { agent: agent::build(&options).ok(), until: Instant::now() + TIME }

@@ -10,6 +10,7 @@ mod advice;
 mod agent;
 mod body;
 mod bucket;
+mod dial;
 mod failure;
 mod gate;
 mod last_words;
@@ -28,7 +29,7 @@ mod versions;
 mod xml;
 
 pub(super) use acl::{Acl, Grantee};
-pub(super) use agent::{explain, names_agent, roots};
+pub(super) use agent::{agent, explain, roots};
 pub(super) use failure::{Failure, Result, printable};
 pub(super) use list::Listed;
 pub(super) use lock::kept_until;

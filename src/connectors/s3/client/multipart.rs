@@ -2,17 +2,22 @@
 
 use std::fmt::Write as _;
 
+use md5::{Digest as _, Md5};
 use rusty_s3::Method;
 
 use super::failure::{Failure, Result};
-use super::object::{Put, Source, Stored, root, unquote};
+use super::list::decode_key;
+use super::object::{Condition, Put, Source, Stored, root, unquote};
 use super::send::{Client, Payload, Request};
+use super::sign::hex;
 use super::xml::escape;
 
 /// The least size in bytes of a part that is not the last, everywhere.
 pub(in super::super) const MIN_PART: u64 = 5 << 20;
 /// The greatest size in bytes of a part, everywhere.
 const MAX_PART: u64 = 5 << 30;
+/// An upload that got nothing for so many seconds was left.
+const STALE: i64 = 24 * 3600;
 
 /// How an object is cut into parts of one size, the last being what is left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,16 +102,44 @@ impl Client {
         Ok(Part { number, etag })
     }
 
-    /// Makes the parts one object of `size` bytes.
+    /// Makes the parts one object of `size` bytes, if what is there meets the condition. A server that does not take
+    /// the condition is asked without.
     ///
-    /// An answer may be lost after the upload was completed; the retry then finds no upload. Whether the object is
-    /// there is asked before that is called a failure.
+    /// An answer may be lost after the upload was completed; the retry then finds no upload, or the object in its own
+    /// way. Whether that object is this one is asked before that is called a failure.
     pub(in super::super) fn complete_upload(
         &self,
         key: &[u8],
         upload: &str,
         parts: &[Part],
         size: u64,
+        condition: &Condition,
+    ) -> Result<Stored> {
+        let mut result = self.ask_to_complete(key, upload, parts, condition);
+        if *condition != Condition::Always && result.as_ref().is_err_and(|failure| is_untaken(failure)) {
+            result = self.ask_to_complete(key, upload, parts, &Condition::Always);
+        }
+        let Err(failure) = result else { return result };
+        let count = format!("-{}", parts.len());
+        let is_this = |etag: &str| match failure.status {
+            412 => etag_of(parts).is_some_and(|expected| expected == etag),
+            _ => failure.is("NoSuchUpload") && etag.ends_with(&count),
+        };
+        if failure.status != 412 && !failure.is("NoSuchUpload") {
+            return Err(failure);
+        }
+        match self.head(key) {
+            Ok(head) if head.length == size && is_this(&head.etag()) => Ok(Stored { etag: head.etag() }),
+            _ => Err(failure),
+        }
+    }
+
+    fn ask_to_complete(
+        &self,
+        key: &[u8],
+        upload: &str,
+        parts: &[Part],
+        condition: &Condition,
     ) -> Result<Stored> {
         let mut body = String::from("<CompleteMultipartUpload>");
         for part in parts {
@@ -115,22 +148,80 @@ impl Client {
                 write!(body, "<Part><PartNumber>{}</PartNumber><ETag>\"{etag}\"</ETag></Part>", part.number);
         }
         body.push_str("</CompleteMultipartUpload>");
-        let request = Request::new("upload", Method::Post, Some(key))
+        let mut request = Request::new("upload", Method::Post, Some(key))
             .query("uploadId", upload)
             .header("content-type", "application/xml");
+        if let Some((name, value)) = condition.header() {
+            request = request.header(name, value);
+        }
         let target = self.target(Some(key));
-        let result = self.run(&request, Payload::Bytes(body.as_bytes()), &mut |response| {
+        self.run(&request, Payload::Bytes(body.as_bytes()), &mut |response| {
             let root = root(response, "upload", &target, "CompleteMultipartUploadResult")?;
             Ok(Stored { etag: unquote(root.text_of("ETag").unwrap_or_default()).to_owned() })
-        });
-        match result {
-            Err(failure) if failure.is("NoSuchUpload") => match self.head(key) {
-                Ok(head) if head.length == size && head.etag().ends_with(&format!("-{}", parts.len())) => {
-                    Ok(Stored { etag: head.etag() })
-                }
-                _ => Err(failure),
-            },
-            result => result,
+        })
+    }
+
+    /// Gives uploads of exactly this key up that were begun and left more than a day ago: by a run that was killed, so
+    /// that nobody will complete them. What takes parts still is somebody's, however old. Returns how many there were.
+    ///
+    /// Where these may not be listed or given up, the provider's own rules have to remove them.
+    pub(in super::super) fn sweep_uploads(&self, key: &[u8]) -> Result<usize> {
+        let Ok(prefix) = std::str::from_utf8(key) else { return Ok(0) };
+        // One page: whoever has more of these than a page holds is rid of the rest by the next run.
+        let request = Request::new("list the uploads of", Method::Get, None)
+            .query("uploads", "")
+            .query("encoding-type", "url")
+            .query("prefix", prefix);
+        let target = self.target(Some(key));
+        let listed = self.run(&request, Payload::None, &mut |response| {
+            root(response, "list the uploads of", &target, "ListMultipartUploadsResult")
+        })?;
+        let encoded = listed.text_of("EncodingType").is_some_and(|kind| kind.eq_ignore_ascii_case("url"));
+        let mut swept = 0;
+        for upload in listed.children.iter().filter(|child| child.name == "Upload") {
+            let of = upload.text_of("Key").and_then(|text| decode_key(text, encoded).ok());
+            let (Some(id), Some(begun)) = (upload.text_of("UploadId"), upload.text_of("Initiated")) else {
+                continue;
+            };
+            if of.as_deref() == Some(key) && self.is_stale(begun) && self.was_left(key, id)? {
+                self.abort_upload(key, id)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Returns whether a time of the server's is more than a day ago. What cannot be read is not.
+    fn is_stale(&self, time: &str) -> bool {
+        let Ok(time) = time.trim().parse::<jiff::Timestamp>() else { return false };
+        self.server_time().as_second() - time.as_second() > STALE
+    }
+
+    /// Returns whether an upload has got no part for more than a day.
+    fn was_left(&self, key: &[u8], upload: &str) -> Result<bool> {
+        let mut after = None;
+        loop {
+            let mut request =
+                Request::new("list the parts of", Method::Get, Some(key)).query("uploadId", upload);
+            if let Some(after) = &after {
+                request = request.query("part-number-marker", String::clone(after));
+            }
+            let target = self.target(Some(key));
+            let page = self.run(&request, Payload::None, &mut |response| {
+                root(response, "list the parts of", &target, "ListPartsResult")
+            })?;
+            let parts = page.children.iter().filter(|child| child.name == "Part");
+            if !parts
+                .map(|part| part.text_of("LastModified"))
+                .all(|time| time.is_some_and(|t| self.is_stale(t)))
+            {
+                return Ok(false);
+            }
+            let next = page.text_of("NextPartNumberMarker").map(str::to_owned);
+            if page.text_of("IsTruncated") != Some("true") || next.is_none() || next == after {
+                return Ok(true);
+            }
+            after = next;
         }
     }
 
@@ -143,6 +234,26 @@ impl Client {
             result => result,
         }
     }
+}
+
+/// Returns whether a server refuses a request for what it does not know.
+fn is_untaken(failure: &Failure) -> bool {
+    let unknown = ["NotImplemented", "InvalidArgument", "InvalidRequest"];
+    failure.status == 501 || failure.status == 400 && unknown.iter().any(|code| failure.is(code))
+}
+
+/// Returns the ETag of an object made of these parts: the MD5 of their MD5s, where their ETags are that.
+fn etag_of(parts: &[Part]) -> Option<String> {
+    let mut digest = Md5::new();
+    for part in parts {
+        if part.etag.len() != 32 {
+            return None;
+        }
+        let digits = part.etag.as_bytes().chunks(2);
+        let bytes = digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        digest.update(bytes.collect::<Option<Vec<u8>>>()?);
+    }
+    Some(format!("{}-{}", hex(&digest.finalize()), parts.len()))
 }
 
 #[cfg(test)]
@@ -168,5 +279,16 @@ mod tests {
         assert!(at_most(4 * TIB, 10_000).count() <= 10_000);
         assert_eq!(PartSizes::plan(5 * TIB, 16 * MIB, 1000), None);
         assert_eq!(PartSizes::plan(0, 16 * MIB, 1000), None);
+    }
+
+    #[test]
+    fn the_etag_of_an_upload_is_the_md5_of_its_parts_md5s() {
+        let part = |number, content: &[u8]| Part { number, etag: hex(&Md5::digest(content)) };
+        let parts = [part(1, b"one"), part(2, b"two")];
+        let both = [Md5::digest(b"one").to_vec(), Md5::digest(b"two").to_vec()].concat();
+        assert_eq!(etag_of(&parts).unwrap(), format!("{}-2", hex(&Md5::digest(both))));
+        for other in ["", "0123", "zz345678901234567890123456789012"] {
+            assert_eq!(etag_of(&[Part { number: 1, etag: other.into() }]), None, "{other}");
+        }
     }
 }

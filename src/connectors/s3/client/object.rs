@@ -22,7 +22,7 @@ pub(super) const MAX_XML: u64 = 16 << 20;
 /// Bodies are read and hashed in pieces of this many bytes.
 const PIECE: usize = 256 << 10;
 
-/// What a PUT demands of what is there already.
+/// What a PUT, or the end of an upload, demands of what is there already.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in super::super) enum Condition {
     /// Nothing.
@@ -32,6 +32,17 @@ pub(in super::super) enum Condition {
     /// That there is this version; the value goes out as it stands. Quotes belong to it, but there are servers
     /// that compare without them.
     IfMatch(String),
+}
+
+impl Condition {
+    /// Returns the header that says so.
+    pub(super) fn header(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Always => None,
+            Self::IfAbsent => Some(("if-none-match", "*")),
+            Self::IfMatch(etag) => Some(("if-match", etag)),
+        }
+    }
 }
 
 /// The content of a PUT.
@@ -280,10 +291,8 @@ impl Client {
         let mut request = Request::new("put", Method::Put, Some(key));
         request.headers.clone_from(&put.headers);
         request.cleans_up = put.at_the_end;
-        match condition {
-            Condition::Always => {}
-            Condition::IfAbsent => request = request.header("if-none-match", "*"),
-            Condition::IfMatch(etag) => request = request.header("if-match", etag.as_str()),
+        if let Some((name, value)) = condition.header() {
+            request = request.header(name, value);
         }
         self.customer_key(&mut request.headers);
         self.send_content(request, source)

@@ -14,6 +14,29 @@ use super::send::{Client, Payload, Request};
 use crate::connector::{Order, Readiness, RetrievalTier};
 
 impl Client {
+    /// Asks whether an object can be read now.
+    pub(in super::super) fn readiness(&self, key: &[u8]) -> Result<Readiness> {
+        Ok(readiness(&self.head(key)?.headers))
+    }
+
+    /// Asks for the retrieval of an object, whatever kind of cold storage it is in. One that can be read, or whose
+    /// retrieval is under way, is not asked for again.
+    pub(in super::super) fn retrieve(&self, key: &[u8], order: Order) -> Result<Readiness> {
+        let failure = match self.restore_object(key, None, order, true) {
+            Ok(state) => return Ok(state),
+            Err(failure) => failure,
+        };
+        if failure.status != 400 && !failure.is("InvalidObjectState") {
+            return Err(failure);
+        }
+        // Refused for what the object is: it need not be retrieved, or returns for good and so for no days.
+        let state = self.readiness(key)?;
+        if state == Readiness::Archived && failure.status == 400 {
+            return self.restore_object(key, None, order, false).map_err(|_| failure);
+        }
+        if state == Readiness::Archived { Err(failure) } else { Ok(state) }
+    }
+
     /// Asks for the retrieval of an object, of one version where it is named. `days` is left out for objects of a tiering
     /// class, which return for good.
     pub(in super::super) fn restore_object(

@@ -422,9 +422,12 @@ impl Client {
             query: &query,
             headers: &headers,
         };
-        let now = jiff::Timestamp::now().as_second() + signing.skew;
-        let time = jiff::Timestamp::from_second(now).unwrap_or_else(|_| jiff::Timestamp::now());
-        presign(&unsigned, &signing.who, &aim.region, time)
+        presign(&unsigned, &signing.who, &aim.region, now_with(signing.skew))
+    }
+
+    /// Returns what the server's clock shows, as far as that is known.
+    pub(super) fn server_time(&self) -> jiff::Timestamp {
+        now_with(self.skew.load(Ordering::Relaxed))
     }
 
     /// Returns whether the bucket goes into the host name: asked for, and possible. A dot in the name would
@@ -526,6 +529,12 @@ fn pause_asked_for(text: &str, date: Option<SystemTime>) -> Option<Duration> {
     let until = || httpdate::parse_http_date(text).ok();
     let seconds = text.parse().ok().map(Duration::from_secs);
     seconds.or_else(|| until()?.duration_since(date.unwrap_or_else(SystemTime::now)).ok())
+}
+
+/// Returns the time by a clock that is so many seconds ahead.
+fn now_with(skew: i64) -> jiff::Timestamp {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_second(now.as_second() + skew).unwrap_or(now)
 }
 
 fn seconds(time: SystemTime) -> i64 {

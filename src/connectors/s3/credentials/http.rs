@@ -8,9 +8,10 @@ use ureq::Agent;
 use ureq::http::{HeaderValue, Request};
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::super::client::{explain, names_agent, roots};
+use super::super::client::{agent, explain, roots};
 use super::super::options::ProxySettings;
 use super::CredentialsError;
+use crate::base::Cancel;
 use crate::connector::ErrorKind;
 
 /// The longest answer that is read, in bytes.
@@ -56,7 +57,7 @@ impl Http {
             .timeout_global(Some(limit))
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();
-        Self(names_agent(config))
+        Self(agent(config, &Cancel::new()))
     }
 
     /// Sends a request. The error names neither the URL nor a header.

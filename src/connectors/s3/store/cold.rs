@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::super::class::may_be_cold;
-use super::super::client::readiness;
 use super::layout::{name_of, parse_name};
 use super::storage::S3Store;
 use crate::base::Id;
@@ -58,23 +57,10 @@ impl Retrieval for S3Store {
     }
 
     fn readiness(&self, id: Id) -> Result<Readiness> {
-        Ok(readiness(&self.client().head(&self.key(&name_of(Kind::Packfile, id)))?.headers))
+        Ok(self.client().readiness(&self.key(&name_of(Kind::Packfile, id)))?)
     }
 
     fn request(&self, id: Id, order: &Order) -> Result<Readiness> {
-        let key = self.key(&name_of(Kind::Packfile, id));
-        let failure = match self.client().restore_object(&key, None, *order, true) {
-            Ok(state) => return Ok(state),
-            Err(failure) => failure,
-        };
-        if failure.status != 400 && !failure.is("InvalidObjectState") {
-            return Err(failure.into());
-        }
-        // Refused for what the object is: it need not be retrieved, or returns for good and so for no days.
-        let state = self.readiness(id)?;
-        if state == Readiness::Archived && failure.status == 400 {
-            return self.client().restore_object(&key, None, *order, false).map_err(|_| failure.into());
-        }
-        if state == Readiness::Archived { Err(failure.into()) } else { Ok(state) }
+        Ok(self.client().retrieve(&self.key(&name_of(Kind::Packfile, id)), *order)?)
     }
 }

@@ -27,8 +27,8 @@ pub(super) fn create(
         Ok(template) => template,
         Err(refusal) => return refusal,
     };
-    let upload =
-        Upload { bucket: target.bucket.clone(), key: target.key.clone(), template, parts: BTreeMap::new() };
+    let (bucket, key, begun) = (target.bucket.clone(), target.key.clone(), now_millis());
+    let upload = Upload { bucket, key, template, parts: BTreeMap::new(), begun, fed: begun };
     let id = backend.begin_upload(upload);
     Response::xml(&format!(
         "<InitiateMultipartUploadResult><UploadId>{}</UploadId></InitiateMultipartUploadResult>",
@@ -56,6 +56,7 @@ pub(super) fn part(options: &Options, request: &Request, target: &Target, backen
     if let Err(refusal) = object::check_customer_key(request, upload.template.sse.as_ref()) {
         return refusal;
     }
+    upload.fed = now_millis();
     upload.parts.insert(number, (request.body.clone(), request.md5));
     Response::new(200).header("etag", format!("\"{}\"", hex(&request.md5)))
 }
@@ -68,6 +69,13 @@ pub(super) fn complete(
 ) -> Response {
     let id = request.param("uploadId").unwrap_or_default();
     let Some(upload) = backend.uploads.get(&id) else { return no_such_upload() };
+    if options.conditional_put
+        && request.header("if-none-match") == Some("*")
+        && backend.object(&target.bucket, &target.key).is_some()
+    {
+        let message = "At least one of the pre-conditions did not hold";
+        return Response::error(412, "PreconditionFailed", message);
+    }
     let text = String::from_utf8_lossy(&request.body).into_owned();
     let numbers: Vec<u32> = elements(&text, "PartNumber").iter().filter_map(|n| n.parse().ok()).collect();
     let etags: Vec<String> = elements(&text, "ETag").iter().map(|e| unescape(e)).collect();
@@ -115,18 +123,47 @@ pub(super) fn abort(request: &Request, backend: &mut Backend) -> Response {
     }
 }
 
-pub(super) fn list(target: &Target, backend: &Backend) -> Response {
+pub(super) fn list(request: &Request, target: &Target, backend: &Backend) -> Response {
+    let prefix = request.param("prefix").unwrap_or_default();
     let uploads = backend
         .uploads
         .iter()
-        .filter(|(_, upload)| upload.bucket == target.bucket)
+        .filter(|(_, upload)| upload.bucket == target.bucket && upload.key.starts_with(prefix.as_bytes()))
         .map(|(id, upload)| {
             let key = String::from_utf8_lossy(&upload.key).into_owned();
-            format!("<Upload><Key>{}</Key><UploadId>{}</UploadId></Upload>", escape(&key), escape(id))
+            let begun = time(upload.begun);
+            format!(
+                "<Upload><Key>{}</Key><UploadId>{}</UploadId><Initiated>{begun}</Initiated></Upload>",
+                escape(&key),
+                escape(id)
+            )
         })
         .collect::<Vec<_>>()
         .concat();
     Response::xml(&format!(
         "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>{uploads}</ListMultipartUploadsResult>"
     ))
+}
+
+/// Lists one part a page, so that a client has to go on.
+pub(super) fn list_parts(request: &Request, backend: &Backend) -> Response {
+    let Some(upload) = backend.uploads.get(&request.param("uploadId").unwrap_or_default()) else {
+        return no_such_upload();
+    };
+    let after = request.param("part-number-marker").and_then(|n| n.parse().ok()).unwrap_or(0);
+    let mut rest = upload.parts.range(after + 1..);
+    let Some((number, (_, md5))) = rest.next() else {
+        return Response::xml("<ListPartsResult><IsTruncated>false</IsTruncated></ListPartsResult>");
+    };
+    Response::xml(&format!(
+        "<ListPartsResult><NextPartNumberMarker>{number}</NextPartNumberMarker><IsTruncated>{}</IsTruncated>\
+         <Part><PartNumber>{number}</PartNumber><LastModified>{}</LastModified><ETag>{}</ETag></Part></ListPartsResult>",
+        rest.next().is_some(),
+        time(if rest.next().is_some() { upload.begun } else { upload.fed }),
+        hex(md5)
+    ))
+}
+
+fn time(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis).expect("a time of these years").to_string()
 }

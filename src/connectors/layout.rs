@@ -1,4 +1,4 @@
-//! Where a store's resources lie below its root (FORMAT.md section 11.1).
+//! Where a store's resources lie below its root, in a folder here or on a server (FORMAT.md chapter 12).
 //!
 //! ```text
 //! CONFIG                    0600, written last: a root without it is no store
@@ -54,4 +54,9 @@ pub(super) fn id_of(name: &OsStr) -> Option<Id> {
 /// Returns whether a name is that of a file in the making.
 pub(super) fn is_temporary(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+}
+
+/// Returns whether a name is that of one of the 256 folders.
+pub(super) fn is_shard(name: &str) -> bool {
+    name.len() == 2 && name.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
 }

@@ -1,0 +1,62 @@
+//! Names and paths on a server.
+
+/// The most names in one folder: a listing without an end must end somewhere.
+pub(in crate::connectors) const MOST_NAMES: usize = 4_000_000;
+/// The longest path that is followed, in bytes.
+const LONGEST: usize = 32 << 10;
+
+/// Says why a name cannot be one of something in a folder.
+pub(super) fn fault(name: &[u8]) -> Option<&'static str> {
+    match name {
+        b"" => Some("an empty name"),
+        b"." | b".." => Some("a name that leads out of the folder"),
+        _ if name.contains(&b'/') => Some("a name with a slash"),
+        _ if name.contains(&0) => Some("a name with a NUL"),
+        _ => None,
+    }
+}
+
+/// Returns whether a path is longer than any that is followed.
+pub(super) fn is_too_long(path: &[u8]) -> bool {
+    path.len() > LONGEST
+}
+
+/// Returns the path of a name in a folder.
+pub(in crate::connectors) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    let slash: &[u8] = if folder.ends_with(b"/") || folder.is_empty() { b"" } else { b"/" };
+    [folder, slash, name].concat()
+}
+
+/// Splits a path into its folder and its name. The folder of what lies in the root is `/`, of a name alone empty.
+pub(in crate::connectors) fn parent(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(0) => (b"/", &path[1..]),
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_put_together_and_taken_apart() {
+        for (folder, name, path) in
+            [("/", "a", "/a"), ("/a", "b", "/a/b"), ("", "a", "a"), ("a/b", "c", "a/b/c")]
+        {
+            assert_eq!(join(folder.as_bytes(), name.as_bytes()), path.as_bytes());
+            assert_eq!(parent(path.as_bytes()), (folder.as_bytes(), name.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_at_fault() {
+        for name in [&b""[..], b".", b"..", b"a/b", b"/", b"a\0"] {
+            assert!(fault(name).is_some());
+        }
+        for name in [&b"..."[..], b"\xff", b"a\nb", b" "] {
+            assert!(fault(name).is_none());
+        }
+    }
+}

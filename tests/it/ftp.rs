@@ -1,0 +1,172 @@
+//! FTP against real servers, plain and over TLS: `FTP_ENDPOINT`, `FTP_TLS_ENDPOINT` (host:port), `FTP_USER`,
+//! `FTP_PASSWORD`, `FTP_CA_FILE` and `FTP_FOLDER` are what `tests/servers/vsftpd` prints; the folder is one of this
+//! machine.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::cli::User;
+
+/// A folder on a server.
+struct Bed {
+    /// The server's root, on this machine.
+    root: PathBuf,
+    folder: tempfile::TempDir,
+    endpoint: String,
+    options: String,
+}
+
+impl Bed {
+    /// Runs a test on the plain server and on the one with TLS.
+    fn each(test: impl Fn(&Self)) {
+        let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let (Some(plain), Some(tls), Some(user), Some(password), Some(ca), Some(root)) = (
+            get("FTP_ENDPOINT"),
+            get("FTP_TLS_ENDPOINT"),
+            get("FTP_USER"),
+            get("FTP_PASSWORD"),
+            get("FTP_CA_FILE"),
+            get("FTP_FOLDER"),
+        ) else {
+            println!(
+                "not run: FTP tests, because FTP_ENDPOINT and the other variables of a real server are not set"
+            );
+            return;
+        };
+        let login = format!("username={user} password={password}");
+        for (endpoint, options) in [
+            (format!("ftp://{plain}"), format!("{login} tls=off")),
+            (format!("ftps://{tls}"), format!("{login} tls_ca_file={ca}")),
+        ] {
+            let root = PathBuf::from(&root);
+            let folder = tempfile::tempdir_in(&root).unwrap();
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+            test(&Self { root, folder, endpoint, options });
+        }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    fn location(&self, below: &str) -> String {
+        let path = self.path(below);
+        format!("{}/{}", self.endpoint, path.strip_prefix(&self.root).unwrap().display())
+    }
+
+    fn configure(&self, user: &User, kind: &str, name: &str, below: &str) {
+        user.ok(&format!("{kind} add {name} {} {}", self.location(below), self.options));
+    }
+}
+
+fn plant(root: &Path) {
+    fs::create_dir_all(root.join("sub/with space")).unwrap();
+    fs::create_dir(root.join("empty")).unwrap();
+    let mut large = vec![7; 3_000_000];
+    blake3::Hasher::new().update(b"large").finalize_xof().fill(&mut large[..2_000_000]);
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);
+    for (path, content) in [
+        ("a.txt", &b"hello\n"[..]),
+        (".hidden", b"hidden"),
+        ("zero", b""),
+        ("sub/large.bin", &large),
+        ("sub/with space/ünïcode ☃ [x]*?.txt", b"odd"),
+    ] {
+        fs::write(root.join(path), content).unwrap();
+        fs::File::options().write(true).open(root.join(path)).unwrap().set_modified(old).unwrap();
+        fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+}
+
+fn same(one: &Path, two: &Path) {
+    let told = std::process::Command::new("diff").arg("-r").args([one, two]).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stdout));
+}
+
+#[test]
+fn ftp_source_and_destination() {
+    Bed::each(|bed| {
+        let user = User::in_memory();
+        plant(&bed.path("src"));
+        bed.configure(&user, "source", "src", "src");
+        bed.configure(&user, "destination", "dst", "new/dst");
+        user.ok("at ./store create -plaintext");
+        let told = user.ok("at ./store backup @src");
+        assert!(told.contains("5 files"), "{told}");
+        let again = user.ok("at ./store backup @src");
+        assert!(again.contains("5 unchanged") && again.contains("read      0 B"), "{again}");
+        user.ok("at ./store restore -to local");
+        same(&user.home().join("local"), &bed.path("src"));
+        // Names, modes and times go out again.
+        user.ok("at ./store restore -to @dst");
+        same(&bed.path("new/dst"), &bed.path("src"));
+        let file = fs::metadata(bed.path("new/dst/a.txt")).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o644);
+        user.ok("at ./store restore -to @dst");
+        same(&bed.path("new/dst"), &bed.path("src"));
+        // Size and time tell what changed.
+        fs::write(bed.path("src/a.txt"), "changed\n").unwrap();
+        let told = user.ok("at ./store backup @src");
+        assert!(told.contains("4 unchanged") && told.contains("read      8 B"), "{told}");
+    });
+}
+
+#[test]
+fn ftp_destination_keeps_what_it_is_told_to_keep() {
+    Bed::each(|bed| {
+        let user = User::in_memory();
+        plant(&user.home().join("src"));
+        std::os::unix::fs::symlink("a.txt", user.home().join("src/link")).unwrap();
+        bed.configure(&user, "destination", "dst", "dst");
+        user.ok("at ./store create -plaintext");
+        user.ok("at ./store backup src");
+        fs::create_dir(bed.path("dst")).unwrap();
+        fs::set_permissions(bed.path("dst"), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(bed.path("dst/a.txt"), "mine").unwrap();
+        let ran = user.run("at ./store restore -skip-existing -to @dst");
+        assert!(ran.code == 1 && ran.stderr.contains("symbolic links cannot be made"), "{}", ran.stderr);
+        assert_eq!(fs::read(bed.path("dst/a.txt")).unwrap(), b"mine");
+        let ran = user.run("at ./store restore -no-overwrite -to @dst");
+        assert!(ran.code == 1 && ran.stderr.contains("has this name already"), "{}", ran.stderr);
+        assert_eq!(fs::read(bed.path("dst/a.txt")).unwrap(), b"mine");
+        // A link that somebody planted is replaced, not followed.
+        fs::create_dir(bed.path("outside")).unwrap();
+        fs::set_permissions(bed.path("outside"), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::create_dir(bed.path("dst2")).unwrap();
+        fs::set_permissions(bed.path("dst2"), fs::Permissions::from_mode(0o777)).unwrap();
+        std::os::unix::fs::symlink("../outside", bed.path("dst2/sub")).unwrap();
+        bed.configure(&user, "destination", "dst2", "dst2");
+        user.run("at ./store restore -to @dst2");
+        assert_eq!(fs::read(bed.path("dst2/sub/with space/ünïcode ☃ [x]*?.txt")).unwrap(), b"odd");
+        assert_eq!(fs::read_dir(bed.path("outside")).unwrap().count(), 0);
+        let names: Vec<_> = fs::read_dir(bed.path("dst2")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(names.iter().all(|name| !name.to_string_lossy().ends_with(".tmp")), "{names:?}");
+    });
+}
+
+#[test]
+fn ftp_failures_say_why() {
+    Bed::each(|bed| {
+        let user = User::in_memory();
+        user.ok("at ./store create -plaintext");
+        let ran = user.run(&format!("at ./store backup {}", bed.location("none")));
+        assert_ne!(ran.code, 0);
+        let options = bed.options.replace("username=", "username=nobody-");
+        user.ok(&format!("source add wrong {} {options}", bed.location("src")));
+        let ran = user.run("at ./store backup @wrong");
+        assert!(ran.code == 77 && ran.stderr.contains("530"), "{} {}", ran.code, ran.stderr);
+        bed.configure(&user, "source", "none", "none");
+        let ran = user.run("at ./store backup @none");
+        assert!(ran.code != 0 && !ran.stderr.contains("secret"), "{}", ran.stderr);
+        if bed.endpoint.starts_with("ftps") {
+            user.ok("source unset none tls_ca_file");
+            let ran = user.run("at ./store backup @none");
+            assert!(ran.code == 77 && ran.stderr.contains("tls_ca_file"), "{} {}", ran.code, ran.stderr);
+            user.ok("source set none tls_insecure_no_verify=true");
+            assert!(user.run("at ./store backup @none").stderr.contains("nobody checks who"));
+        }
+        assert!(!user.ok("source show none").contains("tester-secret"));
+    });
+}
