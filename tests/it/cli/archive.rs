@@ -148,7 +148,7 @@ fn standard_output_holds_the_archive_and_nothing_else() {
     let listed = tar.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(listed.stdout).unwrap().lines().count(), 12);
     assert_eq!(user.run("-json at store archive -output - latest").code, 64);
-    // A reader that leaves ends the run quietly.
+    // A reader that leaves ends the run quietly; half an archive is no success.
     let mut child = user
         .command("at store archive -format tar -output - latest".split(' '))
         .stdout(Stdio::piped())
@@ -157,7 +157,7 @@ fn standard_output_holds_the_archive_and_nothing_else() {
         .unwrap();
     drop(child.stdout.take());
     let done = child.wait_with_output().unwrap();
-    assert_eq!((done.status.code(), String::from_utf8(done.stderr).unwrap().as_str()), (Some(0), ""));
+    assert_eq!((done.status.code(), String::from_utf8(done.stderr).unwrap().as_str()), (Some(1), ""));
 }
 
 #[test]

@@ -298,7 +298,7 @@ fn set_read_only(path: &Path) -> bool {
 /// Says why Windows cannot hold a name, or would take it for something else.
 fn windows_name(name: &str) -> std::result::Result<(), String> {
     if let Some(c) = name.chars().find(|c| "<>:\"/\\|?*".contains(*c) || u32::from(*c) < 32) {
-        return Err(format!("a name cannot hold {c:?} on this system"));
+        return Err(format!("a name cannot hold '{}' on this system", c.escape_debug()));
     }
     if name.ends_with(['.', ' ']) {
         return Err("a name cannot end in a dot or a space on this system".into());
