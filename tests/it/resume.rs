@@ -128,10 +128,16 @@ fn a_process_killed_at_ninety_percent_leaves_all_but_its_last_checkpoint_done() 
             |seen| seen.op == "GetObject" && seen.bucket == "source" && seen.number > COUNT * 9 / 10,
             s3server::Action::Hang,
         ));
+        // A pace at which checkpoints are made meanwhile.
+        server.inject(s3server::Fault::when(
+            |seen| seen.op == "GetObject" && seen.bucket == "source",
+            s3server::Action::Stall(Duration::from_millis(20)),
+        ));
         server.reset_counters();
         let first = format!("-cachedir ./first {line}");
         let mut child = user.command(first.split_whitespace()).stdout(Stdio::null()).spawn().unwrap();
-        while server.counters().hanging == 0 {
+        let made = || server.keys("kloset").iter().filter(|key| key.starts_with(b"states/")).count();
+        while server.counters().hanging == 0 || made() < 2 {
             assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
             std::thread::sleep(Duration::from_millis(5));
         }
