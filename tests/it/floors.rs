@@ -22,7 +22,17 @@ const FLOORS: [(&str, &[&str]); 12] = [
     (
         "cli",
         &[
-            "base", "codec", "crypto", "format", "connector", "store", "snapshot", "connectors", "ui", "web", "mount",
+            "base",
+            "codec",
+            "crypto",
+            "format",
+            "connector",
+            "store",
+            "snapshot",
+            "connectors",
+            "ui",
+            "web",
+            "mount",
         ],
     ),
 ];
