@@ -195,9 +195,11 @@ fn head_of(status: u16, headers: &[(&'static str, String)], length: Option<u64>,
     let mut add = |name: &str, value: &str| {
         // A line end in a value would be the beginning of another header.
         let value = value.replace(|c: char| c.is_control(), " ");
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([name, ": ", &value, "\r\n"]);
     };
-    headers.iter().for_each(|(name, value)| add(name, value));
+    for (name, value) in headers {
+        add(name, value);
+    }
     match length {
         Some(length) => add("Content-Length", &length.to_string()),
         None if how.chunks => add("Transfer-Encoding", "chunked"),

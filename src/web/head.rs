@@ -90,7 +90,7 @@ fn all<'a>(request: &'a Request, name: &str) -> Vec<&'a [u8]> {
 /// Splits a request's target into path and query. A proxy's form, with scheme and host, is taken, too.
 fn target(target: &str) -> Result<(String, String), Refusal> {
     let origin = match target.split_once("://") {
-        Some((scheme, rest)) if matches!(scheme, "http" | "https") => match rest.find(['/', '?']) {
+        Some(("http" | "https", rest)) => match rest.find(['/', '?']) {
             Some(at) => &rest[at..],
             None => "/",
         },

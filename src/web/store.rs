@@ -429,10 +429,10 @@ fn write_listing(
 fn details(listed: &Listed) -> String {
     let mut text = format!("{{\"id\":\"{}\",\"size\":{}", listed.id, listed.size);
     if let Some(time) = listed.modified.and_then(|time| Timestamp::try_from(time).ok()) {
-        text.push_str(&format!(",\"modified\":\"{time}\""));
+        text.extend([",\"modified\":\"", &time.to_string(), "\""]);
     }
     if let Some(tag) = listed.tag {
-        text.push_str(&format!(",\"tag\":\"{tag:016x}\""));
+        text.extend([",\"tag\":\"", &format!("{tag:016x}"), "\""]);
     }
     text.push('}');
     text

@@ -38,7 +38,8 @@ const FLOORS: [(&str, &[&str]); 12] = [
 ];
 
 /// The connectors, none of which may reach into another.
-const CONNECTORS: [&str; 8] = ["fs", "ftp", "http", "memory", "ptar", "s3", "sftp", "sqlite"];
+const CONNECTORS: [&str; 10] =
+    ["fs", "ftp", "http", "memory", "ptar", "s3", "sftp", "sqlite", "stdio", "tar"];
 
 /// The folder beside them that several of them stand on.
 const SHARED: [&str; 1] = ["tree"];

@@ -28,6 +28,8 @@ mod licences;
 mod main_job;
 mod maintenance;
 mod memory;
+#[cfg(target_os = "linux")]
+mod mount_tree;
 mod quick_archive;
 mod reader;
 mod repair;
@@ -55,5 +57,6 @@ mod s3server;
 mod seeds;
 mod sftp;
 mod sftp_bed;
+mod sqlite;
 mod threats;
 mod web;

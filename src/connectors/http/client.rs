@@ -41,7 +41,7 @@ impl Client {
             return Err(invalid("it is not an http or https URL"));
         }
         let authorization =
-            take_credentials(&mut url).ok_or_else(|| invalid("it is not an http or https URL"))?;
+            take_credentials(&mut url).map_err(|()| invalid("it is not an http or https URL"))?;
         url.set_fragment(None);
         let agent = patience.agent(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
         Ok(Self { agent, url: url.into(), target, authorization, patience })

@@ -123,16 +123,19 @@ fn wait(pause: Duration, cancel: &Cancel) -> bool {
     false
 }
 
-/// Takes a name and a password out of a URL and makes a header of them; `None` where the URL cannot have any.
-pub(super) fn take_credentials(url: &mut Url) -> Option<Option<Zeroizing<String>>> {
+/// A header that shows a name and a password.
+pub(super) type Authorization = Option<Zeroizing<String>>;
+
+/// Takes a name and a password out of a URL and makes a header of them. Fails where the URL cannot have any.
+pub(super) fn take_credentials(url: &mut Url) -> Result<Authorization, ()> {
     let authorization = (!url.username().is_empty()).then(|| {
         let decoded = |text: &str| Zeroizing::new(percent_decode_str(text).collect::<Vec<u8>>());
         let (name, password) = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
         let pair = Zeroizing::new([name.as_slice(), b":", password.as_slice()].concat());
         Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)))
     });
-    url.set_username("").and_then(|()| url.set_password(None)).ok()?;
-    Some(authorization)
+    url.set_username("").and_then(|()| url.set_password(None))?;
+    Ok(authorization)
 }
 
 /// Returns the pause that a server asks for, where it says so in seconds.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, EXPECT, HeaderName, LOCATION};
 use ureq::http::{self, HeaderMap, HeaderValue, Method};
@@ -24,8 +25,11 @@ const SHOWN_ERROR: usize = 300;
 /// Bodies of at least this many bytes wait for `100 Continue`, so that a refusal costs no upload.
 const EXPECT_FROM: u64 = 256 << 10;
 
+/// How long a server may be silent: it may be about to pass on what it was sent.
+const STALL: Duration = Duration::from_mins(3);
+
 /// How a server is reached.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct HttpOptions {
     /// The token to show.
     pub token: Option<Zeroizing<String>>,
@@ -37,6 +41,13 @@ pub struct HttpOptions {
     pub patience: Patience,
     /// Ends what waits or tries again.
     pub cancel: Cancel,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        let patience = Patience { stall: STALL, ..Patience::default() };
+        Self { token: None, insecure: false, ca_file: None, patience, cancel: Cancel::new() }
+    }
 }
 
 impl fmt::Debug for HttpOptions {
@@ -184,7 +195,7 @@ impl Session {
             ));
         }
         let mut authorization =
-            take_credentials(&mut base).ok_or_else(|| invalid("it is not an http or https URL"))?;
+            take_credentials(&mut base).map_err(|()| invalid("it is not an http or https URL"))?;
         if let Some(token) = &options.token {
             if authorization.is_some() {
                 return Err(invalid("give a token, or a name and a password in the URL, not both"));

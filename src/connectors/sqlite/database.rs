@@ -293,3 +293,76 @@ fn may_be_the_medium(error: &Error) -> bool {
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::SystemIoFailure)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made() -> (tempfile::TempDir, Database) {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::new(dir.path().join("a b?c#d%"), None, Cancel::new());
+        database
+            .create(|connection| connection.execute("INSERT INTO configuration VALUES (x'01')", []).map(drop))
+            .unwrap();
+        (dir, database)
+    }
+
+    fn count(database: &Database) -> Result<i64> {
+        database.read("read", |connection| {
+            let count = connection.query_row("SELECT count(*) FROM configuration", [], |row| row.get(0));
+            count.map_err(|error| failed("read", "it", error))
+        })
+    }
+
+    #[test]
+    fn a_medium_that_cannot_be_written_is_read() {
+        let (_dir, database) = made();
+        assert_eq!((count(&database).unwrap(), database.access()), (1, Some(Access::Full)));
+        let path = database.path.clone();
+        drop(database);
+        let database = Database::new(path, None, Cancel::new());
+        *lock(&database.access) = Some(Access::Immutable);
+        assert_eq!(count(&database).unwrap(), 1);
+        let error = database.write("put", |_| Ok(())).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ReadOnly, "{error}");
+    }
+
+    #[test]
+    fn what_stands_in_the_wal_only_is_not_missed() {
+        let (_dir, database) = made();
+        let error = || Error::new(ErrorKind::Io, "open", "it");
+        let mut wal = database.path.clone().into_os_string();
+        wal.push("-wal");
+        fs::write(&wal, b"").unwrap();
+        assert!(database.refuse_wal(error()).is_ok());
+        fs::write(&wal, b"frames").unwrap();
+        assert!(database.refuse_wal(error()).is_err());
+    }
+
+    #[test]
+    fn a_writer_waits_for_another_but_not_for_ever() {
+        let (_dir, database) = made();
+        let mut other = Connection::open(&database.path).unwrap();
+        let turn = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        let put = |database: &Database| {
+            database.write("put", |connection| {
+                connection
+                    .execute("INSERT INTO configuration VALUES (x'02')", [])
+                    .map(drop)
+                    .map_err(|error| failed("put", "it", error))
+            })
+        };
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| put(&database));
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(!waiting.is_finished());
+            turn.commit().unwrap();
+            waiting.join().unwrap().unwrap();
+        });
+        assert_eq!(count(&database).unwrap(), 2);
+        let _turn = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        database.cancel.cancel();
+        let error = put(&database).unwrap_err();
+        assert!(error.to_string().contains("busy"), "{error}");
+    }
+}

@@ -6,7 +6,7 @@ use super::failure::failed;
 use crate::connector::{Error, ErrorKind, Kind, Result};
 
 /// Marks databases made here (`KLST`); upstream leaves the field 0.
-const APPLICATION: i32 = i32::from_be_bytes(*b"KLST");
+const APPLICATION: i32 = 0x4b4c_5354;
 /// The version of the layout that is made here; upstream leaves the field 0.
 const VERSION: i32 = 1;
 

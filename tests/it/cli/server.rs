@@ -170,8 +170,6 @@ fn a_server_is_read_only_unless_told_otherwise() {
     let user = user();
     user.ok("at ./store create -plaintext");
     user.ok("at ./store backup src");
-    let server = Running::start(&user, "-json -trace all at ./store server -listen 0");
-    drop(server);
     let server = Running::start(&user, "at ./store server -listen 0 -trace web");
     assert_eq!(user.ok(&format!("at {} ls", server.url)).lines().count(), 1);
     let ran = user.run(&format!("at {} backup src", server.url));
@@ -351,7 +349,7 @@ fn what_is_no_database_of_ours_is_told_apart() {
         ("at sqlite:text ls", 64, "not an SQLite database"),
         ("at sqlite:other ls", 64, "another application"),
         ("at sqlite:missing ls", 66, "create"),
-        ("at sqlite:nothing ls", 66, "empty"),
+        ("at sqlite:nothing ls", 66, "create"),
         ("at sqlite:src ls", 64, "not a file"),
         ("at sqlite:text create -plaintext", 64, "not an SQLite database"),
         ("at sqlite:other create -plaintext", 64, "another application"),
