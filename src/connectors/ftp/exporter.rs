@@ -172,7 +172,6 @@ impl Server {
         }
         if info.modified != Timestamp::ZERO {
             let set = match listing::spell(info.modified) {
-                None => false,
                 Some(time) if session.has("MFMT") => {
                     fine(session.ftp.custom_command(format!("MFMT {time} {path}"), &[Status::File]))?
                 }
@@ -181,7 +180,7 @@ impl Server {
                 Some(time) if session.has("MDTM") => {
                     fine(session.ftp.custom_command(format!("MDTM {time} {path}"), &[Status::File]))?
                 }
-                Some(_) => false,
+                _ => false,
             };
             if !set {
                 missing.push("modification time".into());
@@ -207,9 +206,9 @@ impl Server {
                 let is_answer = matches!(error, FtpError::UnexpectedResponse(_));
                 let error = failed(error);
                 if is_answer {
-                    self.client.put_back(session)
+                    self.client.put_back(session);
                 } else {
-                    self.client.lose(session)
+                    self.client.lose(session);
                 }
                 return Err(error);
             }

@@ -122,8 +122,7 @@ pub(super) fn long_line(line: &[u8]) -> Result<Option<Line>, ()> {
         0o100_000
     };
     let mut words = spelt.split_whitespace().skip(2);
-    let mut owner =
-        || is_posix.then(|| RawString::from(bytes(words.next().unwrap_or("")))).unwrap_or_default();
+    let mut owner = || RawString::from(bytes(words.next().filter(|_| is_posix).unwrap_or("")));
     let is_name = |name: &RawString| !name.iter().all(u8::is_ascii_digit);
     let (user, group) = (owner(), owner());
     let modified = file.modified();

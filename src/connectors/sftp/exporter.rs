@@ -97,7 +97,7 @@ impl Server {
         let mut missing = Vec::new();
         let mut attrs = Attrs::default();
         if !self.skip_permissions {
-            let owned = self.give_away(item, there, set, &mut missing)?;
+            let owned = Self::give_away(item, there, set, &mut missing)?;
             let mut bits = info.mode.to_unix() & 0o7777;
             let root = there.owner.is_some_and(|(user, _)| user == 0);
             if bits & 0o6000 != 0 && !(owned && root) {
@@ -136,7 +136,6 @@ impl Server {
 
     /// Sets the owner. Returns whether it is the recorded one.
     fn give_away(
-        &self,
         item: &Item<'_>,
         there: &Attrs,
         set: &dyn Fn(&Attrs) -> Result<()>,
@@ -165,7 +164,7 @@ impl Server {
         Ok(true)
     }
 
-    fn write_content(&self, upload: &mut Upload, content: &dyn ContentSource) -> Result<()> {
+    fn write_content(upload: &mut Upload, content: &dyn ContentSource) -> Result<()> {
         let size = content.size();
         let mut buffer = vec![0; usize::try_from(size.min(PIECE)).expect("at most 1 MiB")];
         let mut done = 0;
@@ -283,7 +282,7 @@ impl Target for Server {
                 }
             }
             let mut upload = Upload::create(&self.client.options().cancel, connection, path.to_vec(), mode)?;
-            self.write_content(&mut upload, content)?;
+            Self::write_content(&mut upload, content)?;
             let there = upload.attrs()?;
             let missing = self.describe_file(item, &there, &|attrs| upload.set(attrs))?;
             upload.close(false)?;

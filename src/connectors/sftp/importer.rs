@@ -150,12 +150,12 @@ impl Folders for Tree {
                 }
             };
             let found: Vec<_> = named.into_iter().filter_map(complete).collect();
-            match connection.is_dead() {
+            if connection.is_dead() {
                 // What failed failed for that reason.
-                true => Err(Error::new(ErrorKind::Transport, "list", Printable::new(path).to_string())
-                    .detail("the connection ended")),
-                false => Ok(found),
+                return Err(Error::new(ErrorKind::Transport, "list", Printable::new(path).to_string())
+                    .detail("the connection ended"));
             }
+            Ok(found)
         })
     }
 

@@ -8,6 +8,9 @@ use crate::connector::{Error, ErrorKind, Result};
 /// An opened file or folder. Its connection goes with it: nobody else knows it.
 pub(super) type Handle = Vec<u8>;
 
+/// Names, each as the server sends it.
+type Names = Vec<Vec<u8>>;
+
 /// The size and the free space of a file system in bytes, as an ordinary user has them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Space {
@@ -281,7 +284,7 @@ impl Connection {
 
     /// Asks for the names of users and groups by their numbers; empty where the server does not know one. `None`
     /// where it has no such thing.
-    pub(super) fn owner_names(&self, users: &[u32], groups: &[u32]) -> Option<(Vec<Vec<u8>>, Vec<Vec<u8>>)> {
+    pub(super) fn owner_names(&self, users: &[u32], groups: &[u32]) -> Option<(Names, Names)> {
         if !self.has("users-groups-by-id@openssh.com") {
             return None;
         }

@@ -1,6 +1,6 @@
 //! Restoring a tree to a server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -85,7 +85,7 @@ struct Made {
     /// Files, by the hash of the path without regard to case: the hash of the path.
     files: HashMap<u64, u64>,
     /// Folders that were not there before.
-    folders: HashMap<u64, ()>,
+    folders: HashSet<u64>,
     /// Folders that were looked at, and when.
     looked_at: HashMap<u64, Instant>,
 }
@@ -288,7 +288,7 @@ impl<T: Target> Exporter for TreeExporter<T> {
                 return Err(exists(&path));
             }
         }
-        self.made().folders.insert(key, ());
+        self.made().folders.insert(key);
         self.trust(key);
         Ok(Outcome::Restored)
     }
@@ -380,7 +380,7 @@ impl<T: Target> Exporter for TreeExporter<T> {
             }
         } else {
             self.guard(item.path)?;
-            let own = self.made().folders.remove(&hash_of(&path)).is_some();
+            let own = self.made().folders.remove(&hash_of(&path));
             if self.existing != Existing::Replace && !own {
                 return Ok(Outcome::Skipped);
             }
