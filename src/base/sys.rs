@@ -9,7 +9,9 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
+use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
 /// Reads and writes at an offset, wherever the file's cursor stands.
 #[cfg(unix)]
@@ -206,6 +208,14 @@ pub fn lock_file(folder: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(".lock"))
 }
 
+/// Returns the numbers of the user and of the group that this process acts as; root's where there are none.
+pub fn process_owner() -> (u64, u64) {
+    #[cfg(unix)]
+    return (rustix::process::geteuid().as_raw().into(), rustix::process::getegid().as_raw().into());
+    #[cfg(not(unix))]
+    return (0, 0);
+}
+
 /// Returns the name of this machine; empty where the system does not tell.
 pub fn host_name() -> Vec<u8> {
     #[cfg(unix)]
@@ -230,6 +240,28 @@ pub fn free_space(folder: &Path) -> Option<u64> {
     return rustix::fs::statvfs(folder).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     #[cfg(not(unix))]
     None
+}
+
+/// Waits until somebody connects to a listener that does not block, or some time has passed, or a signal came. Returns
+/// whether it is worth asking.
+pub fn wait_for_visitor(listener: &TcpListener, most: Duration) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let most = Timespec::try_from(most).map_err(|_| io::ErrorKind::InvalidInput)?;
+        match poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&most)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => Ok(false),
+            Ok(_) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        // There is nothing to wait on: asking again soon is the best there is.
+        let _ = listener;
+        std::thread::sleep(most.min(Duration::from_millis(20)));
+        Ok(true)
+    }
 }
 
 /// Returns whether the terminal behind standard error is this process's to draw on. What has no controlling terminal is

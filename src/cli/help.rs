@@ -95,7 +95,8 @@ fn examples(name: &str) -> Vec<String> {
 
 /// Returns the one-screen overview: 23 lines of a terminal of 24, in two columns where there is room for them.
 pub(crate) fn overview(width: usize, style: Style) -> String {
-    let mut out = String::from("usage: plakar [FLAGS] [at STORE] COMMAND [FLAGS] [ARGS]\n");
+    let mut out = wrap("usage: plakar [FLAGS] [at STORE] COMMAND [FLAGS] [ARGS]", width, 7);
+    out.push('\n');
     let block = |(group, commands): &(&str, &[table::Listed])| -> Vec<String> {
         let line = |one: &table::Listed| format!("  {:<11} {}", one.name, one.about);
         std::iter::once((*group).to_owned()).chain(commands.iter().map(line)).collect()

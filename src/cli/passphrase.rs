@@ -240,8 +240,9 @@ impl Place {
 
 /// Runs a command and takes what it prints. It gets no input, and no passphrase from the environment.
 fn run(command: &str, origin: Origin) -> Result<(Secret, Origin), PassphraseError> {
-    let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::piped());
+    let (program, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("/bin/sh", "-c") };
+    let mut shell = Command::new(program);
+    shell.arg(flag).arg(command).stdin(Stdio::null()).stdout(Stdio::piped());
     for name in SECRET_VARIABLES {
         shell.env_remove(name);
     }

@@ -131,6 +131,12 @@ pub trait Importer: fmt::Debug + Send + Sync {
     /// Says where reading spends its time.
     fn work(&self) -> Work;
 
+    /// Returns whether a content that cannot be read makes the run fail. Of most sources the other files are worth
+    /// having; a stream that broke off is not.
+    fn is_all_or_nothing(&self) -> bool {
+        false
+    }
+
     /// Returns facts about the source as a whole (bucket, region, owner), for the header's source context.
     fn context(&self) -> Vec<(String, String)> {
         Vec::new()

@@ -55,11 +55,17 @@ pub enum Kind {
     PtarHttp,
     /// An archive read from a web server over HTTPS.
     PtarHttps,
+    /// One file that comes by standard input.
+    Stdin,
+    /// One file that goes to standard output.
+    Stdout,
+    /// The members of a tar archive, in a file or from standard input.
+    Tar,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Fs,
         Self::Ftp,
         Self::Http,
@@ -70,6 +76,9 @@ impl Kind {
         Self::S3,
         Self::Sftp,
         Self::Sqlite,
+        Self::Stdin,
+        Self::Stdout,
+        Self::Tar,
     ];
 
     /// Returns the scheme, without its colon.
@@ -85,6 +94,9 @@ impl Kind {
             Self::Ptar => "ptar",
             Self::PtarHttp => "ptar+http",
             Self::PtarHttps => "ptar+https",
+            Self::Stdin => "stdin",
+            Self::Stdout => "stdout",
+            Self::Tar => "tar",
         }
     }
 
@@ -97,7 +109,7 @@ impl Kind {
 
     /// Returns whether locations of this kind are paths on this machine, not URLs.
     pub fn is_path(self) -> bool {
-        matches!(self, Self::Fs | Self::Sqlite | Self::Ptar)
+        matches!(self, Self::Fs | Self::Sqlite | Self::Ptar | Self::Stdin | Self::Stdout | Self::Tar)
     }
 
     /// Returns whether this kind can serve a role at all, built or not.
@@ -105,6 +117,8 @@ impl Kind {
         match self {
             Self::Fs | Self::S3 | Self::Sftp => true,
             Self::Ftp => role != Role::Store,
+            Self::Stdin | Self::Tar => role == Role::Source,
+            Self::Stdout => role == Role::Destination,
             _ => role == Role::Store,
         }
     }
@@ -194,7 +208,7 @@ impl Location {
         };
         if kind.is_path() {
             let path = path_after_scheme(text, scheme.len());
-            if path.is_empty() {
+            if path.is_empty() && !matches!(kind, Kind::Stdin | Kind::Stdout) {
                 return Err(LocationError::Empty);
             }
             if kind == Kind::Fs && role == Role::Store && ends_in_ptar(path.as_encoded_bytes()) {
@@ -241,6 +255,9 @@ impl Location {
         let target = self.target.as_encoded_bytes();
         let scheme = match self.kind {
             Kind::Sqlite => "sqlite:",
+            Kind::Stdin => "stdin:",
+            Kind::Stdout => "stdout:",
+            Kind::Tar => "tar:",
             Kind::Ptar if !ends_in_ptar(target) => "ptar:",
             Kind::Fs if split_scheme(target).is_some() => "fs:",
             _ => "",
@@ -253,8 +270,19 @@ impl Location {
     /// Makes a path independent of the current folder; URLs are already.
     pub fn absolute(self) -> std::io::Result<Self> {
         match self.path() {
-            Some(path) => Ok(Self { kind: self.kind, target: std::path::absolute(path)?.into_os_string() }),
-            None => Ok(self),
+            Some(path) if !self.is_stream() => {
+                Ok(Self { kind: self.kind, target: std::path::absolute(path)?.into_os_string() })
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// Returns whether this is standard input or output, no matter what is made of it.
+    pub fn is_stream(&self) -> bool {
+        match self.kind {
+            Kind::Stdin | Kind::Stdout => true,
+            Kind::Tar => self.target == "-",
+            _ => false,
         }
     }
 
@@ -303,7 +331,9 @@ impl Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.kind, self.target.to_str()) {
-            (Kind::Sqlite, _) => write!(f, "sqlite:{}", Printable::os(&self.target)),
+            (kind @ (Kind::Sqlite | Kind::Stdin | Kind::Stdout | Kind::Tar), _) => {
+                write!(f, "{}:{}", kind.scheme(), Printable::os(&self.target))
+            }
             (kind, Some(url)) if !kind.is_path() => write!(f, "{}", Printable::new(&redact(url))),
             _ => write!(f, "{}", Printable::os(&self.target)),
         }
@@ -440,6 +470,33 @@ mod tests {
         assert_eq!(store("https://h/a?X-Amz-Signature=1").to_string(), "https://h/a?…");
         assert_eq!(store("/a?b").to_string(), "/a?b");
         assert_eq!(store("sqlite:/a").to_string(), "sqlite:/a");
+    }
+
+    #[test]
+    fn streams_and_tar_files_are_places_too() {
+        for (text, kind, path, shown) in [
+            ("stdin:", Kind::Stdin, "", "stdin:"),
+            ("stdin://", Kind::Stdin, "", "stdin:"),
+            ("stdin:db/dump.sql", Kind::Stdin, "db/dump.sql", "stdin:db/dump.sql"),
+            ("stdin://dump.sql", Kind::Stdin, "dump.sql", "stdin:dump.sql"),
+            ("tar:x.tar.gz", Kind::Tar, "x.tar.gz", "tar:x.tar.gz"),
+            ("tar:///srv/x.tar", Kind::Tar, "/srv/x.tar", "tar:/srv/x.tar"),
+            ("tar:-", Kind::Tar, "-", "tar:-"),
+        ] {
+            let location = parse(text, Role::Source).unwrap();
+            assert_eq!((location.kind(), location.path()), (kind, Some(Path::new(path))), "{text}");
+            assert_eq!(
+                (location.to_string().as_str(), location.spelling().to_str().unwrap()),
+                (shown, shown)
+            );
+            assert_eq!(location.is_stream(), path == "-" || kind == Kind::Stdin, "{text}");
+            assert!(parse(text, Role::Store).is_err() && parse(text, Role::Destination).is_err());
+        }
+        assert_eq!(parse("tar:", Role::Source), Err(LocationError::Empty));
+        assert_eq!(parse("stdout:", Role::Destination).unwrap().kind(), Kind::Stdout);
+        let stream = parse("tar:-", Role::Source).unwrap();
+        assert_eq!(stream.clone().absolute().unwrap(), stream);
+        assert!(parse("tar:x", Role::Source).unwrap().absolute().unwrap().path().unwrap().is_absolute());
     }
 
     #[test]

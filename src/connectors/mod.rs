@@ -9,12 +9,14 @@
 //! | [`sqlite`] | a database file | | | |
 //! | [`sftp`] | a folder on a server, a single-file archive there | a tree | a folder | a file |
 //! | [`ftp`] | | a tree | a folder | |
+//! | [`stdio`] | | one file | one file | |
+//! | [`tar`] | | the members of an archive | | |
 //! | [`memory`] | tests | | | |
 //!
 //! No backend reaches into another: what two of them need lies beside them, in the private modules here
 //! (`container`, the layout of an archive; `remote`, an archive read by ranges; `layout`, the files of a store; `place`,
-//! files that appear whole or not at all; `tree`, walking and restoring file trees on a server; `tls`, whom connections
-//! trust).
+//! files that appear whole or not at all; `pipe`, standard input and output as they are; `tree`, walking and restoring
+//! file trees on a server; `tls`, whom connections trust).
 
 mod container;
 mod existing;
@@ -23,6 +25,7 @@ mod location;
 mod objects;
 mod options;
 mod patterns;
+mod pipe;
 mod place;
 mod registry;
 mod remote;
@@ -37,6 +40,8 @@ pub mod ptar;
 pub mod s3;
 pub mod sftp;
 pub mod sqlite;
+pub mod stdio;
+pub mod tar;
 
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};

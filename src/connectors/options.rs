@@ -94,7 +94,7 @@ impl fmt::Display for Form {
             Self::Location => "a path or a URL",
             Self::Bool => "true or false",
             Self::Port => "a port number from 1 to 65535",
-            Self::Kind => "one of fs, ftp, http, https, ptar, s3, sftp, sqlite",
+            Self::Kind => "one of fs, ftp, http, https, ptar, s3, sftp, sqlite, stdin, stdout, tar",
         })
     }
 }
@@ -216,7 +216,14 @@ pub fn known(kind: Option<Kind>, role: Role) -> Vec<Spec> {
         Kind::Sftp => SFTP,
         Kind::Ftp => FTP,
         Kind::Http | Kind::Https => HTTP,
-        Kind::Fs | Kind::Sqlite | Kind::Ptar | Kind::PtarHttp | Kind::PtarHttps => &[],
+        Kind::Fs
+        | Kind::Sqlite
+        | Kind::Ptar
+        | Kind::PtarHttp
+        | Kind::PtarHttps
+        | Kind::Stdin
+        | Kind::Stdout
+        | Kind::Tar => &[],
     };
     let mut specs = EVERY.to_vec();
     let kinds = kind.map_or_else(|| Kind::ALL.to_vec(), |kind| vec![kind]);

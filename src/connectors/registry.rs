@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::fs::Existing;
 use super::location::{Kind, Location, Role};
 use super::options::{OptionError, Options, for_connector};
-use super::{fs, ftp, http, ptar, s3, sftp, sqlite};
+use super::{fs, ftp, http, ptar, s3, sftp, sqlite, stdio, tar};
 use crate::base::Cancel;
 use crate::connector::{
     ArchiveSink, Error, ErrorKind, Exporter, Importer, Order, Readiness, Result, Storage,
@@ -94,8 +94,11 @@ pub fn available(role: Role) -> Vec<&'static str> {
 
 fn is_built(kind: Kind, role: Role) -> bool {
     match role {
-        Role::Store => kind != Kind::Ftp,
-        Role::Source | Role::Destination => matches!(kind, Kind::Fs | Kind::Ftp | Kind::S3 | Kind::Sftp),
+        Role::Store => !matches!(kind, Kind::Ftp | Kind::Stdin | Kind::Stdout | Kind::Tar),
+        Role::Source => {
+            matches!(kind, Kind::Fs | Kind::Ftp | Kind::S3 | Kind::Sftp | Kind::Stdin | Kind::Tar)
+        }
+        Role::Destination => matches!(kind, Kind::Fs | Kind::Ftp | Kind::S3 | Kind::Sftp | Kind::Stdout),
     }
 }
 
@@ -176,6 +179,23 @@ pub fn open_importer(
         return Ok(Box::new(s3::S3Importer::with(s3_options(url, options, limits)?, &import)?));
     }
     if let [location] = locations
+        && let Some(path) = location.path()
+    {
+        match location.kind() {
+            Kind::Stdin => return Ok(Box::new(stdio::StdinImporter::open(path, limits.cancel.clone())?)),
+            Kind::Tar => {
+                let tar = tar::ImportOptions {
+                    excludes: settings.excludes.clone(),
+                    ignore_files: settings.ignore_files.clone(),
+                    memory: limits.memory,
+                    cancel: limits.cancel.clone(),
+                };
+                return Ok(Box::new(tar::TarImporter::open(path, &tar)?));
+            }
+            _ => {}
+        }
+    }
+    if let [location] = locations
         && let (Kind::Sftp, Some(url)) = (location.kind(), location.url())
     {
         let opened = sftp_options(url, options, limits)?;
@@ -234,6 +254,7 @@ pub fn open_exporter(
             };
             Ok(Box::new(s3::S3Exporter::new(s3_options(url, options, limits)?, export)?))
         }
+        (Kind::Stdout, ..) => Ok(Box::new(stdio::StdoutExporter::new())),
         (Kind::Sftp, _, Some(url)) => {
             refuse_markers(location, settings)?;
             let opened = sftp_options(url, options, limits)?;
@@ -267,6 +288,8 @@ pub fn open_sink(
     size_hint: Option<u64>,
 ) -> Result<Box<dyn ArchiveSink>> {
     match (location.kind(), location.path(), location.url()) {
+        (Kind::Stdout, ..) => Err(Error::new(ErrorKind::Unsupported, "create", location.to_string())
+            .detail("an archive goes to standard output as -o -")),
         (_, Some(path), _) => Ok(Box::new(ptar::ArchiveFile::create(path, overwrite)?)),
         (Kind::S3, _, Some(url)) => {
             let sink = s3::SinkOptions { overwrite, size_hint, memory: limits.memory };
@@ -370,6 +393,10 @@ pub enum Answer {
     NoStore,
     /// The source or destination can be opened.
     Opened,
+    /// The destination answers, but does not let anybody with this key list it.
+    Unlisted,
+    /// The destination is not there.
+    Absent,
 }
 
 impl fmt::Display for Answer {
@@ -378,31 +405,47 @@ impl fmt::Display for Answer {
             Self::Store => "answers, and holds a store",
             Self::NoStore => "answers, and holds no store yet",
             Self::Opened => "answers",
+            Self::Unlisted => {
+                "answers; its key may not list, so a restore cannot spare what stands there already"
+            }
+            Self::Absent => "is not there yet; a restore makes it",
         })
     }
 }
 
-/// Tries to reach a place.
+/// Tries to reach a place, changing nothing there.
 pub fn ping(location: &Location, options: &Options, role: Role, limits: &Limits) -> Result<Answer> {
-    match role {
-        Role::Store => match open_storage(location, options, limits)?.config() {
+    if role == Role::Store {
+        return match open_storage(location, options, limits)?.config() {
             Ok(_) => Ok(Answer::Store),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(Answer::NoStore),
             Err(error) => Err(error),
-        },
-        Role::Source => {
-            let importer = open_importer(&[location], options, limits, &ImportSettings::default())?;
-            let mut failed = None;
-            importer.scan(&mut |record| {
-                failed = record.info.err();
-                std::ops::ControlFlow::Break(())
-            })?;
-            failed.map_or(Ok(Answer::Opened), Err)
-        }
-        Role::Destination => {
-            open_exporter(location, options, limits, &ExportSettings::default()).map(|_| Answer::Opened)
-        }
+        };
     }
+    if let (Kind::S3, Some(url)) = (location.kind(), location.url()) {
+        let listed = s3::reach(s3_options(url, options, limits)?, role == Role::Source)?;
+        return Ok(if listed { Answer::Opened } else { Answer::Unlisted });
+    }
+    if let Some(path) = location.path().filter(|path| role == Role::Destination && path.is_file()) {
+        let error = Error::new(ErrorKind::Invalid, "restore to", path.display().to_string());
+        return Err(error.detail("it is a file, not a folder"));
+    }
+    match first_record(location, options, limits) {
+        Err(error) if role == Role::Destination && error.kind == ErrorKind::NotFound => Ok(Answer::Absent),
+        other => other.map(|()| Answer::Opened),
+    }
+}
+
+/// Reads the first thing of a source besides its root, which some sources know without asking.
+fn first_record(location: &Location, options: &Options, limits: &Limits) -> Result<()> {
+    let importer = open_importer(&[location], options, limits, &ImportSettings::default())?;
+    let mut failed = None;
+    importer.scan(&mut |record| {
+        let known = record.info.is_ok() && record.path.as_bytes() == b"/";
+        failed = record.info.err();
+        if known { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+    })?;
+    failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -446,7 +489,17 @@ mod tests {
         let ping = |role| ping(&location(&text, role), &Options::new(), role, &Limits::default());
         assert_eq!(ping(Role::Store).unwrap(), Answer::NoStore);
         assert_eq!(ping(Role::Source).unwrap(), Answer::Opened);
+        assert_eq!(ping(Role::Destination).unwrap(), Answer::Opened);
         folder.close().unwrap();
         assert!(ping(Role::Source).is_err());
+        assert_eq!(ping(Role::Destination).unwrap(), Answer::Absent);
+        assert!(!std::path::Path::new(&text).exists(), "asking makes nothing");
+        let bucket = location("s3://127.0.0.1:1/b", Role::Source);
+        let options = [("access_key", "a"), ("secret_access_key", "b"), ("use_tls", "false")];
+        let options: Options =
+            options.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+        for role in Role::ALL {
+            assert!(super::ping(&bucket, &options, role, &Limits::default()).is_err(), "{role:?}");
+        }
     }
 }

@@ -28,6 +28,7 @@ pub struct Listed {
 pub struct Listing {
     pub(super) place: Place,
     /// The numbers of the folder itself and of its parent.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "what the kernel asks about later"))]
     pub(super) numbers: [u64; 2],
     pub(super) pages: Mutex<Pages>,
 }

@@ -28,8 +28,6 @@ mod pool;
 #[cfg(target_os = "linux")]
 mod session;
 mod shelf;
-#[cfg(test)]
-mod tests;
 mod tree;
 
 pub use attributes::{Attributes, FileKind};

@@ -109,7 +109,6 @@ impl Known {
     }
 
     /// Returns how many numbers are held.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }

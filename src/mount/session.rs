@@ -194,13 +194,10 @@ impl Mounted {
         if session.guard.is_finished() {
             return session.join().map(|()| Ended::Unmounted);
         }
-        let ended = match take_down(&self.target, false) {
+        match take_down(&self.target, false) {
             Ok(()) => session.join().map(|()| Ended::Cancelled),
             Err(_) => take_down(&self.target, true).map(|()| Ended::Detached),
-        };
-        ended.inspect_err(|_| {
-            // What could not be unmounted at least answers no longer once the process is gone.
-        })
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub enum Shown {
     /// A folder for each snapshot that is chosen, and `latest`, a link to the last one.
     Snapshots(Select),
     /// What is below a folder of one snapshot, which is an absolute, clean path.
-    Folder(SnapshotInfo, Vec<u8>),
+    Folder(Box<SnapshotInfo>, Vec<u8>),
 }
 
 impl std::fmt::Debug for Shown {
@@ -125,7 +125,7 @@ impl Tree {
     ) -> Result<Self, Error> {
         let (shelf, root) = match shown {
             Shown::Snapshots(select) => (Some(Shelf::new(Arc::clone(repository), select)), Place::Top),
-            Shown::Folder(info, path) => (None, Place::In(Arc::new(info), path.into())),
+            Shown::Folder(info, path) => (None, Place::In(Arc::from(info), path.into())),
         };
         let entries = usize::try_from((options.memory >> 20) * ENTRIES_PER_MIB).unwrap_or(usize::MAX);
         let tree = Self {
@@ -369,12 +369,9 @@ impl Tree {
 
     fn turn_page(&self, listing: &Listing, pages: &mut Pages) -> Result<()> {
         let first = pages.first + pages.children.len() as u64;
-        let (snapshot, folder) = match &listing.place {
-            Place::In(snapshot, path) => (snapshot, path),
-            _ => {
-                *pages = Pages { children: self.top_page(), started: true, ..Pages::default() };
-                return Ok(());
-            }
+        let Place::In(snapshot, folder) = &listing.place else {
+            *pages = Pages { children: self.top_page(), started: true, ..Pages::default() };
+            return Ok(());
         };
         let bookmark = pages.next.take();
         let mut page = Pages { first, started: true, ..Pages::default() };
@@ -566,8 +563,8 @@ impl Tree {
         summary.map_or((0, 0), |summary| (summary.total_size(), summary.total_files()))
     }
 
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    /// Returns how many numbers are held: what grows with the files that are known to whoever asks.
+    pub fn held(&self) -> usize {
         lock(&self.known).len()
     }
 

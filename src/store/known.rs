@@ -1,7 +1,7 @@
 //! Sets and maps of blob ids that spill: what a session has stored or is storing, what a copy was given.
 //!
 //! Why shards: every thread asks for every blob. Why tables: a set of many millions must not grow in memory, so
-//! beyond a quarter of a million ids it is written as a sorted table and emptied.
+//! beyond 65,536 ids it is written as a sorted table and emptied.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -18,8 +18,8 @@ use super::catalogue::table_error;
 use super::error::Error;
 
 const SHARDS: usize = 32;
-/// Ids in memory before they go to a table: about 12 MiB.
-const IN_MEMORY: usize = 1 << 18;
+/// Ids in memory before they go to a table: about 5 MiB, in tables that grow by halves and leave holes behind.
+const IN_MEMORY: usize = 1 << 16;
 /// Id and type.
 const KEY: usize = Id::LEN + 1;
 /// Id, type, and the id it maps to.

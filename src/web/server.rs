@@ -8,17 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::body::{Body, Input};
 use super::connection;
 use super::message::{Request, Response};
 use super::pace::{Paced, Wire};
-use crate::base::Cancel;
+use crate::base::{Cancel, sys};
 
 /// How long the wish to end may go unseen.
-const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const GLANCE: Duration = Duration::from_millis(200);
 /// The stack of a connection's thread in bytes.
 const STACK: usize = 1 << 20;
 
@@ -192,11 +191,8 @@ impl Server {
 
     fn accept(&self, cancel: &Cancel) -> io::Result<()> {
         while !cancel.is_cancelled() {
-            let mut waiting = [PollFd::new(&self.listener, PollFlags::IN)];
-            match poll(&mut waiting, Some(&GLANCE)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
-                Ok(_) => {}
-                Err(error) => return Err(error.into()),
+            if !sys::wait_for_visitor(&self.listener, GLANCE)? {
+                continue;
             }
             match self.listener.accept() {
                 Ok((socket, peer)) => self.welcome(socket, peer),

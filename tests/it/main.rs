@@ -28,6 +28,8 @@ mod licences;
 mod main_job;
 mod maintenance;
 mod memory;
+#[cfg(target_os = "linux")]
+mod mount_tree;
 mod quick_archive;
 mod reader;
 mod repair;

@@ -172,6 +172,17 @@ fn a_name_taken_meanwhile_is_kept() {
 
 #[test]
 fn parts_become_an_object_only_where_there_is_none() {
+    // Whether a server takes the condition or not, what is new is written.
+    Bed::each(|bed| {
+        let bytes = content(40 * MIB);
+        let mut fresh = sink(bed, "fresh.ptar", hinted()).unwrap();
+        fresh.write_all(&bytes).unwrap();
+        fresh.commit().unwrap();
+        assert!(bed.get("fresh.ptar").body == bytes);
+        let refused = sink(bed, "fresh.ptar", hinted()).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Exists);
+        bed.request("DELETE", Some(b"fresh.ptar"), "", &[], b"");
+    });
     let bed = bed();
     let server = bed.own_server();
     let bytes = content(40 * MIB);

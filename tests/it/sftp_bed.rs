@@ -22,8 +22,6 @@ pub(crate) struct Bed {
     folder: tempfile::TempDir,
     authority: String,
     pub(crate) options: Vec<(&'static str, String)>,
-    /// Whether there is an sshd in between.
-    pub(crate) is_real: bool,
 }
 
 impl Bed {
@@ -42,7 +40,7 @@ impl Bed {
         std::fs::write(&ssh, text).unwrap();
         std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
         let options = vec![("ssh", ssh.to_str().unwrap().to_owned())];
-        Some(Self { folder, authority: "somebody@nowhere".into(), options, is_real: false })
+        Some(Self { folder, authority: "somebody@nowhere".into(), options })
     }
 
     /// The real server, if there is one.
@@ -57,12 +55,7 @@ impl Bed {
             return None;
         };
         let folder = tempfile::tempdir_in(folder).unwrap();
-        Some(Self {
-            folder,
-            authority,
-            options: vec![("identity", identity), ("ssh_config", config)],
-            is_real: true,
-        })
+        Some(Self { folder, authority, options: vec![("identity", identity), ("ssh_config", config)] })
     }
 
     /// Runs a test on every server there is.

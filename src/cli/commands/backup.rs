@@ -1,5 +1,6 @@
 //! `backup`.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +24,9 @@ use crate::ui::Progress;
 plakar at /var/backups backup /etc
 plakar at @scw_store backup -tag nightly,etc -ignore '*.tmp' /etc
 plakar at ./my-store backup @scw_src
-plakar at ./my-store backup s3://mybucket/photos/")]
+plakar at ./my-store backup s3://mybucket/photos/
+pg_dump db | plakar at ./my-store backup stdin:db.sql
+plakar at ./my-store backup tar:old.tar.gz")]
 pub(crate) struct Args {
     #[command(flatten)]
     labels: LabelArgs,
@@ -59,14 +62,20 @@ pub(crate) struct Args {
     /// Set an option of the source for this run
     #[arg(short = 'o', value_name = "KEY=VALUE")]
     option: Vec<String>,
-    /// What to back up: paths, a URL, or @name
+    /// Back up standard input as one file (as stdin: does)
+    #[arg(long, conflicts_with = "places")]
+    stdin: bool,
+    /// What that file is called
+    #[arg(long, value_name = "NAME", requires = "stdin")]
+    stdin_filename: Option<OsString>,
+    /// What to back up: paths, a URL, stdin:NAME, tar:FILE, or @name
     #[arg(value_name = "PLACE")]
     places: Vec<OsString>,
 }
 
 /// Makes one snapshot of all folders together, and one of each URL and named source.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
-    let sources = sources(&args.places, context)?;
+    let sources = sources(&args.places(), context)?;
     let store = context.main_store()?;
     let named = sources.iter().map(|source| &source.place).find(|place| place.name.is_some());
     let opened = stores::open(context, &store, context.store_passphrases(&store, named))?;
@@ -110,6 +119,9 @@ pub(super) fn sources(named: &[OsString], context: &Context) -> Result<Vec<Sourc
     for text in named {
         let place = context.place(text, Role::Source)?;
         let bare = |place: &Place| place.name.is_none() && place.location.kind() == Kind::Fs;
+        if place.location.is_stream() && sources.iter().any(|source| source.place.location.is_stream()) {
+            return Err(CommandError::usage("standard input can be read only once"));
+        }
         match sources.iter_mut().find(|source| bare(&source.place) && bare(&place)) {
             Some(source) => source.others.push(place.location),
             None => sources.push(Source { place, others: Vec::new() }),
@@ -204,6 +216,18 @@ pub(super) fn header(
         context: surroundings::context(std::env::args_os()),
         timestamp: timestamp.transpose()?,
     })
+}
+
+impl Args {
+    /// Returns what is backed up.
+    fn places(&self) -> Cow<'_, [OsString]> {
+        if !self.stdin {
+            return Cow::Borrowed(&self.places);
+        }
+        let mut place = OsString::from("stdin:");
+        place.push(self.stdin_filename.as_deref().unwrap_or_default());
+        Cow::Owned(vec![place])
+    }
 }
 
 fn back_up(

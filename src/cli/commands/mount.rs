@@ -109,7 +109,7 @@ mod linux {
                 let named = std::slice::from_ref(named);
                 let chosen = snapshots::choose(context, &repository, named, &args.query)?;
                 let chosen = chosen.into_iter().next().expect("one snapshot was named");
-                Shown::Folder(chosen.info, chosen.path.unwrap_or_else(|| b"/".to_vec()))
+                Shown::Folder(Box::new(chosen.info), chosen.path.unwrap_or_else(|| b"/".to_vec()))
             }
             None => Shown::Snapshots(select(args.query.clone())),
         };
@@ -122,7 +122,7 @@ mod linux {
         let monitor: Arc<dyn Monitor> = teller.clone();
         let mounted = mount(&repository, shown, &args.to, &options, monitor).map_err(told)?;
         let location = Printable::os(mounted.target().as_os_str()).to_string();
-        announce(&mounted.tree().snapshot_count(), &place.to_string(), &location, context)?;
+        announce(mounted.tree().snapshot_count(), &place.to_string(), &location, context)?;
         let ended = mounted.wait(&context.cancel).map_err(|error| {
             CommandError::failed(format!("cannot unmount {location}"))
                 .because(error)
@@ -141,13 +141,13 @@ mod linux {
         })
     }
 
-    fn announce(count: &usize, store: &str, location: &str, context: &Context) -> Result<(), CommandError> {
+    fn announce(count: usize, store: &str, location: &str, context: &Context) -> Result<(), CommandError> {
         let output = &context.output;
         if output.is_json() {
-            let line = MountedLine { r#type: "mounted", store, location, snapshots: *count };
+            let line = MountedLine { r#type: "mounted", store, location, snapshots: count };
             output.json(&line)?;
         } else {
-            let count = units::counted(*count as u64, "snapshot");
+            let count = units::counted(count as u64, "snapshot");
             output.summary(format_args!("mounted {count} of {store} at {location}"))?;
             output.notice("Ctrl-C, or umount from elsewhere, ends it");
         }

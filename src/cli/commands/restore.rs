@@ -13,9 +13,10 @@ use super::backup::set_options;
 use crate::base::Printable;
 use crate::connectors::fs::Existing;
 use crate::connectors::{ExportSettings, Kind, Location, Role, open_exporter, parse_bool};
+use crate::snapshot::vfs::read::Vfs;
 use crate::snapshot::{self, RestoreOptions, SnapshotInfo, Versions};
-use crate::store::Repository;
-use crate::ui::Progress;
+use crate::store::{Error, Repository};
+use crate::ui::{Progress, units};
 
 /// Brings a snapshot back. Without a snapshot: the latest. Without -to: into a new folder beside you.
 #[derive(clap::Args, Debug)]
@@ -62,6 +63,10 @@ pub(crate) struct Args {
 /// Restores.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let destination = destination(args, context)?;
+    let to_stdout = destination.location.kind() == Kind::Stdout;
+    if to_stdout && context.output.is_json() {
+        return Err(CommandError::usage("-json and a file cannot share standard output"));
+    }
     let versions = versions(args, context, &destination)?;
     let repository = args.retrieval.open_main(context)?.repository;
     let cold = args.retrieval.open(context, &repository)?;
@@ -74,6 +79,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         }
         None => latest(args, context, &repository, &destination)?,
     };
+    if to_stdout {
+        assert_one_file(&repository, &chosen)?;
+    }
     cold.contents(&retrieval::targets([(&chosen.info, chosen.path.as_deref())], versions))?;
     let existing = match (args.skip_existing, args.no_overwrite) {
         (true, _) => Existing::Skip,
@@ -105,8 +113,31 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         (done, progress.error_kinds())
     };
     let snapshot = chosen.info.id.to_hex();
+    if to_stdout {
+        let (bytes, time) = (units::bytes(done.restored_bytes), units::duration(done.duration));
+        context.output.notice(format!("wrote {bytes} to standard output in {time}"));
+        return Ok(if done.error_count > 0 { Exit::Failed } else { Exit::Ok });
+    }
     report::restore(&done, &snapshot, &destination.to_string(), &kinds, &context.output)?;
     Ok(if done.error_count > 0 || done.partly_count > 0 { Exit::Failed } else { Exit::Ok })
+}
+
+/// Makes sure that what goes to standard output is one regular file.
+fn assert_one_file(repository: &Repository, chosen: &Chosen) -> Result<(), CommandError> {
+    let named = chosen.path.as_deref().map(|path| (path, &chosen.info));
+    let is_file = match named.and_then(|(path, info)| Some((path, info.header.source()?))) {
+        Some((path, source)) => {
+            let entry = Vfs::open(repository, source)?.entry(path)?;
+            let entry = entry.ok_or_else(|| Error::NoPath { path: path.to_vec() })?;
+            entry.info.mode.is_regular()
+        }
+        None => false,
+    };
+    if is_file {
+        return Ok(());
+    }
+    Err(CommandError::usage("standard output takes one regular file: SNAPSHOT:PATH")
+        .hint("plakar at STORE archive -format tar -output - SNAPSHOT:PATH writes a folder as a tar"))
 }
 
 /// Finds which versions are asked for.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek as _};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::FileExt as _;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +16,7 @@ use super::part::{self, ContentRange};
 use super::patience::Failure;
 use super::session::{Answer, Ask, HttpOptions, Payload, Session, SpoolFailed};
 use crate::base::Id;
+use crate::base::sys::FileAt as _;
 use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Purpose, Result, Storage};
 use crate::connectors::container::{MAX_CONFIG, past_the_end};
 use crate::format::ptar::STATE_ID;

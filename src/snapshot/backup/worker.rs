@@ -180,6 +180,7 @@ impl Worker<'_> {
                         return Ok(None);
                     }
                 },
+                Err(error) if shared.importer.is_all_or_nothing() => return Err(error.into()),
                 Err(error) => {
                     shared.problem(&record.path, Severity::Error, message_of(&error))?;
                     return Ok(None);

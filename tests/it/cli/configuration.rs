@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::{Ran, User};
@@ -426,12 +426,17 @@ fn places_of_any_kind_answer_a_ping() {
     user.ok("source add gone ./gone");
     assert_eq!(user.run("source ping gone").code, 1);
     user.ok("store add closed s3://127.0.0.1:1/b access_key=a secret_access_key=hunter2 use_tls=false");
-    let started = TcpStream::connect("127.0.0.1:1");
-    if started.is_err() {
-        let ran = user.run("store ping closed");
-        assert!(
-            ran.code == 1 && ran.stderr.contains("127.0.0.1:1") && !ran.stderr.contains("hunter2"),
-            "{ran:?}"
-        );
+    user.ok("source add closed s3://127.0.0.1:1/b access_key=a secret_access_key=hunter2 use_tls=false");
+    user.ok("destination add closed s3://127.0.0.1:1/b access_key=a secret_access_key=hunter2 use_tls=false");
+    for what in ["store", "source", "destination"] {
+        let ran = user.run(&format!("{what} ping closed"));
+        assert!(ran.code == 1 && ran.stderr.contains("127.0.0.1:1"), "{ran:?}");
+        assert!(!ran.stderr.contains("hunter2"), "{ran:?}");
     }
+    user.ok("destination add gone ./gone");
+    let ran = user.run("destination ping gone");
+    assert!(
+        ran.code == 0 && ran.stderr.contains("not there yet") && !user.home().join("gone").exists(),
+        "{ran:?}"
+    );
 }

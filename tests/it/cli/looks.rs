@@ -1,6 +1,7 @@
 //! What people see, held to snapshots: help, tables, errors. `INSTA_UPDATE=always` writes them anew; with `CI` set a
 //! difference is a failure and nothing is written.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -155,7 +156,7 @@ fn errors() {
             let ran = user.run(line);
             assert_ne!(ran.code, 0, "{line}: {ran:?}");
             let said = settled(&user, &ran.stderr);
-            told.push_str(&format!("$ plakar {line}\n{said}[{}]\n\n", ran.code));
+            write!(told, "$ plakar {line}\n{said}[{}]\n\n", ran.code).unwrap();
         }
     };
     see(

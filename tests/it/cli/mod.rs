@@ -10,6 +10,7 @@ mod digest;
 mod dup;
 mod find;
 mod looks;
+#[cfg(target_os = "linux")]
 mod mount;
 mod pkg;
 mod removal;
@@ -17,6 +18,7 @@ mod restore;
 mod server;
 mod shapes;
 mod stores;
+mod streams;
 mod terminal;
 mod usage;
 

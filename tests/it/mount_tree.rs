@@ -1,0 +1,140 @@
+//! The file system of a mount, asked directly: what it answers, and what it holds meanwhile.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use plakar::connectors::fs::FsStore;
+use plakar::mount::{Failure, FileKind, Listing, MountOptions, Shown, Tree};
+use plakar::snapshot::{Tally, list};
+
+use crate::cli::User;
+use crate::interop::open_with;
+
+const ROOT: u64 = 1;
+
+fn user() -> User {
+    let user = User::in_memory();
+    let src = user.home().join("src");
+    fs::create_dir_all(src.join("many")).unwrap();
+    for n in 0..1300 {
+        fs::write(src.join(format!("many/{n:04}")), format!("content {n}")).unwrap();
+    }
+    fs::write(src.join("file"), vec![7; 300_000]).unwrap();
+    std::os::unix::fs::symlink("file", src.join("link")).unwrap();
+    user.ok("at store create -plaintext");
+    user.ok("at store backup src");
+    user
+}
+
+fn tree(user: &User, part: Option<&str>) -> (Tree, Arc<Tally>) {
+    let repository = open_with(Arc::new(FsStore::new(user.home().join("store"))), "");
+    let shown = match part {
+        None => Shown::Snapshots(Box::new(|all| all)),
+        Some(part) => {
+            let latest = list(&repository).0.pop().unwrap();
+            let path = user.home().canonicalize().unwrap().join(part);
+            Shown::Folder(Box::new(latest), path.to_str().unwrap().as_bytes().to_vec())
+        }
+    };
+    let tally = Arc::new(Tally::default());
+    let options = MountOptions { memory: 8 << 20, owner: (12, 34), allow_other: false };
+    (Tree::open(&repository, shown, &options, tally.clone()).unwrap(), tally)
+}
+
+/// Lists from a place on, at most so many.
+fn names(tree: &Tree, listing: &Listing, from: u64, most: usize) -> (Vec<String>, u64) {
+    let (mut names, mut at) = (Vec::new(), from);
+    tree.list(listing, from, &mut |next, listed| {
+        if names.len() == most {
+            return ControlFlow::Break(());
+        }
+        at = next;
+        names.push(listed.name.lossy().into_owned());
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    (names, at)
+}
+
+#[test]
+fn folders_are_listed_in_pages_from_any_place() {
+    let user = user();
+    let (tree, tally) = tree(&user, Some("src"));
+    let many = tree.look_up(ROOT, b"many").unwrap();
+    assert_eq!(many.kind, FileKind::Folder);
+    let listing = tree.open_folder(many.number).unwrap();
+    let (mut all, mut at) = (Vec::new(), 0);
+    loop {
+        let (some, next) = names(&tree, &listing, at, 7);
+        if some.is_empty() {
+            break;
+        }
+        all.extend(some);
+        at = next;
+    }
+    assert_eq!(at, 1300);
+    assert_eq!(all, (0..1300).map(|n| format!("{n:04}")).collect::<Vec<_>>());
+    // Back and forth, over the ends of pages and behind the end.
+    for from in [1299, 511, 512, 513, 0, 1024, 1300, 5000] {
+        let (some, _) = names(&tree, &listing, from, 3);
+        let from = usize::try_from(from).unwrap();
+        assert_eq!(some, all[from.min(1300)..(from + 3).min(1300)], "{from}");
+    }
+    assert_eq!(tree.held(), 1, "listing holds no numbers");
+    let mut numbers = BTreeSet::new();
+    tree.list(&listing, 0, &mut |_, listed| {
+        numbers.insert(listed.attributes.number);
+        let found = tree.look_up(many.number, &listed.name).unwrap();
+        assert_eq!(found, listed.attributes);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!((numbers.len(), tree.held()), (1300, 1301));
+    for number in numbers {
+        tree.forget(number, 1);
+        assert_eq!(tree.attributes(number), Err(Failure::Missing));
+    }
+    assert_eq!((tree.held(), tally.problems().len()), (1, 0));
+}
+
+#[test]
+fn what_cannot_be_is_told_apart() {
+    let user = user();
+    let (tree, _) = tree(&user, Some("src"));
+    let file = tree.look_up(ROOT, b"file").unwrap();
+    let link = tree.look_up(ROOT, b"link").unwrap();
+    assert_eq!((file.size, link.size, link.kind), (300_000, 4, FileKind::Symlink));
+    assert_eq!(tree.link_text(link.number).unwrap(), b"file");
+    assert_eq!(tree.link_text(file.number), Err(Failure::Unsuitable));
+    for name in [&b"nothing"[..], b"", b".", b"..", b"a/b", b"many/0000", b"\0"] {
+        assert_eq!(tree.look_up(ROOT, name), Err(Failure::Missing), "{}", name.escape_ascii());
+    }
+    assert_eq!(tree.look_up(file.number, b"below"), Err(Failure::Missing));
+    assert_eq!(tree.look_up(99, b"x"), Err(Failure::Missing));
+    assert_eq!(tree.open_folder(file.number).unwrap_err(), Failure::NotFolder);
+    assert_eq!(tree.open_file(ROOT).unwrap_err(), Failure::IsFolder);
+    assert_eq!(tree.open_file(link.number).unwrap_err(), Failure::Unsuitable);
+    assert_eq!(tree.attribute(file.number, b"user.none"), Err(Failure::NoAttribute));
+    let open = tree.open_file(file.number).unwrap();
+    assert_eq!(tree.read(&open, 299_990, 100).unwrap(), [7; 10]);
+    assert_eq!(tree.read(&open, 300_000, 100).unwrap(), [0; 0]);
+    assert_eq!(tree.read(&open, u64::MAX, u32::MAX).unwrap(), [0; 0]);
+}
+
+#[test]
+fn the_top_holds_a_folder_for_each_snapshot_and_a_link() {
+    let user = user();
+    let (tree, _) = tree(&user, None);
+    let listing = tree.open_folder(ROOT).unwrap();
+    let (found, _) = names(&tree, &listing, 0, 10);
+    assert_eq!((found.len(), found[1].as_str(), tree.snapshot_count()), (2, "latest", 1));
+    let latest = tree.look_up(ROOT, b"latest").unwrap();
+    assert_eq!(tree.link_text(latest.number).unwrap(), found[0].as_bytes());
+    let folder = tree.look_up(ROOT, found[0].as_bytes()).unwrap();
+    assert_eq!((folder.uid, folder.gid, folder.permissions), (12, 34, 0o755));
+    assert_eq!(tree.attributes(folder.number).unwrap(), folder);
+    assert_eq!(tree.look_up(latest.number, b"x"), Err(Failure::NotFolder));
+    assert_eq!(tree.attribute_names(folder.number).unwrap(), b"");
+}
