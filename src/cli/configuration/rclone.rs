@@ -226,8 +226,6 @@ fn server(remote: &Options, kind: Kind, path: Option<&str>, role: Role) -> Resul
         ("key_file", "identity"),
         ("known_hosts_file", "known_hosts"),
         ("known_hosts_file", "known_hosts_file"),
-        ("tls", "tls"),
-        ("explicit_tls", "explicit_tls"),
         ("no_check_certificate", "tls_insecure_no_verify"),
     ] {
         if let Some(value) = remote.get(theirs).filter(|_| takes(ours)) {
@@ -235,10 +233,19 @@ fn server(remote: &Options, kind: Kind, path: Option<&str>, role: Role) -> Resul
             taken.push(theirs);
         }
     }
+    for (theirs, ours) in [("tls", "implicit"), ("explicit_tls", "explicit")] {
+        if kind == Kind::Ftp && remote.get(theirs).is_some() {
+            taken.push(theirs);
+            if remote.get(theirs).and_then(parse_bool) == Some(true) {
+                options.set("tls", ours);
+            }
+        }
+    }
     for name in OBSCURED.into_iter().filter(|name| remote.get(name).is_some()) {
         notes
             .push(format!("rclone keeps {name} obscured, so it is not taken over: 'rclone reveal' shows it"));
-        if name == "pass" && takes("password") {
+        // Only ssh itself asks for a password, and not here.
+        if name == "pass" && kind == Kind::Ftp {
             missing.push("password=PASSWORD");
         }
         taken.push(name);
@@ -283,7 +290,7 @@ acl = private\naccess_key_id = SCWX\nsecret_access_key = hunter2\n\
 [v2]\ntype = s3\nprovider = Ceph\nendpoint = h.example\nv2_auth = true\n\
 [box]\ntype = sftp\nhost = h.example\nuser = me@corp\nport = 2222\nkey_file = /k\npass = XXX\n\
 [six]\ntype = sftp\nhost = 2001:db8::1\n\
-[old]\ntype = ftp\nhost = ftp.example\nuser = me\n\
+[old]\ntype = ftp\nhost = ftp.example\nuser = me\nexplicit_tls = true\npass = XXX\n\
 [disk]\ntype = local\n\
 [photos]\ntype = alias\nremote = scw:photos/2024\n\
 [deep]\ntype = alias\nremote = photos:may\n\
@@ -335,7 +342,7 @@ acl = private\naccess_key_id = SCWX\nsecret_access_key = hunter2\n\
         let host = source("box", Some("/srv/data")).unwrap();
         assert_eq!(host.options.get("location"), Some("sftp://me%40corp@h.example:2222/srv/data"));
         assert_eq!((host.options.get("identity"), host.options.get("password")), (Some("/k"), None));
-        assert!(host.notes[0].contains("obscured") && host.missing == ["password=PASSWORD"], "{host:?}");
+        assert!(host.notes[0].contains("obscured") && host.missing.is_empty(), "{host:?}");
         assert!(source("box", Some("data")).unwrap_err().contains("begin with a slash"));
         assert_eq!(
             source("six", Some("/x")).unwrap().options.get("location"),
@@ -345,6 +352,8 @@ acl = private\naccess_key_id = SCWX\nsecret_access_key = hunter2\n\
             source("old", Some("pub")).unwrap().options.get("location"),
             Some("ftp://me@ftp.example/pub")
         );
+        let old = source("old", None).unwrap();
+        assert_eq!((old.options.get("tls"), old.missing), (Some("explicit"), vec!["password=PASSWORD"]));
         assert!(convert(&remotes(), "old", None, Role::Store).unwrap_err().contains("cannot hold a store"));
         assert_eq!(source("disk", Some("/srv")).unwrap().options.get("location"), Some("/srv"));
         assert_eq!(source("disk", None).unwrap().missing, ["location=FOLDER"]);

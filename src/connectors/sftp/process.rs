@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -125,7 +124,8 @@ pub(super) fn connect(options: &Options, cancel: &Cancel, ask: bool) -> Result<C
     if !ask {
         // Who interrupts this program does not interrupt ssh, so that locks can still be taken back. Where ssh asks,
         // it has to belong to the terminal.
-        command.process_group(0);
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
     }
     let program = options.program.to_string_lossy().into_owned();
     let failed = |error: io::Error| {

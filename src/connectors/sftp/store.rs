@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,7 +50,7 @@ pub struct SftpStore {
 }
 
 fn bytes(path: &Path) -> Vec<u8> {
-    path.as_os_str().as_bytes().to_vec()
+    path.as_os_str().as_encoded_bytes().to_vec()
 }
 
 impl SftpStore {
@@ -74,7 +73,7 @@ impl SftpStore {
     }
 
     fn root(&self) -> &Path {
-        Path::new(std::ffi::OsStr::from_bytes(&self.root))
+        crate::base::sys::os_str(&self.root).map_or(Path::new(""), Path::new)
     }
 
     fn below(&self, name: &str) -> Vec<u8> {
@@ -231,7 +230,8 @@ impl SftpStore {
         self.client.again(|connection| {
             let mut out = Vec::new();
             connection.each_name(folder, MOST_NAMES, &mut |named| {
-                let Some(id) = layout::id_of(std::ffi::OsStr::from_bytes(&named.name)) else { return Ok(()) };
+                let id = crate::base::sys::os_str(&named.name).and_then(layout::id_of);
+                let Some(id) = id else { return Ok(()) };
                 if shard.is_some_and(|shard| !id.to_hex().starts_with(shard)) {
                     return Ok(());
                 }

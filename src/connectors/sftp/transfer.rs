@@ -308,7 +308,7 @@ pub(super) fn write_body(upload: &mut Upload, body: &Body<'_>) -> Result<()> {
             let mut buffer = vec![0; 256 << 10];
             let mut done = 0;
             while done < *length {
-                use std::os::unix::fs::FileExt as _;
+                use crate::base::sys::FileAt as _;
                 let part = usize::try_from(length - done).map_or(buffer.len(), |left| left.min(buffer.len()));
                 file.read_exact_at(&mut buffer[..part], done)
                     .map_err(|error| Error::io("read the spool of", upload.shown(), error))?;

@@ -45,7 +45,6 @@ impl Source {
         ignore_files: &[PathBuf],
         excludes: &[String],
     ) -> Result<Self> {
-        use std::os::unix::ffi::OsStrExt as _;
         let info = folders.look(&path)?.info?;
         let (root, only) = if info.mode.is_dir() {
             (path, None)
@@ -53,8 +52,8 @@ impl Source {
             let (folder, name) = names::parent(&path);
             (folder.to_vec(), Some(name.to_vec()))
         };
-        let base = Path::new(std::ffi::OsStr::from_bytes(&root));
-        let excludes = patterns::compile(base, ignore_files, excludes)?;
+        let base = crate::base::sys::os_part(&root);
+        let excludes = patterns::compile(Path::new(&base), ignore_files, excludes)?;
         Ok(Self { root, only, excludes })
     }
 

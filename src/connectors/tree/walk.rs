@@ -1,7 +1,6 @@
 //! Walking a tree folder by folder, a few folders ahead.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -160,9 +159,8 @@ impl Walk<'_> {
     }
 
     fn is_excluded(&self, path: &[u8], is_folder: bool) -> bool {
-        use std::os::unix::ffi::OsStrExt as _;
-        let path = Path::new(std::ffi::OsStr::from_bytes(path));
-        self.excludes.is_some_and(|excludes| excludes.matched(path, is_folder).is_ignore())
+        let path = crate::base::sys::os_part(path);
+        self.excludes.is_some_and(|excludes| excludes.matched(&*path, is_folder).is_ignore())
     }
 }
 

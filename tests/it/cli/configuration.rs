@@ -425,10 +425,9 @@ fn places_of_any_kind_answer_a_ping() {
     user.ok("source ping data");
     user.ok("source add gone ./gone");
     assert_eq!(user.run("source ping gone").code, 1);
-    user.ok("store add closed s3://127.0.0.1:1/b access_key=a secret_access_key=hunter2 use_tls=false");
     user.ok("source add closed s3://127.0.0.1:1/b access_key=a secret_access_key=hunter2 use_tls=false");
     user.ok("destination add closed s3://127.0.0.1:1/b access_key=a secret_access_key=hunter2 use_tls=false");
-    for what in ["store", "source", "destination"] {
+    for what in ["source", "destination"] {
         let ran = user.run(&format!("{what} ping closed"));
         assert!(ran.code == 1 && ran.stderr.contains("127.0.0.1:1"), "{ran:?}");
         assert!(!ran.stderr.contains("hunter2"), "{ran:?}");

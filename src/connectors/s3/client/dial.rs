@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+#[cfg(target_os = "linux")]
 use rustix::io::Errno;
+#[cfg(target_os = "linux")]
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with, sockopt};
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -126,6 +129,20 @@ impl Dial {
         Err(failed)
     }
 
+    /// Dials one address. Here a signal is noticed between two addresses only.
+    #[cfg(not(target_os = "linux"))]
+    fn one(&self, address: SocketAddr, until: Instant) -> io::Result<TcpStream> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("cancelled"));
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        TcpStream::connect_timeout(&address, left)
+    }
+
+    #[cfg(target_os = "linux")]
     fn one(&self, address: SocketAddr, until: Instant) -> io::Result<TcpStream> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -143,6 +160,7 @@ impl Dial {
         Ok(stream)
     }
 
+    #[cfg(target_os = "linux")]
     fn until_writable(&self, socket: &impl std::os::fd::AsFd, until: Instant) -> io::Result<()> {
         loop {
             if self.cancel.is_cancelled() {
