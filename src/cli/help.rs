@@ -330,7 +330,9 @@ mod tests {
 
     /// Splits a line as a shell would, as far as the examples need it: quotes, comments, pipes, redirections.
     fn shell_words(line: &str) -> Vec<String> {
-        let line = line.strip_prefix("source <(").and_then(|line| line.strip_suffix(')')).unwrap_or(line);
+        // What stands before it prepares its input: a pipe, a substitution.
+        let line = line.find("plakar ").map_or(line, |at| &line[at..]);
+        let line = line.strip_suffix(')').unwrap_or(line);
         let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
         for c in line.chars() {
             match (quote, c) {
