@@ -74,6 +74,6 @@ impl SftpArchive {
         let bytes = file.read_range(offset, usize::try_from(length - offset).expect("at most 64 KiB"))?;
         let time = modified.map(|secs| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(secs)));
         let ranges = SftpFile { client, open: Mutex::new(file), length, modified };
-        Self::new(ranges, Tail { offset, bytes }, time)
+        Self::open_ranges(ranges, Tail { offset, bytes }, time)
     }
 }
