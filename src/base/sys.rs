@@ -279,7 +279,7 @@ pub fn terminal_width() -> Option<usize> {
     #[cfg(unix)]
     {
         let size = rustix::termios::tcgetwinsize(io::stderr())
-            .or_else(|_| rustix::termios::tcgetwinsize(io::stdout()));
+            .or_else(|_| rustix::termios::tcgetwinsize(rustix::stdio::stdout()));
         size.ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
     }
     #[cfg(not(unix))]

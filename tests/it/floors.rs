@@ -42,7 +42,7 @@ const CONNECTORS: [&str; 10] =
     ["fs", "ftp", "http", "memory", "ptar", "s3", "sftp", "sqlite", "stdio", "tar"];
 
 /// The folder beside them that several of them stand on.
-const SHARED: [&str; 1] = ["tree"];
+const SHARED: [&str; 2] = ["place", "tree"];
 
 /// The most lines a file may have, its tests not counted.
 const MOST_LINES: usize = 800;
@@ -263,7 +263,9 @@ fn the_lower_floors_do_not_print_nor_read_the_environment() {
         let code = source.code();
         let code = code.split("#[cfg(test)]").next().unwrap();
         for word in ["env::var", "process::exit", "println!", "eprintln!", "io::stdin", "io::stdout"] {
-            if code.contains(word) {
+            // Windows keeps the names of the machine and of the user there.
+            let told_there = word == "env::var" && source.path.ends_with("base/sys.rs");
+            if code.contains(word) && !told_there {
                 wrong.push(format!("{}: {word}", source.path.display()));
             }
         }
