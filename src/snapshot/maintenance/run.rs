@@ -179,7 +179,8 @@ pub fn maintain(
     } else {
         report.copied_bytes = plan.repack.iter().map(|pack| census.packs[*pack].used_bytes).sum();
     }
-    States { repository, options, monitor, now, cutoff: terms.cutoff }.tidy(exclusive.as_mut(), &mut report)?;
+    States { repository, options, monitor, now, cutoff: terms.cutoff }
+        .tidy(exclusive.as_mut(), &mut report)?;
     report.freed_bytes = report.of(Fate::Swept).1 + report.of(Fate::Leftover).1;
     report.duration = begun.elapsed();
     Ok(report)
