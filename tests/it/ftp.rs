@@ -66,7 +66,7 @@ fn plant(root: &Path) {
     fs::create_dir(root.join("empty")).unwrap();
     let mut large = vec![7; 3_000_000];
     blake3::Hasher::new().update(b"large").finalize_xof().fill(&mut large[..2_000_000]);
-    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);
+    let old = SystemTime::UNIX_EPOCH + Duration::from_mins(25_000_000);
     for (path, content) in [
         ("a.txt", &b"hello\n"[..]),
         (".hidden", b"hidden"),

@@ -39,7 +39,7 @@ fn plant(root: &Path) {
     fs::hard_link(root.join("a.txt"), root.join("sub/hard")).unwrap();
     fs::set_permissions(root.join("a.txt"), fs::Permissions::from_mode(0o640)).unwrap();
     fs::set_permissions(root.join("empty"), fs::Permissions::from_mode(0o1777)).unwrap();
-    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);
+    let old = SystemTime::UNIX_EPOCH + Duration::from_mins(25_000_000);
     for file in ["a.txt", "zero", "sub/large.bin"] {
         fs::File::options().write(true).open(root.join(file)).unwrap().set_modified(old).unwrap();
     }
