@@ -67,7 +67,8 @@ fn settled(user: &User, text: &str) -> String {
 }
 
 /// What differs from run to run, as patterns: ids, durations, rates, owners.
-const FILTERS: [(&str, &str); 9] = [
+const FILTERS: [(&str, &str); 10] = [
+    (r"packfiles/[0-9a-f]{2}/", "packfiles/<xx>/"),
     (r"\b[0-9a-f]{64}\b", "<id>"),
     (r"\b[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}\b", "<uuid>"),
     (r" +\d+(\.\d)? m?s\b", " <time>"),
