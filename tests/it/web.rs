@@ -481,7 +481,7 @@ fn those_who_dawdle_do_not_keep_others_out() {
     let behind: Arc<dyn Storage> = Arc::new(MemoryStore::new());
     behind.create(b"CONFIG").unwrap();
     let service = StoreService::new(behind, Rights::Read, None, 4096);
-    let settings = Settings { connections: 4, head_time: Duration::from_secs(60), ..Settings::default() };
+    let settings = Settings { connections: 4, head_time: Duration::from_mins(1), ..Settings::default() };
     let served = Served::with(settings, Box::new(move |request, body| service.answer(request, body)));
     // More of them than there are places; they never say anything.
     let dawdlers: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(&served.address).unwrap()).collect();

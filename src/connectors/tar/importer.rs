@@ -94,7 +94,7 @@ impl TarImporter {
         let mut collector = Collector::new(&spills, self.memory);
         let mut members = Members::new(self.input()?);
         while let Some(member) = members.next()? {
-            match self.node(member) {
+            match node_of(member) {
                 Ok((path, node)) => collector.push(&path, &node)?,
                 Err(error) => {
                     if refused(error).is_break() {
@@ -106,24 +106,6 @@ impl TarImporter {
         let store = members.into_input().finish()?;
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
         Ok(Some(collector))
-    }
-
-    fn node(&self, member: Member) -> Result<(Vec<u8>, Node)> {
-        let refuse =
-            |why: &str| Error::new(ErrorKind::Unsupported, "back up", target(&member.name)).detail(why);
-        let path = clean(&member.name).map_err(refuse)?;
-        if path == b"/" && !member.mode.is_dir() {
-            return Err(refuse("only a folder can stand at the top"));
-        }
-        let link = match member.kind {
-            MemberKind::HardLink => {
-                let target =
-                    clean(&member.link).map_err(|_| refuse("it is a link that leads out of the archive"))?;
-                Some(target.into())
-            }
-            MemberKind::Plain => None,
-        };
-        Ok((path.clone(), Node::of(member, &path, link)))
     }
 
     /// Makes a record of a node; `blocker` is the last path that was no folder.
@@ -272,4 +254,22 @@ impl Importer for TarImporter {
     fn is_all_or_nothing(&self) -> bool {
         true
     }
+}
+
+/// Makes a node of a member, or says why it cannot be one.
+fn node_of(member: Member) -> Result<(Vec<u8>, Node)> {
+    let refuse = |why: &str| Error::new(ErrorKind::Unsupported, "back up", target(&member.name)).detail(why);
+    let path = clean(&member.name).map_err(refuse)?;
+    if path == b"/" && !member.mode.is_dir() {
+        return Err(refuse("only a folder can stand at the top"));
+    }
+    let link = match member.kind {
+        MemberKind::HardLink => {
+            let target =
+                clean(&member.link).map_err(|_| refuse("it is a link that leads out of the archive"))?;
+            Some(target.into())
+        }
+        MemberKind::Plain => None,
+    };
+    Ok((path.clone(), Node::of(member, &path, link)))
 }

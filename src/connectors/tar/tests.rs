@@ -141,7 +141,7 @@ fn the_last_of_a_name_counts_and_links_keep_what_they_were_made_of() {
             "! cannot back up \"/nowhere\" of the archive: it is a link to \"/later\", which is not in front of it",
             "/second one #2 3",
         ]
-        .map(|line| line.replace("//", "//"))
+        .map(str::to_owned)
     );
 }
 

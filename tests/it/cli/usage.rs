@@ -35,11 +35,9 @@ fn usage_errors_exit_64_and_name_the_culprit() {
 #[test]
 fn what_is_not_there_yet_says_so() {
     let user = User::new();
-    for command in ["ui"] {
-        let ran = user.run(command);
-        assert!(ran.code == 1 && ran.stderr.contains("is not available yet"), "{command}: {ran:?}");
-        assert_eq!(user.run(&format!("at /x {command} -some -flags x")).code, 1);
-    }
+    let ran = user.run("ui");
+    assert!(ran.code == 1 && ran.stderr.contains("is not available yet"), "{ran:?}");
+    assert_eq!(user.run("at /x ui -some -flags x").code, 1);
 }
 
 #[test]
