@@ -264,28 +264,6 @@ pub fn wait_for_visitor(listener: &TcpListener, most: Duration) -> io::Result<bo
     }
 }
 
-/// Returns whether the terminal behind standard error is this process's to draw on. What has no controlling terminal is
-/// in nobody's background.
-pub fn is_in_foreground() -> bool {
-    #[cfg(unix)]
-    return rustix::termios::tcgetpgrp(io::stderr())
-        .map_or(true, |group| group == rustix::process::getpgrp());
-    #[cfg(not(unix))]
-    true
-}
-
-/// Returns the width of the terminal behind standard error or standard output, in columns.
-pub fn terminal_width() -> Option<usize> {
-    #[cfg(unix)]
-    {
-        let size = rustix::termios::tcgetwinsize(io::stderr())
-            .or_else(|_| rustix::termios::tcgetwinsize(rustix::stdio::stdout()));
-        size.ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
-    }
-    #[cfg(not(unix))]
-    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,7 @@ mod prompt;
 mod report;
 mod style;
 mod table;
+mod terminal;
 pub mod units;
 
 pub use meter::{Meter, Snapshot, Total, line};

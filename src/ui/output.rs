@@ -111,7 +111,7 @@ impl Output {
     pub fn standard(loudness: Loudness, json: bool, look: Look<'_>) -> Self {
         let (out, err) = (io::stdout(), io::stderr());
         let (out_terminal, err_terminal) = (out.is_terminal(), err.is_terminal());
-        let columns = if out_terminal { crate::base::sys::terminal_width() } else { None };
+        let columns = if out_terminal { super::terminal::width() } else { None };
         Self {
             loudness,
             json,

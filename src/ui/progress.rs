@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use super::json::Message;
 use super::meter::{Meter, Snapshot, Total, line};
 use super::output::Output;
-use crate::base::sys;
+use super::terminal;
 use crate::snapshot::{Counter, Event, Monitor, Problem, Severity};
 
+/// The width of a terminal that does not say, in columns.
+const FALLBACK_WIDTH: usize = 80;
 /// How often the line is drawn.
 const TICK: Duration = Duration::from_millis(100);
 /// How often a pipe gets a JSON event.
@@ -195,32 +197,14 @@ fn tell(output: &Output, counters: &Counters, stop: &(Mutex<bool>, Condvar), sta
         meter.measure(&mut state);
         if output.is_json() {
             let _ = output.json(&state.message());
-        } else if is_foreground() {
+        } else if terminal::is_in_foreground() {
             // The width is asked for each time: a terminal may be resized.
-            output.transient(&line(&state, terminal_width()));
+            output.transient(&line(&state, terminal::width().unwrap_or(FALLBACK_WIDTH)));
         }
     }
-    if is_foreground() {
+    if terminal::is_in_foreground() {
         output.transient("");
     }
-}
-
-/// Returns whether the terminal on standard error is ours to draw on: not while the shell has put this program in the
-/// background. What has no controlling terminal (a test, say) is not in its background.
-#[cfg(unix)]
-fn is_foreground() -> bool {
-    sys::is_in_foreground()
-}
-
-/// Returns that it is: other systems have no background of this kind.
-#[cfg(not(unix))]
-fn is_foreground() -> bool {
-    true
-}
-
-/// Returns the terminal's width in columns, 80 where it does not say.
-pub(crate) fn terminal_width() -> usize {
-    sys::terminal_width().unwrap_or(80)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::s3server::{self, ACCESS_KEY, Action, Fault, Object, S3Server, SECRET_
 const MIB: u64 = 1 << 20;
 /// Requests about the bucket itself, however many objects it holds: its region, its owner, whether it keeps versions.
 const ABOUT_THE_BUCKET: u64 = 4;
-/// Objects of the test of scale. Neither memory nor requests beside the listings depend on it: it was run with a million.
+/// Objects of the test of scale. Requests beside the listings do not depend on it.
 const CROWD: u32 = 100_000;
 /// Address space for data, the stacks of threads that wait included.
 const LIMIT: u64 = 256 * MIB;

@@ -39,6 +39,16 @@ pub(super) struct Counts {
     pub(super) bytes: AtomicU64,
 }
 
+impl Counts {
+    /// Returns how many items do not stand at the destination as the snapshot has them, or not by this run's doing.
+    pub(super) fn left_out(&self) -> u64 {
+        [&self.errors, &self.skipped, &self.unsupported]
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
 /// What everything that restores shares.
 pub(super) struct Shared<'a> {
     pub(super) repository: &'a Repository,

@@ -390,11 +390,10 @@ impl Run<'_> {
                 shared.note(&job.entry, &shared.counts.files, outcome);
                 continue;
             }
-            let errors = shared.counts.errors.load(Ordering::Relaxed);
+            let before = shared.counts.left_out();
             shared.restore(&job, None)?;
-            // A first one that failed is no file to link to.
-            let failed = shared.counts.errors.load(Ordering::Relaxed) > errors;
-            group = (!failed).then(|| (of.to_vec(), job.path));
+            // Where the first one failed or was left out there is no file to link to, or one that is not ours.
+            group = (shared.counts.left_out() == before).then(|| (of.to_vec(), job.path));
         }
         Ok(())
     }

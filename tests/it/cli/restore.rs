@@ -119,3 +119,26 @@ fn a_destination_may_have_a_name() {
     assert!(ran.code == 64 && ran.stderr.contains("no destination is called @store"), "{ran:?}");
     assert_eq!(user.run("at store restore -to ftp://h/x latest").code, 1);
 }
+
+#[test]
+fn names_of_one_file_are_not_linked_to_a_file_that_was_left_alone() {
+    let user = user();
+    let source = user.home().join("linked");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("a"), "of the snapshot").unwrap();
+    for name in ["b", "c"] {
+        fs::hard_link(source.join("a"), source.join(name)).unwrap();
+    }
+    user.ok("at store backup linked");
+    let out = user.home().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("a"), "mine").unwrap();
+    user.ok("at store restore -skip-existing -to out latest");
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+    assert_eq!(
+        (read("a"), read("b"), read("c")),
+        ("mine".into(), "of the snapshot".into(), "of the snapshot".into())
+    );
+    fs::write(out.join("b"), "changed").unwrap();
+    assert_eq!(read("c"), "changed", "the others are one file still");
+}
