@@ -138,7 +138,7 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
         }
         (Kind::Sftp, _, Some(url)) => Ok(Arc::new(sftp::SftpStore::new(sftp_options(url, options, limits)?))),
         (Kind::PtarHttp | Kind::PtarHttps, _, Some(url)) => {
-            Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default())?))
+            Ok(Arc::new(http::HttpArchive::open(url, http::Patience::default(), limits.cancel.clone())?))
         }
         _ => Err(missing(location, Role::Store)),
     }

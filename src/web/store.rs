@@ -241,6 +241,14 @@ impl StoreService {
             };
             stored.map_err(|error| told(&self.troubles, &error))
         };
+        // Not every storage refuses to write over what is there, and whoever may add may not replace.
+        if kind != Kind::Lock {
+            match self.storage.size(kind, id) {
+                Ok(_) => return Ok(Response::new(200)),
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) => return Err(told(&self.troubles, &error)),
+            }
+        }
         let limit = if kind == Kind::Lock { MAX_LOCK } else { MAX_RESOURCE };
         if request.length.is_some_and(|length| length <= IN_MEMORY) {
             store(connector::Body::Bytes(&whole(request, body, IN_MEMORY)?))?;

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use plakar::base::Id;
+use plakar::base::{Cancel, Id};
 use plakar::connector::{Body, ErrorKind, Kind, Storage};
 use plakar::connectors::http::{HttpArchive, Patience};
 
@@ -100,7 +100,7 @@ impl Web {
             stall: Duration::from_millis(300),
             ..Patience::default()
         };
-        HttpArchive::open(&format!("ptar+{}", self.url()), patience)
+        HttpArchive::open(&format!("ptar+{}", self.url()), patience, Cancel::new())
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -397,7 +397,7 @@ fn a_name_and_a_password_are_sent_and_not_shown() {
     let web = Web::new(bytes, habits);
     assert_eq!(web.open().unwrap_err().kind, ErrorKind::Denied);
     let url = web.url().replace("http://", "http://me:secret@");
-    let archive = HttpArchive::open(&url, Patience::default()).unwrap();
+    let archive = HttpArchive::open(&url, Patience::default(), Cancel::new()).unwrap();
     assert!(!archive.location().contains("secret") && !format!("{archive:?}").contains("secret"));
 }
 
@@ -405,7 +405,8 @@ fn a_name_and_a_password_are_sent_and_not_shown() {
 fn a_server_that_is_not_there() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let patience = Patience { attempts: 2, first_pause: Duration::from_millis(1), ..Patience::default() };
-    let error = HttpArchive::open(&format!("http://{address}/x.ptar?signature=abc"), patience).unwrap_err();
+    let error = HttpArchive::open(&format!("http://{address}/x.ptar?signature=abc"), patience, Cancel::new())
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Transport);
     assert!(error.to_string().contains("refused") && !error.to_string().contains("abc"), "{error}");
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use plakar::base::{Id, Timestamp};
+use plakar::base::{Cancel, Id, Timestamp};
 use plakar::connector::{
     ArchiveSink, Change, Content, ContentInfo, Importer, Record, Result, SourceInfo, Storage, Work,
 };
@@ -150,7 +150,8 @@ fn write(path: &Path, options: &CreateOptions, blocks: usize, many: &Many, snaps
 }
 
 fn open(web: &Web) -> Arc<Repository> {
-    let archive: Arc<dyn Storage> = Arc::new(HttpArchive::open(&web.url(), Patience::default()).unwrap());
+    let archive: Arc<dyn Storage> =
+        Arc::new(HttpArchive::open(&web.url(), Patience::default(), Cancel::new()).unwrap());
     reopen(archive)
 }
 

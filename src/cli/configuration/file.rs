@@ -74,10 +74,29 @@ pub(crate) struct Configuration {
     pub(crate) notices: Vec<String>,
 }
 
+/// Takes the lock of a folder of configuration, until it is dropped.
+fn lock(folder: &Path) -> Result<File, ConfigurationError> {
+    let lock = sys::lock_file(folder).at("open", folder).map_err(ConfigurationError::from)?;
+    // Network file systems may have no locks; one editing person is the usual case then.
+    let _ = lock.lock();
+    Ok(lock)
+}
+
 impl Configuration {
     /// Reads the configuration in a folder; what is not there is empty. Older forms are read and, where the folder
     /// can be written, migrated.
     pub(crate) fn load(folder: &Path) -> Result<Self, ConfigurationError> {
+        let (all, is_current) = Self::read(folder, false)?;
+        if is_current {
+            return Ok(all);
+        }
+        // What is written has to be read under the lock: somebody may be changing it right now.
+        let _lock = lock(folder)?;
+        Ok(Self::read(folder, true)?.0)
+    }
+
+    /// Reads; what is in an older form is migrated in memory and, if `write`, on the disk. Returns whether nothing was.
+    fn read(folder: &Path, write: bool) -> Result<(Self, bool), ConfigurationError> {
         let mut all = Self { folder: folder.to_owned(), ..Self::default() };
         let mut outdated = Vec::new();
         for role in Role::ALL {
@@ -93,23 +112,24 @@ impl Configuration {
             all.warn_if_open(&path);
         }
         let migrated = legacy::read(folder, &mut all)?;
+        let is_current = outdated.is_empty() && migrated.is_empty();
         for role in outdated {
             // A folder that cannot be written is migrated in memory, every time.
-            if all.save(&[role]).is_ok() {
+            if write && all.save(&[role]).is_ok() {
                 let path = all.path(role);
                 all.notices.push(format!("{} was brought into its current form", Printable::os(&path)));
             }
         }
         for (old, roles) in migrated {
             all.warn_if_open(&old);
-            if all.save(&roles).is_ok() {
+            if write && all.save(&roles).is_ok() {
                 let new: Vec<String> = roles.iter().map(|role| format!("{}s.yml", role.noun())).collect();
                 let (old, new) = (Printable::os(&old), new.join(", "));
                 all.notices.push(format!("the configuration was migrated from {old} to {new}; the old file is kept and not read any more"));
             }
         }
         all.warn_if_writable();
-        Ok(all)
+        Ok((all, is_current))
     }
 
     /// Takes the lock, reads, lets `edit` change things, and writes the files of the roles that it names.
@@ -118,10 +138,8 @@ impl Configuration {
         edit: impl FnOnce(&mut Self) -> Result<(T, Vec<Role>), E>,
     ) -> Result<T, E> {
         create_folder(folder)?;
-        let lock = sys::lock_file(folder).at("open", folder).map_err(ConfigurationError::from)?;
-        // Network file systems may have no locks; one editing person is the usual case then.
-        let _ = lock.lock();
-        let mut all = Self::load(folder)?;
+        let _lock = lock(folder)?;
+        let (mut all, _) = Self::read(folder, true)?;
         let (result, changed) = edit(&mut all)?;
         all.save(&changed)?;
         Ok(result)

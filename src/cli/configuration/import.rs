@@ -14,7 +14,7 @@ use crate::connectors::{Options, Role};
 use crate::ui::units;
 
 /// Options that run programs: who writes the file chooses what runs here.
-const RUNNING: [&str; 2] = ["passphrase_cmd", "credential_process"];
+const RUNNING: [&str; 4] = ["passphrase_cmd", "credential_process", "ssh", "ssh_config"];
 
 /// The flags of `import`.
 #[derive(Args, Clone, Debug, Default)]
@@ -28,7 +28,7 @@ pub(crate) struct Import {
     /// import: read rclone's configuration; a remote is named REMOTE:BUCKET/PREFIX [as NAME]
     #[arg(long)]
     pub(crate) rclone: bool,
-    /// import: keep passphrase_cmd and credential_process, which run programs
+    /// import: keep passphrase_cmd, credential_process, ssh and ssh_config, which run programs
     #[arg(long)]
     pub(crate) allow_commands: bool,
 }
@@ -136,7 +136,7 @@ fn sections_of(
         for (key, value) in options.iter() {
             if RUNNING.contains(&key) && !around.import.allow_commands {
                 let text =
-                    format!("left out {key} of @{name}, which runs a program; -allow-commands keeps it");
+                    format!("left out {key} of @{name}, which runs programs; -allow-commands keeps it");
                 around.output.warn(text);
             } else {
                 pairs.push((key.to_owned(), value.to_owned()));

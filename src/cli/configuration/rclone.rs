@@ -4,7 +4,7 @@
 //! /alias; rclone.org/docs, "Configuration encryption"). Remotes name a server, not a bucket: that is given with the
 //! remote, `REMOTE:BUCKET/PREFIX`, or set afterwards.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::error::CommandError;
 use super::file::Entries;
@@ -15,6 +15,8 @@ use crate::connectors::{Kind, Location, Options, Role, known, parse_bool};
 const ALIASES: usize = 8;
 /// What a user name in a URL may hold as it is.
 const USER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// What would mean something else in the path of a URL.
+const PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 /// Options that both programs have, by their names there and here.
 const S3: [(&str, &str); 8] = [
     ("access_key_id", "access_key"),
@@ -218,7 +220,10 @@ fn server(remote: &Options, kind: Kind, path: Option<&str>, role: Role) -> Resul
     };
     let mut options = Options::new();
     let slash = if path.starts_with('/') { "" } else { "/" };
-    options.set("location", format!("{}://{authority}{slash}{path}", kind.scheme()));
+    options.set(
+        "location",
+        format!("{}://{authority}{slash}{}", kind.scheme(), utf8_percent_encode(path, PATH)),
+    );
     let specs = known(Some(kind), role);
     let takes = |name: &str| specs.iter().any(|spec| spec.name == name);
     let mut taken = Vec::new();
@@ -343,6 +348,10 @@ acl = private\naccess_key_id = SCWX\nsecret_access_key = hunter2\n\
         assert_eq!(host.options.get("location"), Some("sftp://me%40corp@h.example:2222/srv/data"));
         assert_eq!((host.options.get("identity"), host.options.get("password")), (Some("/k"), None));
         assert!(host.notes[0].contains("obscured") && host.missing.is_empty(), "{host:?}");
+        assert_eq!(
+            source("box", Some("/a%20b/c d")).unwrap().options.get("location"),
+            Some("sftp://me%40corp@h.example:2222/a%2520b/c%20d")
+        );
         assert!(source("box", Some("data")).unwrap_err().contains("begin with a slash"));
         assert_eq!(
             source("six", Some("/x")).unwrap().options.get("location"),

@@ -5,6 +5,7 @@ use ureq::http::StatusCode;
 use super::client::Client;
 use super::part::{self, ContentRange, Version};
 use super::patience::{Failure, Patience};
+use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 use crate::connectors::remote::{Ranges, RemoteArchive, TAIL, Tail};
 
@@ -35,8 +36,8 @@ impl HttpArchive {
     /// `url` is `http://…` or `https://…`, with or without `ptar+` before it. Fails with `NotFound`, `Denied`,
     /// `Transport`; with `Unsupported` when the server does not serve ranges; with `Invalid` when the file is no
     /// archive, and with `Protocol` when it was cut short.
-    pub fn open(url: &str, patience: Patience) -> Result<Self> {
-        let client = Client::new(url.strip_prefix("ptar+").unwrap_or(url), patience)?;
+    pub fn open(url: &str, patience: Patience, cancel: Cancel) -> Result<Self> {
+        let client = Client::new(url.strip_prefix("ptar+").unwrap_or(url), patience, cancel)?;
         let (tail, version) = match fetch_suffix(&client)? {
             Some(fetched) => fetched,
             None => fetch_end(&client)?,

@@ -23,6 +23,7 @@ pub(super) struct Client {
     target: String,
     authorization: Option<Zeroizing<String>>,
     patience: Patience,
+    cancel: Cancel,
 }
 
 impl fmt::Debug for Client {
@@ -33,7 +34,7 @@ impl fmt::Debug for Client {
 
 impl Client {
     /// Takes a URL apart; a name and a password in it become a header.
-    pub(super) fn new(url: &str, patience: Patience) -> Result<Self> {
+    pub(super) fn new(url: &str, patience: Patience, cancel: Cancel) -> Result<Self> {
         let target = redact(url);
         let invalid = |why: &str| Error::new(ErrorKind::Invalid, "open", &*target).detail(why.to_owned());
         let mut url = Url::parse(url).map_err(|_| invalid("it is not a URL"))?;
@@ -44,7 +45,7 @@ impl Client {
             take_credentials(&mut url).map_err(|()| invalid("it is not an http or https URL"))?;
         url.set_fragment(None);
         let agent = patience.agent(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
-        Ok(Self { agent, url: url.into(), target, authorization, patience })
+        Ok(Self { agent, url: url.into(), target, authorization, patience, cancel })
     }
 
     /// Returns the URL for people and errors.
@@ -95,7 +96,7 @@ impl Client {
     /// Runs a request until it succeeds, fails for good, or brought nothing for too often. `run` returns `Ok(None)`
     /// when it got something but not all.
     pub(super) fn persist<T>(&self, run: impl FnMut() -> Result<Option<T>, Failure>) -> Result<T> {
-        self.patience.persist(&Cancel::new(), run)
+        self.patience.persist(&self.cancel, run)
     }
 
     /// Reads a body of a known length, appending to `out`. On failure `out` keeps what arrived.
@@ -158,14 +159,19 @@ mod tests {
     #[test]
     fn secrets_of_a_url_are_not_shown() {
         let client =
-            Client::new("https://me:p%40ss@h.test/x.ptar?sig=abc#frag", Patience::default()).unwrap();
+            Client::new("https://me:p%40ss@h.test/x.ptar?sig=abc#frag", Patience::default(), Cancel::new())
+                .unwrap();
         assert_eq!(client.url, "https://h.test/x.ptar?sig=abc");
         assert_eq!(client.authorization.as_deref().map(String::as_str), Some("Basic bWU6cEBzcw=="));
         for shown in [format!("{client:?}"), client.error(ErrorKind::Io, "x").to_string()] {
             assert!(!shown.contains("ss@") && !shown.contains("abc") && !shown.contains("bWU6"), "{shown}");
         }
         for bad in ["", "x.ptar", "ftp://h/x", "file:///x", "http://"] {
-            assert_eq!(Client::new(bad, Patience::default()).unwrap_err().kind, ErrorKind::Invalid, "{bad}");
+            assert_eq!(
+                Client::new(bad, Patience::default(), Cancel::new()).unwrap_err().kind,
+                ErrorKind::Invalid,
+                "{bad}"
+            );
         }
     }
 }

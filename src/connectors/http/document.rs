@@ -8,6 +8,7 @@ use url::Url;
 
 use super::client::Client;
 use super::patience::Patience;
+use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 use crate::connectors::redact;
 
@@ -44,7 +45,7 @@ enum Fetched {
 }
 
 fn fetch(url: &str, most: u64) -> Result<Fetched> {
-    let client = Client::new(url, PATIENCE)?;
+    let client = Client::new(url, PATIENCE, Cancel::new())?;
     client.persist(|| {
         let answer = client.fetch()?;
         if answer.status().is_redirection() {
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn redirects_stay_protected() {
         let next = |from: &str, to: &str| {
-            let client = Client::new(from, PATIENCE).unwrap();
+            let client = Client::new(from, PATIENCE, Cancel::new()).unwrap();
             follow(&client, from, Some(to))
         };
         assert_eq!(next("https://h.test/a/b", "c").unwrap(), "https://h.test/a/c");

@@ -1,7 +1,7 @@
 //! A listing as the server writes it: a JSON array of ids, or of objects that tell more.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -66,9 +66,35 @@ impl<'de> Visitor<'de> for Rows<'_> {
     }
 }
 
+/// The longest piece of a listing without a comma, in bytes: what is parsed at once is never longer than a few of them.
+const LONGEST: usize = 4096;
+
+/// Ends a text in which a piece is longer than any of a listing.
+struct Pieces<R> {
+    inner: R,
+    /// The bytes since the last comma.
+    length: usize,
+}
+
+impl<R: Read> Read for Pieces<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        for byte in &buffer[..count] {
+            self.length = if *byte == b',' { 0 } else { self.length + 1 };
+            if self.length > LONGEST {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "an item of it is longer than any id",
+                ));
+            }
+        }
+        Ok(count)
+    }
+}
+
 /// Passes on what a listing holds, without holding it.
 pub(super) fn parse(reader: impl Read, each: &mut dyn FnMut(Row)) -> Result<(), serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    let mut deserializer = serde_json::Deserializer::from_reader(Pieces { inner: reader, length: 0 });
     serde::Deserializer::deserialize_any(&mut deserializer, Rows(each))?;
     deserializer.end()
 }
@@ -106,5 +132,7 @@ mod tests {
             assert!(rows(text).is_none(), "{text}");
         }
         assert!(rows(&"[".repeat(100_000)).is_none());
+        assert_eq!(rows(&format!("[\"{}\"]", "x".repeat(LONGEST - 4))).unwrap().len(), 0);
+        assert!(rows(&format!("[\"{}\"]", "x".repeat(LONGEST))).is_none());
     }
 }

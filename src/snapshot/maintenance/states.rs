@@ -26,7 +26,10 @@ impl States<'_> {
         mut exclusive: Option<&mut Exclusive>,
         report: &mut MaintenanceReport,
     ) -> Result<(), Error> {
-        let catalogue = self.repository.catalogue();
+        let catalogue = match exclusive.as_deref() {
+            Some(exclusive) => exclusive.reload()?,
+            None => self.repository.catalogue(),
+        };
         report.state_count = catalogue.states().count() as u64;
         let plan = self.options.fold_above.and_then(|above| FoldPlan::make(&catalogue, above));
         if let Some(plan) = plan {
@@ -45,7 +48,10 @@ impl States<'_> {
 
     /// Deletes what was folded long enough ago, once what took its place is verified.
     fn sweep(&self, exclusive: Option<&mut Exclusive>, report: &mut MaintenanceReport) -> Result<(), Error> {
-        let catalogue = self.repository.catalogue();
+        let catalogue = match exclusive.as_deref() {
+            Some(exclusive) => exclusive.reload()?,
+            None => self.repository.catalogue(),
+        };
         let folded = folded_states(self.repository, &catalogue)?;
         // Something that must come after what was folded, and says so by a parent that would go: it has to be folded,
         // too, before that.

@@ -226,6 +226,9 @@ impl Aggregate {
 
 /// Orders the states that count: parents first, the oldest first among those that are ready. States of a cycle come
 /// last. A parent whose place another state took stands for that one.
+///
+/// A state that took the place of others does not come after a newer one that took theirs, too, by way of a parent that
+/// both name: a run that was cut short may have left it, and what was brought back or removed since would be undone.
 pub(super) fn order(states: &[Merged], folds: &Folds) -> Vec<u32> {
     let counting = || (0_u32..).zip(states).filter(|(_, state)| !state.folded);
     let ordinals: HashMap<Id, u32> = counting().map(|(ordinal, state)| (state.id, ordinal)).collect();
@@ -237,7 +240,12 @@ pub(super) fn order(states: &[Merged], folds: &Folds) -> Vec<u32> {
     };
     for (ordinal, state) in counting() {
         let parent = ordinals.get(&state.facts.parent).copied();
-        let parent = parent.or_else(|| folds.ordinal_of(&state.facts.parent));
+        let parent = parent.or_else(|| {
+            let fold = folds.ordinal_of(&state.facts.parent)?;
+            let age = |state: &Merged| (state.facts.timestamp, state.id);
+            let is_newer = age(state) > age(&states[fold as usize]);
+            (is_newer || !folds.is_fold(&state.id)).then_some(fold)
+        });
         match parent.filter(|parent| *parent != ordinal) {
             Some(parent) => children.entry(parent).or_default().push(ordinal),
             None => ready.push(key(ordinal)),

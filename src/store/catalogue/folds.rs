@@ -67,7 +67,14 @@ impl Folds {
                 }
                 (Some(state), StateEntry::Folded(folded)) if !state.folded => {
                     let Folded { id, timestamp, since, with_snapshot } = *folded;
-                    folds.named.insert(id, Place { fold: kept.state, timestamp, since, with_snapshot });
+                    let place = Place { fold: kept.state, timestamp, since, with_snapshot };
+                    let age =
+                        |fold: u32| states.get(fold as usize).map(|state| (state.facts.timestamp, state.id));
+                    // Of two that name it the newer counts, in whatever order they were read.
+                    let known = folds.named.entry(id).or_insert(place);
+                    if age(known.fold) < age(place.fold) {
+                        *known = place;
+                    }
                 }
                 _ => {}
             }

@@ -262,6 +262,11 @@ impl Catalogue {
         Some((fold, self.folds.since(state)?))
     }
 
+    /// Returns the time of a state whose place another took, in Unix nanoseconds.
+    pub(in super::super) fn folded_time(&self, state: &Id) -> Option<i64> {
+        self.folds.time_of(state)
+    }
+
     /// Passes what is remembered of the states whose place one took to `each`.
     pub(in super::super) fn each_folded(&self, fold: &Id, each: &mut dyn FnMut(Folded)) {
         self.folds.each_of(fold, &self.states, each);

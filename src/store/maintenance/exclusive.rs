@@ -84,6 +84,22 @@ impl Exclusive {
         if strange { Err(Error::Interfered) } else { Ok(()) }
     }
 
+    /// Loads the catalogue anew, and fails unless it is whole: with all states that were there when the lock was had, and
+    /// our own. What is folded is only as whole as what was loaded.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] where states are damaged or gone, [`Error::Interfered`] where others came.
+    pub fn reload(&self) -> Result<Arc<Catalogue>, Error> {
+        must_be_whole(&self.repository, &self.repository.reload_telling()?)?;
+        self.check()?;
+        let catalogue = self.repository.catalogue();
+        let counting: BTreeSet<Id> = catalogue.states().collect();
+        match self.states.iter().find(|id| !counting.contains(id) && !catalogue.is_folded(id)) {
+            Some(id) => Err(Error::Incomplete(format!("state {} is gone", id.short()))),
+            None => Ok(catalogue),
+        }
+    }
+
     /// Puts a state of changes behind all others, and loads it. Nothing is put for no changes.
     pub fn commit(&mut self, changes: Changes) -> Result<(), Error> {
         if changes.is_empty() {

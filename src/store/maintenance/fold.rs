@@ -78,7 +78,8 @@ pub struct FoldedState {
     pub since: i64,
 }
 
-/// Returns the states that are still listed although another took their place.
+/// Returns the states that are still listed although another took their place, the oldest first: whatever part of them is
+/// deleted in that order, the rest comes to the same for a reader that knows nothing of folding.
 pub fn folded_states(repository: &Repository, catalogue: &Catalogue) -> Result<Vec<FoldedState>, Error> {
     let mut found = Vec::new();
     repository.storage().list(Kind::State, &mut |listed| {
@@ -86,6 +87,7 @@ pub fn folded_states(repository: &Repository, catalogue: &Catalogue) -> Result<V
             found.push(FoldedState { id: listed.id, size: listed.size, into, since });
         }
     })?;
+    found.sort_by_key(|state| (catalogue.folded_time(&state.id), state.id));
     Ok(found)
 }
 
@@ -128,9 +130,17 @@ impl Exclusive {
             Ok(())
         })?;
         self.note_state(id);
-        if let Err(error) = read_back(&repository, id, written) {
-            // What was folded still stands; one that nobody can use must not be taken for damage by the next reader.
-            let _ = storage.delete(Kind::State, id);
+        let read = read_back(&repository, id, written);
+        if self.has_lapsed() {
+            // Others may rely on it by now, or may have folded the same: it stays, and nothing follows.
+            return Err(Error::Interfered);
+        }
+        if let Err(error) = read {
+            // What was folded still stands; one that nobody can use must not be taken for damage by the next reader. One
+            // that could not be fetched may be whole, and in use.
+            if error.is_damage() {
+                let _ = storage.delete(Kind::State, id);
+            }
             return Err(error);
         }
         repository.refresh_after_commit().map_err(opened)?;
