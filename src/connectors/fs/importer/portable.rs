@@ -284,7 +284,10 @@ mod tests {
                     let info = record.info.unwrap();
                     let kind = (info.mode.is_dir(), info.mode.is_symlink(), info.mode.is_regular());
                     let size = if info.mode.is_regular() { info.size } else { 0 };
-                    seen.push((record.path, kind, size, info.modified, record.symlink_target));
+                    // Others work in the folders above.
+                    let is_ours = record.path.starts_with(dir.as_os_str().as_encoded_bytes());
+                    let modified = is_ours.then_some(info.modified);
+                    seen.push((record.path, kind, size, modified, record.symlink_target));
                     ControlFlow::Continue(())
                 })
                 .unwrap();
