@@ -64,7 +64,11 @@ fn pump(mut outer: StreamOwned<ServerConnection, TcpStream>, mut inner: TcpStrea
         for outward in [false, true] {
             let read = if outward { inner.read(&mut piece) } else { outer.read(&mut piece) };
             match read {
-                Ok(0) => return Ok(()),
+                Ok(0) => {
+                    // Without this an end looks like a cut, to whoever has not read all of it yet.
+                    outer.conn.send_close_notify();
+                    return outer.flush();
+                }
                 Ok(n) if outward => outer.write_all(&piece[..n])?,
                 Ok(n) => inner.write_all(&piece[..n])?,
                 Err(error) if matches!(error.kind(), Io::WouldBlock | Io::TimedOut) => {}
