@@ -1,15 +1,17 @@
 //! The file system of a mount, asked directly: what it answers, and what it holds meanwhile.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use plakar::connectors::fs::FsStore;
-use plakar::mount::{Failure, FileKind, Listing, MountOptions, Shown, Tree};
+use plakar::mount::{Failure, FileKind, Listed, Listing, MountOptions, Shown, Tree};
 use plakar::snapshot::{Tally, list};
 
-use crate::cli::User;
+use crate::cli::{User, packfiles};
 use crate::interop::open_with;
 
 const ROOT: u64 = 1;
@@ -29,6 +31,11 @@ fn user() -> User {
 }
 
 fn tree(user: &User, part: Option<&str>) -> (Tree, Arc<Tally>) {
+    tree_within(user, part, 8 << 20)
+}
+
+/// Opens a view that keeps what it read within so many bytes.
+fn tree_within(user: &User, part: Option<&str>, memory: u64) -> (Tree, Arc<Tally>) {
     let repository = open_with(Arc::new(FsStore::new(user.home().join("store"))), "");
     let shown = match part {
         None => Shown::Snapshots(Box::new(|all| all)),
@@ -39,7 +46,7 @@ fn tree(user: &User, part: Option<&str>) -> (Tree, Arc<Tally>) {
         }
     };
     let tally = Arc::new(Tally::default());
-    let options = MountOptions { memory: 8 << 20, owner: (12, 34), allow_other: false };
+    let options = MountOptions { memory, owner: (12, 34), allow_other: false };
     (Tree::open(&repository, shown, &options, tally.clone()).unwrap(), tally)
 }
 
@@ -97,6 +104,43 @@ fn folders_are_listed_in_pages_from_any_place() {
         assert_eq!(tree.attributes(number), Err(Failure::Missing));
     }
     assert_eq!((tree.held(), tally.problems().len()), (1, 0));
+}
+
+/// Turns every bit of the packfiles, in place: nothing can be read until that is done once more.
+fn flip(user: &User) {
+    for path in packfiles(user.home().join("store")) {
+        let bytes: Vec<u8> = fs::read(&path).unwrap().into_iter().map(|byte| !byte).collect();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        File::options().write(true).open(&path).unwrap().write_all(&bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_listing_goes_on_where_the_store_failed_it() {
+    let user = user();
+    let (tree, tally) = tree_within(&user, Some("src"), 0);
+    let many = tree.look_up(ROOT, b"many").unwrap();
+    let listing = tree.open_folder(many.number).unwrap();
+    let nothing = &mut |_: u64, _: &Listed| ControlFlow::Break(());
+    for from in [0, 512, 1024] {
+        // What stands in the page at hand is passed on; what would be behind it fails, and is not the end.
+        flip(&user);
+        if from > 0 {
+            assert_eq!(names(&tree, &listing, from - 12, 2000), (numbered(from - 12..from), from));
+        }
+        for _ in 0..2 {
+            assert_eq!(tree.list(&listing, from, nothing), Err(Failure::Store), "{from}");
+        }
+        flip(&user);
+        assert_eq!(names(&tree, &listing, from, 1), (numbered(from..from + 1), from + 1));
+    }
+    assert_eq!(names(&tree, &listing, 1025, 2000), (numbered(1025..1300), 1300));
+    assert_eq!(names(&tree, &listing, 1300, 2000), (Vec::new(), 1300));
+    assert!(!tally.problems().is_empty());
+}
+
+fn numbered(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(|n| format!("{n:04}")).collect()
 }
 
 #[test]
