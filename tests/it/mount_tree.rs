@@ -7,9 +7,18 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
+use plakar::base::Id;
 use plakar::connectors::fs::FsStore;
+use plakar::format::blob::BlobType;
+use plakar::format::entry::{Entry, FileInfo, Mode};
+use plakar::format::object::{ChunkRef, Object};
+use plakar::format::snapshot::Source;
 use plakar::mount::{Failure, FileKind, Listed, Listing, MountOptions, Shown, Tree};
+use plakar::snapshot::tree::TreeShape;
+use plakar::snapshot::vfs::build::{BuildOptions, VfsBuilder};
 use plakar::snapshot::{Tally, list};
+use plakar::store::blob::{BlobSink as _, BlobSource as _, Lane};
+use plakar::store::{CheckpointPolicy, Repository, Writer};
 
 use crate::cli::{User, packfiles};
 use crate::interop::open_with;
@@ -137,6 +146,72 @@ fn a_listing_goes_on_where_the_store_failed_it() {
     assert_eq!(names(&tree, &listing, 1025, 2000), (numbered(1025..1300), 1300));
     assert_eq!(names(&tree, &listing, 1300, 2000), (Vec::new(), 1300));
     assert!(!tally.problems().is_empty());
+}
+
+/// Adds a snapshot of files at the top, each with one chunk, the same for all, and what its object says of the length.
+fn lie(repository: &Arc<Repository>, chunk: &[u8], files: &[(&str, u32)]) -> Id {
+    let mut header = list(repository).0.remove(0).header;
+    let id = Id([0xcc; 32]);
+    let writer = Writer::open(repository, id, CheckpointPolicy::default(), None).unwrap();
+    let builder = VfsBuilder::new(BuildOptions {
+        shape: TreeShape::ByContent,
+        spills: repository.spills().clone(),
+        memory: 1 << 20,
+        missing_folder: FileInfo::new("", Mode::from_unix(0o040_755)),
+    });
+    let chunk = writer.put(BlobType::CHUNK, chunk, Lane::Data).unwrap();
+    for (name, length) in files {
+        let mut object = Object::new(chunk);
+        object.chunks.push(ChunkRef::new(chunk, *length, 0.0));
+        let mut info = FileInfo::new(*name, Mode::regular(0o644));
+        info.size = i64::from(*length);
+        let mut entry = Entry::new("/", info);
+        entry.object = writer.put(BlobType::OBJECT, &object.encode(), Lane::Metadata).unwrap();
+        builder.add_entry(&entry).unwrap();
+    }
+    let built = builder.finish(&writer).unwrap();
+    let before = header.source().unwrap().clone();
+    let (root, indexes, summary) = (built.roots, Some(built.indexes), built.summary);
+    header.sources = Some(vec![Source { root, indexes, summary, ..before }]);
+    header.identifier = id;
+    writer.put_as(BlobType::SNAPSHOT, id, &header.encode(), Lane::Tree).unwrap();
+    writer.commit().unwrap();
+    id
+}
+
+#[test]
+fn who_lies_about_the_length_of_a_chunk_is_not_believed() {
+    let user = User::in_memory();
+    fs::create_dir(user.home().join("src")).unwrap();
+    user.ok("at store create -plaintext");
+    user.ok("at store backup src");
+    let open = || open_with(Arc::new(FsStore::new(user.home().join("store"))), "");
+    let id = lie(&open(), b"0123456789", &[("true", 10), ("long", 1_000_000), ("short", 4)]);
+    let repository = open();
+    let options = MountOptions { memory: 8 << 20, owner: (12, 34), allow_other: false };
+    // Whoever is read first, by itself or ahead: what is kept of it does not make the others' lies true.
+    for (order, ahead) in [(["true", "long", "short"], false), (["long", "short", "true"], true)] {
+        let info = list(&repository).0.into_iter().find(|info| info.id == id).unwrap();
+        let tally = Arc::new(Tally::default());
+        let shown = Shown::Folder(Box::new(info), b"/".to_vec());
+        let tree = Tree::open(&repository, shown, &options, tally.clone()).unwrap();
+        for name in order.repeat(2) {
+            let file = tree.look_up(ROOT, name.as_bytes()).unwrap();
+            let file = tree.open_file(file.number).unwrap();
+            if ahead {
+                let chunk = (*repository).mac(b"0123456789");
+                tree.read_ahead(&[4, 1_000_000, 10].map(|length| ChunkRef::new(chunk, length, 0.0)));
+            }
+            let wanted = if name == "true" { Ok(b"0123456789".to_vec()) } else { Err(Failure::Store) };
+            assert_eq!(tree.read(&file, 0, 100), wanted, "{name}");
+            assert_eq!(tree.read(&file, 3, 1).is_ok(), name == "true");
+        }
+        let problems = tally.problems();
+        assert!(problems.iter().all(|problem| !problem.path.lossy().contains("/true")), "{problems:?}");
+        let told =
+            problems.iter().filter(|problem| problem.message.contains("has 10 bytes, its object says"));
+        assert_eq!(told.count(), 2, "{problems:?}");
+    }
 }
 
 fn numbered(range: std::ops::Range<u64>) -> Vec<String> {
