@@ -133,11 +133,17 @@ impl Blobs {
         self.contents.limit
     }
 
-    /// Returns a chunk, verified.
+    /// Returns a chunk, verified, and as long as its object says. Fails with [`Error::Malformed`] where it is not: another
+    /// object, which was read before, may tell the truth about the same chunk.
     pub(super) fn chunk(&self, chunk: &ChunkRef) -> Result<Arc<Vec<u8>>> {
-        self.contents.get((BlobType::CHUNK, chunk.id), || {
+        let bytes = self.contents.get((BlobType::CHUNK, chunk.id), || {
             self.fresh(|| read_chunk(&self.repository, None, &chunk.id, chunk.length))
-        })
+        })?;
+        if bytes.len() as u64 != u64::from(chunk.length) {
+            let detail = format!("it has {} bytes, its object says {}", bytes.len(), chunk.length);
+            return Err(Error::malformed(&format!("chunk {}", chunk.id), &detail));
+        }
+        Ok(bytes)
     }
 
     /// Reads chunks that will be asked for. What fails is left for whoever asks.

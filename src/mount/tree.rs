@@ -361,23 +361,24 @@ impl Tree {
             } else if pages.broken {
                 // What was read before is passed on first; the failure is the answer to the next request.
                 return if at == from { Err(Failure::Store) } else { Ok(()) };
-            } else {
-                self.turn_page(listing, &mut pages)?;
+            } else if let Err(failure) = self.turn_page(listing, &mut pages) {
+                // As above; and the next request tries once more.
+                return if at == from { Err(failure) } else { Ok(()) };
             }
         }
     }
 
+    /// Reads the next page. Where that fails, the page at hand and the place of the next one stay.
     fn turn_page(&self, listing: &Listing, pages: &mut Pages) -> Result<()> {
         let first = pages.first + pages.children.len() as u64;
         let Place::In(snapshot, folder) = &listing.place else {
             *pages = Pages { children: self.top_page(), started: true, ..Pages::default() };
             return Ok(());
         };
-        let bookmark = pages.next.take();
         let mut page = Pages { first, started: true, ..Pages::default() };
         let failed = |error| self.fail(snapshot, folder, &error);
         let vfs = self.vfs(snapshot).map_err(failed)?;
-        let opened = match &bookmark {
+        let opened = match &pages.next {
             Some(bookmark) => vfs.children_from(folder, bookmark),
             None => vfs.children(folder),
         };

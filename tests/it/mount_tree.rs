@@ -1,15 +1,26 @@
 //! The file system of a mount, asked directly: what it answers, and what it holds meanwhile.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
+use plakar::base::Id;
 use plakar::connectors::fs::FsStore;
-use plakar::mount::{Failure, FileKind, Listing, MountOptions, Shown, Tree};
+use plakar::format::blob::BlobType;
+use plakar::format::entry::{Entry, FileInfo, Mode};
+use plakar::format::object::{ChunkRef, Object};
+use plakar::format::snapshot::Source;
+use plakar::mount::{Failure, FileKind, Listed, Listing, MountOptions, Shown, Tree};
+use plakar::snapshot::tree::TreeShape;
+use plakar::snapshot::vfs::build::{BuildOptions, VfsBuilder};
 use plakar::snapshot::{Tally, list};
+use plakar::store::blob::{BlobSink as _, BlobSource as _, Lane};
+use plakar::store::{CheckpointPolicy, Repository, Writer};
 
-use crate::cli::User;
+use crate::cli::{User, packfiles};
 use crate::interop::open_with;
 
 const ROOT: u64 = 1;
@@ -29,6 +40,11 @@ fn user() -> User {
 }
 
 fn tree(user: &User, part: Option<&str>) -> (Tree, Arc<Tally>) {
+    tree_within(user, part, 8 << 20)
+}
+
+/// Opens a view that keeps what it read within so many bytes.
+fn tree_within(user: &User, part: Option<&str>, memory: u64) -> (Tree, Arc<Tally>) {
     let repository = open_with(Arc::new(FsStore::new(user.home().join("store"))), "");
     let shown = match part {
         None => Shown::Snapshots(Box::new(|all| all)),
@@ -39,7 +55,7 @@ fn tree(user: &User, part: Option<&str>) -> (Tree, Arc<Tally>) {
         }
     };
     let tally = Arc::new(Tally::default());
-    let options = MountOptions { memory: 8 << 20, owner: (12, 34), allow_other: false };
+    let options = MountOptions { memory, owner: (12, 34), allow_other: false };
     (Tree::open(&repository, shown, &options, tally.clone()).unwrap(), tally)
 }
 
@@ -97,6 +113,109 @@ fn folders_are_listed_in_pages_from_any_place() {
         assert_eq!(tree.attributes(number), Err(Failure::Missing));
     }
     assert_eq!((tree.held(), tally.problems().len()), (1, 0));
+}
+
+/// Turns every bit of the packfiles, in place: nothing can be read until that is done once more.
+fn flip(user: &User) {
+    for path in packfiles(user.home().join("store")) {
+        let bytes: Vec<u8> = fs::read(&path).unwrap().into_iter().map(|byte| !byte).collect();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        File::options().write(true).open(&path).unwrap().write_all(&bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_listing_goes_on_where_the_store_failed_it() {
+    let user = user();
+    let (tree, tally) = tree_within(&user, Some("src"), 0);
+    let many = tree.look_up(ROOT, b"many").unwrap();
+    let listing = tree.open_folder(many.number).unwrap();
+    let nothing = &mut |_: u64, _: &Listed| ControlFlow::Break(());
+    for from in [0, 512, 1024] {
+        // What stands in the page at hand is passed on; what would be behind it fails, and is not the end.
+        flip(&user);
+        if from > 0 {
+            assert_eq!(names(&tree, &listing, from - 12, 2000), (numbered(from - 12..from), from));
+        }
+        for _ in 0..2 {
+            assert_eq!(tree.list(&listing, from, nothing), Err(Failure::Store), "{from}");
+        }
+        flip(&user);
+        assert_eq!(names(&tree, &listing, from, 1), (numbered(from..from + 1), from + 1));
+    }
+    assert_eq!(names(&tree, &listing, 1025, 2000), (numbered(1025..1300), 1300));
+    assert_eq!(names(&tree, &listing, 1300, 2000), (Vec::new(), 1300));
+    assert!(!tally.problems().is_empty());
+}
+
+/// Adds a snapshot of files at the top, each with one chunk, the same for all, and what its object says of the length.
+fn lie(repository: &Arc<Repository>, chunk: &[u8], files: &[(&str, u32)]) -> Id {
+    let mut header = list(repository).0.remove(0).header;
+    let id = Id([0xcc; 32]);
+    let writer = Writer::open(repository, id, CheckpointPolicy::default(), None).unwrap();
+    let builder = VfsBuilder::new(BuildOptions {
+        shape: TreeShape::ByContent,
+        spills: repository.spills().clone(),
+        memory: 1 << 20,
+        missing_folder: FileInfo::new("", Mode::from_unix(0o040_755)),
+    });
+    let chunk = writer.put(BlobType::CHUNK, chunk, Lane::Data).unwrap();
+    for (name, length) in files {
+        let mut object = Object::new(chunk);
+        object.chunks.push(ChunkRef::new(chunk, *length, 0.0));
+        let mut info = FileInfo::new(*name, Mode::regular(0o644));
+        info.size = i64::from(*length);
+        let mut entry = Entry::new("/", info);
+        entry.object = writer.put(BlobType::OBJECT, &object.encode(), Lane::Metadata).unwrap();
+        builder.add_entry(&entry).unwrap();
+    }
+    let built = builder.finish(&writer).unwrap();
+    let before = header.source().unwrap().clone();
+    let (root, indexes, summary) = (built.roots, Some(built.indexes), built.summary);
+    header.sources = Some(vec![Source { root, indexes, summary, ..before }]);
+    header.identifier = id;
+    writer.put_as(BlobType::SNAPSHOT, id, &header.encode(), Lane::Tree).unwrap();
+    writer.commit().unwrap();
+    id
+}
+
+#[test]
+fn who_lies_about_the_length_of_a_chunk_is_not_believed() {
+    let user = User::in_memory();
+    fs::create_dir(user.home().join("src")).unwrap();
+    user.ok("at store create -plaintext");
+    user.ok("at store backup src");
+    let open = || open_with(Arc::new(FsStore::new(user.home().join("store"))), "");
+    let id = lie(&open(), b"0123456789", &[("true", 10), ("long", 1_000_000), ("short", 4)]);
+    let repository = open();
+    let options = MountOptions { memory: 8 << 20, owner: (12, 34), allow_other: false };
+    // Whoever is read first, by itself or ahead: what is kept of it does not make the others' lies true.
+    for (order, ahead) in [(["true", "long", "short"], false), (["long", "short", "true"], true)] {
+        let info = list(&repository).0.into_iter().find(|info| info.id == id).unwrap();
+        let tally = Arc::new(Tally::default());
+        let shown = Shown::Folder(Box::new(info), b"/".to_vec());
+        let tree = Tree::open(&repository, shown, &options, tally.clone()).unwrap();
+        for name in order.repeat(2) {
+            let file = tree.look_up(ROOT, name.as_bytes()).unwrap();
+            let file = tree.open_file(file.number).unwrap();
+            if ahead {
+                let chunk = (*repository).mac(b"0123456789");
+                tree.read_ahead(&[4, 1_000_000, 10].map(|length| ChunkRef::new(chunk, length, 0.0)));
+            }
+            let wanted = if name == "true" { Ok(b"0123456789".to_vec()) } else { Err(Failure::Store) };
+            assert_eq!(tree.read(&file, 0, 100), wanted, "{name}");
+            assert_eq!(tree.read(&file, 3, 1).is_ok(), name == "true");
+        }
+        let problems = tally.problems();
+        assert!(problems.iter().all(|problem| !problem.path.lossy().contains("/true")), "{problems:?}");
+        let told =
+            problems.iter().filter(|problem| problem.message.contains("has 10 bytes, its object says"));
+        assert_eq!(told.count(), 2, "{problems:?}");
+    }
+}
+
+fn numbered(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(|n| format!("{n:04}")).collect()
 }
 
 #[test]

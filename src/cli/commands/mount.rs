@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::super::query::QueryArgs;
 
 /// Shows snapshots as a folder that every program can read; nothing is restored, and nothing can be written. Without
-/// SNAPSHOT: a folder for each, and `latest`; new ones appear as they are made. Runs until Ctrl-C or umount.
+/// SNAPSHOT: a folder for each, and `latest`; new ones appear as they are made. Runs until Ctrl-C or umount, and exits 1
+/// if something could not be read meanwhile.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 plakar at /var/backups mount -to /mnt/backups
@@ -128,8 +129,9 @@ mod linux {
                 .because(error)
                 .hint(format!("fusermount3 -u {location} takes away what is left"))
         })?;
-        finish(ended, &location, teller.errors.load(Ordering::Relaxed), begun, context)?;
-        Ok(Exit::Ok)
+        let errors = teller.errors.load(Ordering::Relaxed);
+        finish(ended, &location, errors, begun, context)?;
+        Ok(if errors > 0 { Exit::Failed } else { Exit::Ok })
     }
 
     /// Returns what chooses the snapshots, now and whenever they are looked for again.
@@ -181,8 +183,12 @@ mod linux {
                 duration: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
             })?);
         }
-        let failed =
-            if errors > 0 { format!(", {}", units::counted(errors, "error")) } else { String::new() };
+        let failed = match errors {
+            0 => String::new(),
+            errors => {
+                format!(", {}: not all that was asked for could be read", units::counted(errors, "error"))
+            }
+        };
         let time = units::duration(begun.elapsed());
         Ok(context.output.summary(format_args!("unmounted {location} after {time}{failed}"))?)
     }

@@ -1,7 +1,7 @@
 //! Connections: made on demand, kept, one writer at a time.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -180,7 +180,7 @@ impl Database {
                         return Ok((connection, contents));
                     }
                     Err(error) if !may_be_the_medium(&error) => return Err(error),
-                    Err(error) => self.refuse_wal(error)?,
+                    Err(error) => self.refuse_unfinished(error)?,
                 },
                 Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
                     // A file that may not even be read; the system says why.
@@ -196,12 +196,25 @@ impl Database {
         Ok((connection, contents))
     }
 
-    /// Fails where the file alone is not all there is: what stands in the WAL would be missed.
-    fn refuse_wal(&self, error: Error) -> Result<()> {
-        let mut wal = self.path.clone().into_os_string();
-        wal.push("-wal");
-        if fs::metadata(wal).is_ok_and(|metadata| metadata.len() > 0) {
-            return Err(error);
+    /// Fails where the file alone is not all there is: what stands in the WAL would be missed, and what a rollback journal
+    /// takes back would be read. Where one cannot be looked at, that is taken for such a one.
+    fn refuse_unfinished(&self, error: Error) -> Result<()> {
+        const WAL: &str =
+            "what stands in its -wal file has to be put into it first: copy both to where one can write";
+        const JOURNAL: &str = "a change was broken off, and its -journal file has to take it back first: copy both to where \
+                               one can write";
+        for (suffix, why) in [("-wal", WAL), ("-journal", JOURNAL)] {
+            let mut beside = self.path.clone().into_os_string();
+            beside.push(suffix);
+            // "The SQLite File Format", 3: a journal whose header is zero, as some modes leave it, has nothing in it.
+            let mut first = [0];
+            let holds = match fs::File::open(beside).and_then(|mut file| file.read(&mut first)) {
+                Ok(read) => read > 0 && (suffix == "-wal" || first != [0]),
+                Err(error) => error.kind() != io::ErrorKind::NotFound,
+            };
+            if holds {
+                return Err(error.detail(why));
+            }
         }
         Ok(())
     }
@@ -328,15 +341,22 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_the_wal_only_is_not_missed() {
+    fn what_stands_beside_the_file_is_not_missed() {
         let (_dir, database) = made();
         let error = || Error::new(ErrorKind::Io, "open", "it");
-        let mut wal = database.path.clone().into_os_string();
-        wal.push("-wal");
-        fs::write(&wal, b"").unwrap();
-        assert!(database.refuse_wal(error()).is_ok());
-        fs::write(&wal, b"frames").unwrap();
-        assert!(database.refuse_wal(error()).is_err());
+        for suffix in ["-wal", "-journal"] {
+            let mut beside = database.path.clone().into_os_string();
+            beside.push(suffix);
+            assert!(database.refuse_unfinished(error()).is_ok());
+            fs::write(&beside, b"").unwrap();
+            assert!(database.refuse_unfinished(error()).is_ok());
+            fs::write(&beside, b"frames").unwrap();
+            let told = database.refuse_unfinished(error()).unwrap_err().to_string();
+            assert!(told.contains(suffix), "{told}");
+            fs::write(&beside, [0; 512]).unwrap();
+            assert_eq!(database.refuse_unfinished(error()).is_ok(), suffix == "-journal");
+            fs::remove_file(&beside).unwrap();
+        }
     }
 
     #[test]

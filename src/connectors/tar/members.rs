@@ -8,8 +8,10 @@ use crate::base::{RawString, Timestamp};
 use crate::connector::{Result, Xattr};
 use crate::format::entry::Mode;
 
-/// The longest extended header or long name, in bytes.
-const LONGEST_HEADER: u64 = 8 << 20;
+/// The most that stands before one member, extended headers and long names together, in bytes.
+const LONGEST_HEADERS: u64 = 8 << 20;
+/// The most that is held of global headers, in bytes: every member behind them has a copy of it.
+const MOST_GLOBAL: u64 = 64 << 10;
 
 /// What a member is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,11 +54,13 @@ pub(super) struct Stored {
 pub(super) struct Members {
     input: Input,
     global: Extended,
+    /// Bytes of extended headers and long names since the last member.
+    before: u64,
 }
 
 impl Members {
     pub(super) fn new(input: Input) -> Self {
-        Self { input, global: Extended::default() }
+        Self { input, global: Extended::default(), before: 0 }
     }
 
     /// Returns the archive, whose end was reached.
@@ -69,6 +73,7 @@ impl Members {
         let mut extended = self.global.clone();
         let mut block = [0; BLOCK];
         let mut prefixed = false;
+        self.before = 0;
         loop {
             if !self.input.block(&mut block)? {
                 let what = if self.input.position() == 0 {
@@ -93,7 +98,7 @@ impl Members {
                 }
                 b'g' => {
                     let bytes = self.header_bytes(fields.size)?;
-                    self.global.take(&bytes).map_err(|why| self.input.malformed(why))?;
+                    self.take_global(&bytes)?;
                     extended.take(&bytes).map_err(|why| self.input.malformed(why))?;
                 }
                 b'L' => extended.path = Some(self.long_name(fields.size)?),
@@ -102,6 +107,7 @@ impl Members {
                 b'V' | b'A' | b'E' | b'I' => {
                     self.header_bytes(fields.size)?;
                     extended = self.global.clone();
+                    self.before = 0;
                     prefixed = false;
                 }
                 b'M' => {
@@ -133,9 +139,19 @@ impl Members {
         self.input.drain()
     }
 
+    fn take_global(&mut self, bytes: &[u8]) -> Result<()> {
+        self.global.take(bytes).map_err(|why| self.input.malformed(why))?;
+        if self.global.held() > MOST_GLOBAL {
+            return Err(self.input.malformed("global headers say more than 64 KiB of every member"));
+        }
+        Ok(())
+    }
+
     fn header_bytes(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > LONGEST_HEADER {
-            return Err(self.input.malformed("an extended header is longer than 8 MiB"));
+        // Headers without a byte are blocks that are read all the same.
+        self.before = self.before.saturating_add(size.max(1));
+        if self.before > LONGEST_HEADERS {
+            return Err(self.input.malformed("the extended headers of a member are longer than 8 MiB"));
         }
         self.input.bytes(usize::try_from(size).expect("at most 8 MiB"))
     }
@@ -145,7 +161,7 @@ impl Members {
         Ok(fields::text(&bytes).to_vec())
     }
 
-    fn member(&mut self, block: &Block, fields: Fields, extended: Extended) -> Result<Member> {
+    fn member(&mut self, block: &Block, fields: Fields, mut extended: Extended) -> Result<Member> {
         let mut name = extended.path.clone().unwrap_or(fields.name);
         if let Some(real) = &extended.sparse.name {
             name.clone_from(real);
@@ -171,6 +187,7 @@ impl Members {
             self.input.content(if fields.kind == b'D' { stored } else { 0 })?;
             Stored::default()
         };
+        let xattrs = extended.take_xattrs();
         let permissions = Mode::from_unix(0o100_000 | fields.mode);
         Ok(Member {
             name,
@@ -182,7 +199,7 @@ impl Members {
             user: extended.user.unwrap_or(fields.user).into(),
             group: extended.group.unwrap_or(fields.group).into(),
             modified: extended.mtime.unwrap_or(Timestamp::from_secs(fields.mtime)),
-            xattrs: extended.xattrs,
+            xattrs,
             content,
         })
     }

@@ -1,11 +1,16 @@
 //! Extended headers: POSIX.1-2001, "pax Extended Header", with the keywords of GNU tar, star and libarchive.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 use super::sparse::{Piece, SparseKeys};
 use crate::base::Timestamp;
 use crate::connector::Xattr;
+
+/// The most extended attributes of one member.
+const MOST_XATTRS: usize = 1024;
 
 /// What extended headers say of a member; nothing where they do not.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -18,7 +23,7 @@ pub(super) struct Extended {
     pub(super) user: Option<Vec<u8>>,
     pub(super) group: Option<Vec<u8>>,
     pub(super) mtime: Option<Timestamp>,
-    pub(super) xattrs: Vec<Xattr>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) sparse: SparseKeys,
 }
 
@@ -62,12 +67,12 @@ impl Extended {
                     _ => Some(time(value).ok_or("a time is no number")?),
                 };
             }
-            b"RHT.security.selinux" => self.xattr(b"security.selinux", value),
+            b"RHT.security.selinux" => self.xattr(b"security.selinux", value)?,
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattr(name, value);
+                    self.xattr(name, value)?;
                 } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
-                    self.libarchive(name, value);
+                    self.libarchive(name, value)?;
                 } else if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.set(key, value)?;
                 }
@@ -76,23 +81,42 @@ impl Extended {
         Ok(())
     }
 
-    fn xattr(&mut self, name: &[u8], value: &[u8]) {
+    fn xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
         if name.is_empty() || name.contains(&0) {
-            return;
+            return Ok(());
         }
-        self.xattrs.retain(|known| known.name.as_bytes() != name);
-        self.xattrs.push(Xattr { name: name.into(), value: value.to_vec() });
+        self.xattrs.insert(name.to_vec(), value.to_vec());
+        if self.xattrs.len() > MOST_XATTRS {
+            return Err("a member has more than 1024 extended attributes");
+        }
+        Ok(())
     }
 
     /// Takes an attribute in libarchive's spelling, unless it stands there in the other one, too.
-    fn libarchive(&mut self, name: &[u8], value: &[u8]) {
+    fn libarchive(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
         let name: Vec<u8> = percent_encoding::percent_decode(name).collect();
-        let value = STANDARD_NO_PAD.decode(value).or_else(|_| STANDARD.decode(value));
-        if let Ok(value) = value
-            && self.xattrs.iter().all(|known| known.name.as_bytes() != name)
-        {
-            self.xattr(&name, &value);
+        if self.xattrs.contains_key(&name) {
+            return Ok(());
         }
+        match STANDARD_NO_PAD.decode(value).or_else(|_| STANDARD.decode(value)) {
+            Ok(value) => self.xattr(&name, &value),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes the extended attributes out.
+    pub(super) fn take_xattrs(&mut self) -> Vec<Xattr> {
+        let xattrs = std::mem::take(&mut self.xattrs);
+        xattrs.into_iter().map(|(name, value)| Xattr { name: name.into(), value }).collect()
+    }
+
+    /// Returns about how many bytes are held, those of every name and value: what a copy takes.
+    pub(super) fn held(&self) -> u64 {
+        let texts = [&self.path, &self.link, &self.user, &self.group, &self.sparse.name];
+        let texts = texts.into_iter().flatten().map(Vec::len).sum::<usize>();
+        let xattrs: usize = self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let pieces = self.sparse.map().map_or(0, std::mem::size_of_val);
+        (texts + xattrs + pieces) as u64
     }
 
     /// Takes the map of a sparse file, if there is one.
@@ -157,10 +181,40 @@ mod tests {
         assert_eq!((found.size, found.mtime), (Some(10), Some(Timestamp { secs: 1, nanos: 500_000_000 })));
         assert_eq!(time(b"-1.25"), Some(Timestamp { secs: -2, nanos: 750_000_000 }));
         assert_eq!(time(b"-3"), Some(Timestamp { secs: -3, nanos: 0 }));
-        let found = taken(&record(b"SCHILY.xattr.user.a=x\n=\0\xff\xfe ")).unwrap();
-        assert_eq!(found.xattrs[0], Xattr { name: "user.a".into(), value: b"x\n=\0\xff\xfe ".to_vec() });
-        let found = taken(&record(b"LIBARCHIVE.xattr.user.a%20b=aGk=")).unwrap();
-        assert_eq!(found.xattrs[0], Xattr { name: "user.a b".into(), value: b"hi".to_vec() });
+        let xattr = |name: &str, value: &[u8]| Xattr { name: name.into(), value: value.to_vec() };
+        let mut found = taken(&record(b"SCHILY.xattr.user.a=x\n=\0\xff\xfe ")).unwrap();
+        assert_eq!(found.take_xattrs(), [xattr("user.a", b"x\n=\0\xff\xfe ")]);
+        let mut found = taken(&record(b"LIBARCHIVE.xattr.user.a%20b=aGk=")).unwrap();
+        assert_eq!(found.take_xattrs(), [xattr("user.a b", b"hi")]);
+        // Of two spellings libarchive's gives way, of one the last counts.
+        let texts = [
+            &b"LIBARCHIVE.xattr.user.a=aGk="[..],
+            b"SCHILY.xattr.user.a=one",
+            b"LIBARCHIVE.xattr.user.a=aGk",
+        ];
+        let mut found = taken(&texts.map(record).concat()).unwrap();
+        assert_eq!(found.take_xattrs(), [xattr("user.a", b"one")]);
+        let texts = [&b"SCHILY.xattr.user.a=one"[..], b"SCHILY.xattr.user.a=two"];
+        assert_eq!(taken(&texts.map(record).concat()).unwrap().take_xattrs(), [xattr("user.a", b"two")]);
+    }
+
+    #[test]
+    fn attributes_of_a_member_are_counted() {
+        for spelling in ["SCHILY", "LIBARCHIVE"] {
+            let records = |count: usize| -> Vec<u8> {
+                (0..count)
+                    .flat_map(|n| record(format!("{spelling}.xattr.user.{n}=aGk=").as_bytes()))
+                    .collect()
+            };
+            assert_eq!(taken(&records(MOST_XATTRS)).unwrap().take_xattrs().len(), MOST_XATTRS);
+            assert!(taken(&records(MOST_XATTRS + 1)).unwrap_err().contains("more than 1024"));
+            let twice = [records(MOST_XATTRS), records(MOST_XATTRS)].concat();
+            assert_eq!(
+                taken(&twice).unwrap().take_xattrs().len(),
+                MOST_XATTRS,
+                "the same once more is no other"
+            );
+        }
     }
 
     #[test]

@@ -243,6 +243,38 @@ fn a_broken_archive_fails_with_the_place() {
 }
 
 #[test]
+fn what_stands_before_a_member_is_bounded_as_a_whole() {
+    let record = |key: &str, length: usize| {
+        let text = format!("{key}={}", "v".repeat(length));
+        let whole = text.len() + 2 + 7;
+        format!("{whole:07} {text}\n").into_bytes()
+    };
+    let mebibyte = |kind| member("x", kind, &record("comment", (1 << 20) - 100), "");
+    let scanned = |parts: &[Vec<u8>]| scan(&[parts.concat(), END.to_vec()].concat());
+    for kind in [b'x', b'g', b'L'] {
+        let seven = mebibyte(kind).repeat(7);
+        let found = scanned(&[seven.clone(), file("a", "1"), seven, file("b", "2")]).unwrap();
+        assert_eq!(found.len(), if kind == b'L' { 1 } else { 2 }, "each member may have as many");
+        let error = scanned(&[mebibyte(kind).repeat(9), file("a", "1")]).unwrap_err().to_string();
+        assert!(error.contains("longer than 8 MiB, at byte 8"), "{error}");
+    }
+    // What holds for every member is copied for each: little of it is taken.
+    let global = |n: usize| member("g", b'g', &record(&format!("SCHILY.xattr.user.{n}"), 20_000), "");
+    let again: Vec<u8> = (0..100).flat_map(|_| [global(1), file("a", "1")].concat()).collect();
+    assert_eq!(scanned(&[global(1), global(2), global(3), again]).unwrap().len(), 1);
+    let error = scanned(&[global(1), file("a", "1"), global(2), global(3), global(4)]).unwrap_err();
+    assert!(error.to_string().contains("more than 64 KiB of every member, at byte 8"), "{error}");
+    // Attributes come in as many headers as one likes.
+    let some = |from: usize| -> Vec<u8> {
+        let records = (from..from + 300).flat_map(|n| record(&format!("SCHILY.xattr.user.{n}"), 1));
+        member("x", b'x', &records.collect::<Vec<_>>(), "")
+    };
+    assert!(scanned(&[some(0), some(300), some(600), file("a", "1")]).is_ok());
+    let error = scanned(&[some(0), some(300), some(600), some(900), file("a", "1")]).unwrap_err();
+    assert!(error.to_string().contains("more than 1024 extended attributes, at byte "), "{error}");
+}
+
+#[test]
 fn patterns_leave_members_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.tar");

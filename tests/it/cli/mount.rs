@@ -342,7 +342,16 @@ fn a_damaged_file_cannot_be_read_and_the_others_can() {
     let ran = mount.end(Some(Signal::INT));
     let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("error:")).collect();
     assert!(lines.len() == 1 && lines[0].contains("/src/victim"), "{ran:?}");
-    assert!(ran.code == 0 && ran.stdout.contains("1 error"), "{ran:?}");
+    assert!(ran.code == 1 && ran.stdout.contains("1 error: not all"), "{ran:?}");
+    // Who asks for nothing that is damaged is told of nothing.
+    let line = format!("-json at store mount -to mnt latest:{}", src.display());
+    for (name, code) in [("sound", 0), ("victim", 1)] {
+        let Some(mount) = Mount::start(&user, &line) else { return };
+        assert_eq!(fs::read(mount.path(name)).is_err(), code == 1);
+        let ran = mount.end(Some(Signal::INT));
+        let summary = json(&ran.stdout).pop().unwrap();
+        assert_eq!((ran.code, summary["errors"].as_i64()), (code, Some(code.into())), "{ran:?}");
+    }
 }
 
 #[test]
