@@ -233,9 +233,13 @@ impl Client {
 
     /// Reads exactly `length` bytes from `offset` on.
     pub(in super::super) fn get_range(&self, key: &[u8], offset: u64, length: usize) -> Result<Vec<u8>> {
-        let mut out = vec![0; length];
-        self.get_range_into(key, None, offset, &mut out, None)?;
-        Ok(out)
+        let target = self.target(Some(key));
+        self.ranged(key, None, (offset, length), None, &mut |download| {
+            // Only now is it known that there is so much.
+            let mut out = vec![0; length];
+            download.body.read_exact(&mut out).map_err(|e| broken("get", &target, &e))?;
+            Ok(out)
+        })
     }
 
     /// Fills a buffer with what stands from `offset` on; of one version only, where its ETag is given.
@@ -248,8 +252,23 @@ impl Client {
         if_match: Option<&str>,
     ) -> Result<()> {
         let target = self.target(Some(key));
+        self.ranged(key, version, (offset, out.len()), if_match, &mut |download| {
+            download.body.read_exact(out).map_err(|e| broken("get", &target, &e))
+        })
+    }
+
+    /// Asks for a part, `(offset, length)`, of a version and passes it on once the server said that this is what it sends.
+    fn ranged<T>(
+        &self,
+        key: &[u8],
+        version: Option<&str>,
+        (offset, length): (u64, usize),
+        if_match: Option<&str>,
+        read: &mut dyn FnMut(&mut Download) -> std::result::Result<T, Box<Failure>>,
+    ) -> Result<T> {
+        let target = self.target(Some(key));
         let end = offset
-            .checked_add(out.len() as u64)
+            .checked_add(length as u64)
             .ok_or_else(|| Failure::protocol("get", &target, "the range is past every end"))?;
         let range = Some((offset, end));
         let mut request = self.get_request(key, range, if_match);
@@ -262,7 +281,7 @@ impl Client {
             if if_match.is_some_and(|etag| etag != download.etag()) {
                 return Err(replaced(&target));
             }
-            download.body.read_exact(out).map_err(|e| broken("get", &target, &e))
+            read(&mut download)
         })
     }
 
