@@ -37,7 +37,7 @@ impl<'a> Jobs<'a> {
     /// Passes every blob to `each`, with its stored bytes where they were fetched already.
     pub(super) fn run(
         self,
-        each: &mut dyn FnMut(&Job, Option<&[u8]>) -> Result<(), Error>,
+        mut each: impl FnMut(&Job, Option<&[u8]>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut sorted = self.sorter.finish()?;
         let (mut batch, mut bytes) = (Vec::new(), 0);

@@ -321,7 +321,7 @@ impl Applying<'_> {
         let mut jobs = Jobs::new(self.repository, &self.census.catalogue, self.options.memory / 8);
         safety.unsafe_in(&repack.iter().copied().collect(), &mut jobs)?;
         let mut copy = PackCopy::new(self.repository);
-        jobs.run(&mut |(kind, id, place), ahead| {
+        jobs.run(|(kind, id, place), ahead| {
             if self.options.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }

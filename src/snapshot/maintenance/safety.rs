@@ -52,7 +52,7 @@ impl Safety<'_> {
     /// Passes every needed blob that a packfile which is to go holds to `each`, with all its copies.
     fn each_at_risk(
         &self,
-        each: &mut dyn FnMut(BlobType, &Id, &[Place]) -> Result<(), Error>,
+        mut each: impl FnMut(BlobType, &Id, &[Place]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut last: Option<(BlobType, Id)> = None;
         let mut copies: Vec<Place> = Vec::new();
@@ -82,7 +82,7 @@ impl Safety<'_> {
     /// None because of a copy that is damaged or cannot be read: it does not count.
     pub(super) fn verify(&mut self, memory: u64) -> Result<(), Error> {
         let mut jobs = Jobs::new(self.repository, &self.census.catalogue, memory);
-        self.each_at_risk(&mut |kind, id, copies| {
+        self.each_at_risk(|kind, id, copies| {
             let weight = |place: &&Place| {
                 let pack = &self.census.packs[place.pack as usize];
                 (pack.used_bytes, pack.shared_bytes, place.pack)
@@ -92,7 +92,7 @@ impl Safety<'_> {
                 None => Ok(()),
             }
         })?;
-        jobs.run(&mut |job, ahead| self.verify_one(job, ahead))
+        jobs.run(|job, ahead| self.verify_one(job, ahead))
     }
 
     fn verify_one(&mut self, (kind, id, place): &Job, ahead: Option<&[u8]>) -> Result<(), Error> {
@@ -140,7 +140,7 @@ impl Safety<'_> {
     /// Returns the packfiles that would lose something needed of which no copy that stays was read: they must not go.
     pub(super) fn losers(&self) -> Result<HashSet<usize>, Error> {
         let mut losers = HashSet::new();
-        self.each_at_risk(&mut |kind, id, copies| {
+        self.each_at_risk(|kind, id, copies| {
             if !self.safe.contains(kind, id)? {
                 losers
                     .extend(copies.iter().filter(|place| self.goes(place)).map(|place| place.pack as usize));
@@ -152,7 +152,7 @@ impl Safety<'_> {
 
     /// Passes what is needed in some of the packfiles that are to go, and is not safe yet, to `jobs`.
     pub(super) fn unsafe_in(&self, chosen: &HashSet<usize>, jobs: &mut Jobs<'_>) -> Result<(), Error> {
-        self.each_at_risk(&mut |kind, id, copies| {
+        self.each_at_risk(|kind, id, copies| {
             if self.safe.contains(kind, id)? {
                 return Ok(());
             }
