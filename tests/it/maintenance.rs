@@ -11,7 +11,8 @@ use plakar::connector::{self, Body, ErrorKind, Kind, Listed, Storage};
 use plakar::connectors::fs::FsImporter;
 use plakar::connectors::memory::{Counted, Faulty, MemoryStore};
 use plakar::snapshot::{
-    BackupOptions, Fate, MaintenanceOptions, MaintenanceReport, Tally, backup, list, maintain,
+    BackupOptions, CheckOptions, Fate, MaintenanceOptions, MaintenanceReport, Tally, backup, check, list,
+    maintain,
 };
 use plakar::store::{
     Changes, CheckpointPolicy, CreateOptions, Error, Exclusive, Repository, remove_snapshots,
@@ -244,6 +245,87 @@ fn of_two_copies_one_is_kept_though_both_their_packfiles_go() {
         assert!(bed.stored() < 600_000, "{size}: {}", bed.stored());
         assert_clean(&bed.open());
     }
+}
+
+/// Damages what lies in a packfile; the lengths stay.
+fn rot(store: &MemoryStore, pack: Id) {
+    let mut bytes = store.get(Kind::Packfile, pack).unwrap();
+    let end = bytes.len() - 20_000;
+    bytes[1000..end].iter_mut().step_by(5000).for_each(|byte| *byte ^= 0x55);
+    store.overwrite(Kind::Packfile, pack, &bytes);
+}
+
+/// Asserts that no snapshot lacks anything, though there may be damaged copies beside whole ones.
+fn assert_unhurt(repository: &Repository) {
+    let report = check(repository, None, &CheckOptions::default(), &Tally::default()).unwrap();
+    let hurt: Vec<_> = report.damage.iter().filter(|damage| damage.hurt_count > 0).collect();
+    assert!(hurt.is_empty(), "{hurt:?}");
+}
+
+/// Damages each of some packfiles in a store of its own, of which everything is whole elsewhere, and maintains that
+/// store without a grace period until everything coloured is gone; returns the reports of the first runs.
+fn rot_each(bed: &Bed, packs: &[Id]) -> Vec<MaintenanceReport> {
+    let mut reports = Vec::new();
+    for pack in packs {
+        let store = Arc::new(MemoryStore::clone(&bed.store));
+        rot(&store, *pack);
+        let open = || reopen(Arc::new(Shared::new(&store)));
+        assert_unhurt(&open());
+        for days in 0..4 {
+            let without = MaintenanceOptions { grace: Duration::ZERO, ..options(days) };
+            let done = maintain(&open(), &without, &Tally::default()).unwrap();
+            assert_unhurt(&open());
+            if days == 0 {
+                reports.push(done);
+            }
+        }
+        assert_restores(&open(), 0, &bed.source());
+    }
+    reports
+}
+
+/// Returns the packfiles that hold contents, each with its fate by plan.
+fn planned(bed: &Bed) -> Vec<(Id, Option<Fate>)> {
+    let plan = MaintenanceOptions { apply: false, ..options(0) };
+    let plan = maintain(&bed.open(), &plan, &Tally::default()).unwrap();
+    let fate = |id: &Id| plan.fates.iter().find(|pack| pack.id == *id).map(|pack| pack.fate);
+    let large = |id: &Id| bed.store.size(Kind::Packfile, *id).unwrap() > 250_000;
+    bed.packs().into_iter().filter(large).map(|id| (id, fate(&id))).collect()
+}
+
+#[test]
+fn a_whole_copy_is_not_given_up_for_a_damaged_one() {
+    let bed = Bed::new(1, 300_000);
+    for number in 0..20 {
+        bed.write(&format!("file {number}"), number, 100_000);
+    }
+    twice(&bed);
+    let staying: Vec<Id> =
+        planned(&bed).into_iter().filter(|(_, fate)| fate.is_none()).map(|(id, _)| id).collect();
+    let reports = rot_each(&bed, &staying);
+    let kept = reports.iter().filter(|done| done.of(Fate::Kept).0 > 0 && done.of(Fate::Damaged).0 == 1);
+    assert!(kept.count() > 0, "{reports:?}");
+}
+
+#[test]
+fn a_whole_copy_is_not_given_up_when_copying_the_other_fails() {
+    let bed = Bed::new(1, 1_000_000);
+    for number in 0..20 {
+        bed.write(&format!("file {number}"), number, 90_000);
+    }
+    let both = twice(&bed);
+    for number in (0..20).filter(|number| ![3, 6, 15, 17].contains(number)) {
+        fs::remove_file(bed.source().join(format!("file {number}"))).unwrap();
+    }
+    bed.back_up();
+    both.into_iter().for_each(|id| bed.rm(id));
+    let repacked: Vec<Id> = planned(&bed)
+        .into_iter()
+        .filter(|(_, fate)| *fate == Some(Fate::Repacked))
+        .map(|(id, _)| id)
+        .collect();
+    let reports = rot_each(&bed, &repacked);
+    assert!(reports.iter().any(|done| done.of(Fate::Kept).0 > 0), "{reports:?}");
 }
 
 #[test]

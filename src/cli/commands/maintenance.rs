@@ -50,7 +50,7 @@ fn age(text: &str) -> Result<Duration, String> {
 }
 
 /// What happens to packfiles, as people are told.
-const FATES: [(Fate, &str, &str); 11] = [
+const FATES: [(Fate, &str, &str); 12] = [
     (Fate::Swept, "swept", "deleted: their grace period is over"),
     (Fate::Leftover, "leftover", "deleted: an earlier run could not"),
     (Fate::Coloured, "coloured", "marked: nothing needs them"),
@@ -62,6 +62,7 @@ const FATES: [(Fate, &str, &str); 11] = [
     (Fate::Held, "held", "not deleted: the storage holds on to them"),
     (Fate::Unreadable, "unreadable", "left alone: unknown, and not readable"),
     (Fate::Damaged, "damaged", "left alone: something in them is damaged"),
+    (Fate::Kept, "kept", "left alone: no other copy of something in them could be read"),
 ];
 
 #[derive(Serialize)]

@@ -1,21 +1,22 @@
 //! A maintenance run.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::sort::{ByteOrder, Sorter};
-use crate::base::{Cancel, Id, RawString, Timestamp};
+use crate::base::{Cancel, Id, Timestamp};
 use crate::format::blob::BlobType;
 use crate::format::state::Delete;
 use crate::store::blob::Lane;
-use crate::store::{Changes, Error, Exclusive, KnownSet, PackCopy, Place, Repository, Window, look};
+use crate::store::{Changes, Error, Exclusive, KnownSet, PackCopy, Repository, look};
 
-use super::super::monitor::{Counter, Monitor, Problem, Severity, message_of};
+use super::super::monitor::{Counter, Monitor};
 use super::super::retrieval::archived;
 use super::census::Census;
+use super::jobs::Jobs;
 use super::mark::Marker;
 use super::plan::{Plan, Terms};
+use super::safety::Safety;
 use super::states::States;
 
 /// How maintenance is done.
@@ -80,8 +81,10 @@ pub enum Fate {
     Unreadable,
     /// It was to be deleted, but the storage holds on to it.
     Held,
-    /// It was to be copied, but something in it is damaged: it is left alone.
+    /// Something needed in it was read, and is damaged: it is left alone.
     Damaged,
+    /// It was to go, but holds something needed of which no other copy could be read: it is left alone.
+    Kept,
 }
 
 /// A packfile that does not simply stay.
@@ -174,7 +177,15 @@ pub fn maintain(
     let plan = Plan::make(repository, &census, &archived, terms)?;
     describe(&mut report, &census, plan.fates);
     if let Some(exclusive) = exclusive.as_mut() {
-        let run = Applying { repository, census: &census, needed: &needed, options, monitor, now };
+        let run = Applying {
+            repository,
+            census: &census,
+            needed: &needed,
+            archived: &archived,
+            options,
+            monitor,
+            now,
+        };
         run.apply(exclusive, &plan.repack, &mut report)?;
     } else {
         report.copied_bytes = plan.repack.iter().map(|pack| census.packs[*pack].used_bytes).sum();
@@ -200,13 +211,11 @@ struct Applying<'a> {
     repository: &'a Repository,
     census: &'a Census,
     needed: &'a KnownSet,
+    archived: &'a HashSet<Id>,
     options: &'a MaintenanceOptions,
     monitor: &'a dyn Monitor,
     now: i64,
 }
-
-/// Blobs fetched together for copying, in bytes.
-const TOGETHER: u64 = 8 << 20;
 
 impl Applying<'_> {
     fn apply(
@@ -216,13 +225,7 @@ impl Applying<'_> {
         report: &mut MaintenanceReport,
     ) -> Result<(), Error> {
         let mut changes = Changes::new(self.repository.spills())?;
-        if !repack.is_empty() {
-            self.monitor.phase("copy");
-            let damaged = self.copy(repack, &mut changes, report)?;
-            for pack in report.fates.iter_mut().filter(|pack| damaged.contains(&pack.id)) {
-                pack.fate = Fate::Damaged;
-            }
-        }
+        self.secure(repack, &mut changes, report)?;
         for pack in &report.fates {
             match pack.fate {
                 Fate::Revived => changes.delete(Delete::packfile_colour(pack.id)),
@@ -255,111 +258,93 @@ impl Applying<'_> {
         Ok(())
     }
 
-    /// Copies what is needed out of some packfiles; returns those in which something is damaged.
-    fn copy(
+    /// Sees to it that what is needed in packfiles that are to go is whole elsewhere: it is read where it stays, or
+    /// copied. A packfile of which that cannot be said stays.
+    fn secure(
         &self,
         repack: &[usize],
         changes: &mut Changes,
         report: &mut MaintenanceReport,
-    ) -> Result<HashSet<Id>, Error> {
-        let memory = usize::try_from(self.options.memory / 8).unwrap_or(usize::MAX);
-        let mut sorter = Sorter::new(ByteOrder, self.repository.spills(), memory);
-        let chosen: HashSet<usize> = repack.iter().copied().collect();
-        let catalogue = &self.census.catalogue;
-        // Another copy stands for this one only where it stays.
+    ) -> Result<(), Error> {
         let going = report.fates.iter().filter(|pack| matches!(pack.fate, Fate::Coloured | Fate::Repacked));
-        let going: HashSet<Id> = going.map(|pack| pack.id).collect();
-        catalogue.scan(&mut |kind, id, place| {
-            if !chosen.contains(&(place.pack as usize)) || !self.needed.contains(kind, id)? {
-                return Ok(());
-            }
-            let elsewhere = |other: &Place| !going.contains(&other.packfile) && self.census.is_there(other);
-            if catalogue.find(kind, id)?.iter().any(elsewhere) {
-                return Ok(());
-            }
-            let mut key = [0; 12];
-            key[..4].copy_from_slice(&place.pack.swap_bytes().to_le_bytes());
-            key[4..].copy_from_slice(&place.offset.swap_bytes().to_le_bytes());
-            sorter.push_parts(&key, &[&[kind.0], id.as_bytes(), &place.length.to_le_bytes()])?;
-            Ok(())
-        })?;
-        let mut copy = PackCopy::new(self.repository);
-        let copied = KnownSet::new(self.repository.spills());
-        let mut damaged = HashSet::new();
-        let mut sorted = sorter.finish()?;
-        let mut batch: Vec<(BlobType, Id, Place)> = Vec::new();
-        loop {
-            let blob = sorted.next()?.and_then(|(key, value)| self.parse(key, value));
-            let bytes: u64 = batch.iter().map(|(.., place)| u64::from(place.length)).sum();
-            if blob.is_none() || bytes >= TOGETHER {
-                self.copy_batch(&batch, &copied, &mut copy, changes, report, &mut damaged)?;
-                batch.clear();
-            }
-            match blob {
-                Some(blob) => batch.push(blob),
-                None => break,
+        let going: HashSet<usize> =
+            going.filter_map(|pack| self.census.catalogue.pack_ordinal(&pack.id)).collect();
+        if going.is_empty() {
+            return Ok(());
+        }
+        let mut safety = Safety {
+            repository: self.repository,
+            census: self.census,
+            needed: self.needed,
+            monitor: self.monitor,
+            cancel: &self.options.cancel,
+            archived: self.archived,
+            going,
+            safe: KnownSet::new(self.repository.spills()),
+            unread: BTreeMap::new(),
+        };
+        self.monitor.phase("verify");
+        safety.verify(self.options.memory / 8)?;
+        if !repack.is_empty() {
+            self.monitor.phase("copy");
+            self.copy(repack, &mut safety, changes, report)?;
+        }
+        let losers = safety.losers()?;
+        for pack in &mut report.fates {
+            let ordinal = self.census.catalogue.pack_ordinal(&pack.id);
+            if ordinal.is_some_and(|ordinal| losers.contains(&ordinal)) {
+                pack.fate = Fate::Kept;
             }
         }
-        let (packs, bytes) = copy.finish(changes)?;
-        self.monitor.count(Counter::StoredBytes, bytes);
-        report.new_packfile_count = packs;
-        Ok(damaged)
+        for (ordinal, _) in safety.unread.into_iter().filter(|(_, damaged)| *damaged) {
+            let id = self.census.catalogue.pack_id(ordinal);
+            match report.fates.iter_mut().find(|pack| pack.id == id) {
+                Some(pack) if pack.fate == Fate::Kept => pack.fate = Fate::Damaged,
+                Some(_) => {}
+                None => {
+                    let size = self.census.packs[ordinal].size.unwrap_or(0);
+                    report.fates.push(PackFate { id, size, fate: Fate::Damaged });
+                }
+            }
+        }
+        Ok(())
     }
 
-    fn parse(&self, key: &[u8], value: &[u8]) -> Option<(BlobType, Id, Place)> {
-        let pack = u32::from_le_bytes(*key.first_chunk()?).swap_bytes();
-        let offset = u64::from_le_bytes(*key.last_chunk()?).swap_bytes();
-        let (kind, rest) = value.split_first()?;
-        let length = u32::from_le_bytes(*rest.last_chunk()?);
-        let packfile = self.census.catalogue.pack_id(pack as usize);
-        Some((BlobType(*kind), Id(*rest.first_chunk()?), Place { pack, packfile, offset, length }))
-    }
-
-    fn copy_batch(
+    /// Copies what is needed out of some packfiles, unless it is whole in one that stays.
+    fn copy(
         &self,
-        batch: &[(BlobType, Id, Place)],
-        copied: &KnownSet,
-        copy: &mut PackCopy<'_>,
+        repack: &[usize],
+        safety: &mut Safety<'_>,
         changes: &mut Changes,
         report: &mut MaintenanceReport,
-        damaged: &mut HashSet<Id>,
     ) -> Result<(), Error> {
-        let window = if self.repository.storage().is_remote() {
-            Window::fetch(self.repository, batch.iter().map(|(.., place)| *place).collect())
-        } else {
-            Window::default()
-        };
-        for (kind, id, place) in batch {
+        let mut jobs = Jobs::new(self.repository, &self.census.catalogue, self.options.memory / 8);
+        safety.unsafe_in(&repack.iter().copied().collect(), &mut jobs)?;
+        let mut copy = PackCopy::new(self.repository);
+        jobs.run(|(kind, id, place), ahead| {
             if self.options.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
             // Of two copies the second need not be there, unless the first was damaged.
-            if copied.contains(*kind, id)? {
-                continue;
+            if safety.safe.contains(*kind, id)? {
+                return Ok(());
             }
             let metadata = *kind != BlobType::CHUNK || self.census.packs[place.pack as usize].metadata;
             let lane = if metadata { Lane::Metadata } else { Lane::Data };
-            match copy.copy(*kind, *id, place, window.get(place), lane, changes) {
+            match copy.copy(*kind, *id, place, ahead, lane, changes) {
                 Ok(()) => {
-                    copied.insert(*kind, *id)?;
+                    safety.safe.insert(*kind, *id)?;
                     report.copied_bytes += u64::from(place.length);
                     self.monitor.count(Counter::Bytes, u64::from(place.length));
                 }
-                Err(error) if error.is_damage() => {
-                    self.monitor.problem(&Problem {
-                        severity: Severity::Warning,
-                        path: RawString::default(),
-                        message: format!(
-                            "packfile {} stays as it is: {}",
-                            place.packfile.short(),
-                            message_of(&error)
-                        ),
-                    });
-                    damaged.insert(place.packfile);
-                }
+                Err(error) if error.is_damage() => safety.note(place, &error),
                 Err(error) => return Err(error),
             }
-        }
+            Ok(())
+        })?;
+        let (packs, bytes) = copy.finish(changes)?;
+        self.monitor.count(Counter::StoredBytes, bytes);
+        report.new_packfile_count = packs;
         Ok(())
     }
 }
