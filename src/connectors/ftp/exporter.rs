@@ -1,10 +1,11 @@
 //! A folder on a server as a destination.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
@@ -18,7 +19,7 @@ use super::session::{Session, bytes, end_of_data, text};
 use crate::base::{Printable, Timestamp};
 use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
 use crate::connectors::existing::Existing;
-use crate::connectors::tree::{Standing, Target, TreeExporter, parent};
+use crate::connectors::tree::{Standing, Steps, Target, TreeExporter, parent};
 use crate::format::entry::Mode;
 
 /// How much content is taken at once, in bytes.
@@ -43,6 +44,7 @@ impl FtpExporter {
             client,
             skip_permissions,
             listings: Mutex::new(LruCache::new(LISTINGS)),
+            written: Mutex::default(),
             owners_told: AtomicBool::new(false),
         };
         Ok(Self(TreeExporter::open(server, root, existing, skip_permissions)?, plain))
@@ -100,6 +102,8 @@ struct Server {
     client: Client,
     skip_permissions: bool,
     listings: Mutex<LruCache<Vec<u8>, (Instant, Listing)>>,
+    /// The lengths of files that were written and have no names of their own yet.
+    written: Mutex<HashMap<Vec<u8>, u64>>,
     /// Whether it was said that owners are not restored.
     owners_told: AtomicBool,
 }
@@ -195,6 +199,26 @@ impl Server {
         let nobody = info.uid == 0 && info.gid == 0 && info.user.is_empty() && info.group.is_empty();
         let told = self.skip_permissions || nobody || self.owners_told.swap(true, Ordering::Relaxed);
         (!told).then(|| "owners, here and elsewhere: FTP has none".into())
+    }
+
+    fn written(&self) -> MutexGuard<'_, HashMap<Vec<u8>, u64>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Renames. Also returns whether it may have been done though it failed: its answer was lost.
+    fn attempt_rename(&self, from: &[u8], to: &[u8]) -> Result<(), (Error, bool)> {
+        let attempts = Cell::new(0);
+        let target = text(to);
+        let renamed = self.ask("rename to", from, |session, from| {
+            attempts.set(attempts.get() + 1);
+            session.ftp.rename(from, target.clone())
+        });
+        self.forget(from);
+        self.forget(to);
+        renamed.map_err(|error| {
+            let uncertain = attempts.get() > 1 || error.kind == ErrorKind::Transport;
+            (error, uncertain)
+        })
     }
 
     fn store(&self, path: &[u8], content: &dyn ContentSource) -> Result<()> {
@@ -379,6 +403,7 @@ impl Target for Server {
         });
         match described {
             Ok(mut missing) => {
+                self.written().insert(path.to_vec(), content.size());
                 missing.extend(self.owners(item));
                 Ok(missing)
             }
@@ -404,25 +429,20 @@ impl Target for Server {
 
     /// Renames. FTP has no way to rename only where nothing is: looking first is the best there is.
     fn rename(&self, from: &[u8], to: &[u8], replace: bool) -> Result<()> {
+        let size = self.written().remove(from);
         if !replace && self.look(to)?.is_some() {
             return Err(Error::new(ErrorKind::Exists, "rename to", shown(to)));
         }
-        let target = text(to);
-        let rename = || self.ask("rename to", from, |session, from| session.ftp.rename(from, target.clone()));
-        let renamed = match rename() {
-            // Servers that do not replace: the name is free for a moment.
-            Err(error)
-                if replace
-                    && !matches!(error.kind, ErrorKind::Transport | ErrorKind::Cancelled)
-                    && self.look(to)?.is_some_and(|there| !there.mode.is_dir()) =>
-            {
-                self.remove(to)?;
-                rename()
-            }
-            other => other,
+        let look = |path: &[u8]| {
+            self.forget(path);
+            self.look(path)
         };
-        self.forget(to);
-        renamed
+        let steps = Steps {
+            attempt: &|from, to| self.attempt_rename(from, to),
+            look: &look,
+            remove: &|path| self.remove(path),
+        };
+        if replace { steps.replace(from, to, size) } else { steps.rename(from, to, size) }
     }
 
     fn remove(&self, path: &[u8]) -> Result<()> {

@@ -1,13 +1,14 @@
 //! A folder on a server as a destination.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::client::Client;
 use super::connection::Connection;
 use super::importer::absolute;
 use super::options::Options;
 use super::store::{make_folders, mode_of};
-use super::transfer::{self, Upload};
+use super::transfer::{self, Upload, standing};
 use super::wire::Attrs;
 use crate::base::{RawString, Timestamp};
 use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
@@ -31,7 +32,7 @@ impl SftpExporter {
 
     pub(super) fn with_client(client: Client, existing: Existing, skip_permissions: bool) -> Result<Self> {
         let root = absolute(&client)?;
-        let server = Server { client, skip_permissions };
+        let server = Server { client, skip_permissions, written: Mutex::default() };
         Ok(Self(TreeExporter::open(server, root, existing, skip_permissions)?))
     }
 }
@@ -83,9 +84,15 @@ impl Exporter for SftpExporter {
 struct Server {
     client: Client,
     skip_permissions: bool,
+    /// The lengths of files that were written and have no names of their own yet.
+    written: Mutex<HashMap<Vec<u8>, u64>>,
 }
 
 impl Server {
+    fn written(&self) -> MutexGuard<'_, HashMap<Vec<u8>, u64>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sets owner, mode and times of something that has `there` now. Returns what is missing. `set` sends attributes.
     fn describe_file(
         &self,
@@ -202,20 +209,6 @@ fn check(error: Error) -> Result<()> {
     }
 }
 
-/// Returns what stands at a path; `None` where nothing is.
-fn standing(connection: &Connection, path: &[u8]) -> Result<Option<Standing>> {
-    let attrs = match connection.lstat(path) {
-        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    };
-    Ok(Some(Standing {
-        mode: mode_of(&attrs),
-        permissions: attrs.mode.is_some(),
-        size: attrs.size.unwrap_or(0),
-        modified: attrs.times.map(|(_, modified)| i64::from(modified)),
-    }))
-}
-
 impl Target for Server {
     fn describe(&self) -> String {
         self.client.options().describe()
@@ -287,6 +280,7 @@ impl Target for Server {
             let missing = self.describe_file(item, &there, &|attrs| upload.set(attrs))?;
             upload.close(false)?;
             upload.keep();
+            self.written().insert(path.to_vec(), content.size());
             Ok(missing)
         })
     }
@@ -320,7 +314,8 @@ impl Target for Server {
     }
 
     fn rename(&self, from: &[u8], to: &[u8], replace: bool) -> Result<()> {
-        self.client.again(|connection| transfer::rename(connection, from, to, replace))
+        let size = self.written().remove(from);
+        transfer::rename_again(&self.client, from, to, replace, size)
     }
 
     fn remove(&self, path: &[u8]) -> Result<()> {
