@@ -19,7 +19,7 @@ use super::session::{Session, bytes, end_of_data, text};
 use crate::base::{Printable, Timestamp};
 use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
 use crate::connectors::existing::Existing;
-use crate::connectors::tree::{Standing, Steps, Target, TreeExporter, parent};
+use crate::connectors::tree::{Standing, Steps, Target, TreeExporter, fault_on_windows, parent};
 use crate::format::entry::Mode;
 
 /// How much content is taken at once, in bytes.
@@ -40,8 +40,10 @@ impl FtpExporter {
         let root = absolute(&client)?;
         let plain =
             client.again("connect to", &|| client.options().server(), |session| Ok(!session.secure))?;
+        let strict_below = (!is_unix(&client)?).then_some(root.len());
         let server = Server {
             client,
+            strict_below,
             skip_permissions,
             listings: Mutex::new(LruCache::new(LISTINGS)),
             written: Mutex::default(),
@@ -101,6 +103,8 @@ type Listing = Arc<HashMap<Vec<u8>, Standing>>;
 struct Server {
     client: Client,
     skip_permissions: bool,
+    /// Where the server may be a Windows one: how long the root is, below which names are looked at closely.
+    strict_below: Option<usize>,
     listings: Mutex<LruCache<Vec<u8>, (Instant, Listing)>>,
     /// The lengths of files that were written and have no names of their own yet.
     written: Mutex<HashMap<Vec<u8>, u64>>,
@@ -297,6 +301,18 @@ impl Server {
     }
 }
 
+/// Returns whether the server says that it is a Unix one. One that says nothing may be anything.
+fn is_unix(client: &Client) -> Result<bool> {
+    let system = client.again("connect to", &|| client.options().server(), |session| {
+        match session.ftp.custom_command("SYST", &[Status::Name]) {
+            Ok(answer) => Ok(text(&answer.body).to_ascii_uppercase()),
+            other => fine(other).map(|_| String::new()),
+        }
+    })?;
+    // "UNIX emulated by FileZilla" is what a server on Windows says.
+    Ok(system.contains("UNIX") && !["EMULATED", "WINDOWS", "WIN32"].iter().any(|word| system.contains(word)))
+}
+
 /// Returns whether a command was obeyed; what ends the session is an error.
 fn fine<T>(answer: Result<T, FtpError>) -> Result<bool, FtpError> {
     match answer {
@@ -337,7 +353,11 @@ impl Target for Server {
     }
 
     fn refuses(&self, path: &[u8]) -> Option<String> {
-        unsayable(path).then(|| "FTP cannot say a name with a line break".into())
+        if unsayable(path) {
+            return Some("FTP cannot say a name with a line break".into());
+        }
+        let below = path.get(self.strict_below?..)?;
+        fault_on_windows(below).map(Into::into)
     }
 
     fn look(&self, path: &[u8]) -> Result<Option<Standing>> {

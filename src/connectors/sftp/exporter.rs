@@ -13,7 +13,7 @@ use super::wire::Attrs;
 use crate::base::{RawString, Timestamp};
 use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
 use crate::connectors::existing::Existing;
-use crate::connectors::tree::{MOST_NAMES, Standing, Target, TreeExporter, seconds};
+use crate::connectors::tree::{MOST_NAMES, Standing, Target, TreeExporter, fault_on_windows, seconds};
 
 /// How much content is taken at once, in bytes.
 const PIECE: u64 = 1 << 20;
@@ -32,7 +32,8 @@ impl SftpExporter {
 
     pub(super) fn with_client(client: Client, existing: Existing, skip_permissions: bool) -> Result<Self> {
         let root = absolute(&client)?;
-        let server = Server { client, skip_permissions, written: Mutex::default() };
+        let strict_below = is_windows(&client)?.then_some(root.len());
+        let server = Server { client, skip_permissions, strict_below, written: Mutex::default() };
         Ok(Self(TreeExporter::open(server, root, existing, skip_permissions)?))
     }
 }
@@ -84,6 +85,8 @@ impl Exporter for SftpExporter {
 struct Server {
     client: Client,
     skip_permissions: bool,
+    /// On a Windows server: how long the root is, below which names are looked at closely.
+    strict_below: Option<usize>,
     /// The lengths of files that were written and have no names of their own yet.
     written: Mutex<HashMap<Vec<u8>, u64>>,
 }
@@ -201,6 +204,16 @@ impl Server {
     }
 }
 
+/// Returns whether the server's folders lie on a drive with a letter, as those of OpenSSH on Windows do (`/C:/Users`).
+fn is_windows(client: &Client) -> Result<bool> {
+    match client.again(|connection| connection.real_path(b".")) {
+        Ok(home) => Ok(matches!(&home[..], [b'/', letter, b':', ..] if letter.is_ascii_alphabetic())),
+        // A server that does not tell is none that is known to run there.
+        Err(error) if !matches!(error.kind, ErrorKind::Transport | ErrorKind::Cancelled) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Passes on what ends everything; that a server refuses some metadata does not.
 fn check(error: Error) -> Result<()> {
     match error.kind {
@@ -230,8 +243,9 @@ impl Target for Server {
         }
     }
 
-    fn refuses(&self, _path: &[u8]) -> Option<String> {
-        None
+    fn refuses(&self, path: &[u8]) -> Option<String> {
+        let below = path.get(self.strict_below?..)?;
+        fault_on_windows(below).map(Into::into)
     }
 
     fn look(&self, path: &[u8]) -> Result<Option<Standing>> {

@@ -16,6 +16,18 @@ pub(super) fn fault(name: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// Says why a path below a root cannot be used on a Windows server: there it leads elsewhere, or to another name.
+pub(in crate::connectors) fn fault_on_windows(below: &[u8]) -> Option<&'static str> {
+    if below.contains(&b'\\') {
+        return Some("the server's system takes a backslash for a slash");
+    }
+    if below.contains(&b':') {
+        return Some("the server's system has no names with a colon");
+    }
+    let cut = |name: &[u8]| matches!(name.last(), Some(b'.' | b' '));
+    below.split(|byte| *byte == b'/').any(cut).then_some("the server's system has no names that end so")
+}
+
 /// Returns whether a path is longer than any that is followed.
 pub(super) fn is_too_long(path: &[u8]) -> bool {
     path.len() > LONGEST
@@ -47,6 +59,16 @@ mod tests {
         {
             assert_eq!(join(folder.as_bytes(), name.as_bytes()), path.as_bytes());
             assert_eq!(parent(path.as_bytes()), (folder.as_bytes(), name.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn windows_has_fewer_names() {
+        for path in ["a\\b", "..\\x", "a/b:c", "a/.. /b", "a/b.", "..."] {
+            assert!(fault_on_windows(path.as_bytes()).is_some(), "{path}");
+        }
+        for path in ["", "/a/b", "a.b/c d", ".x", "ü"] {
+            assert!(fault_on_windows(path.as_bytes()).is_none(), "{path}");
         }
     }
 
