@@ -502,3 +502,108 @@ fn names_that_lead_elsewhere_on_windows_are_refused() {
         assert_eq!(restore(client, "usual.x").unwrap(), Outcome::Restored);
     }
 }
+
+#[test]
+fn a_server_that_does_not_tell_its_limits_is_not_waited_for_for_ever() {
+    let silent: Arc<Play> = Arc::new(|_, _, _: &mut Fields<'_>| Answer::Silence);
+    let open = |cancel: &Cancel, patience| {
+        let (reader, writer) = serve(version(&["limits@openssh.com"]), Arc::clone(&silent));
+        let carrier = Box::new(Pipe(reader.try_clone().unwrap()));
+        Connection::open(reader, writer, carrier, cancel, patience).unwrap_err().kind
+    };
+    assert_eq!(open(&Cancel::new(), Duration::from_millis(1)), ErrorKind::Transport);
+    let cancel = Cancel::new();
+    cancel.cancel();
+    assert_eq!(open(&cancel, Duration::from_hours(1)), ErrorKind::Cancelled);
+}
+
+#[test]
+fn a_range_is_read_though_the_connection_of_its_open_file_is_lost() {
+    let reads = AtomicUsize::new(0);
+    let (client, dialled) = client(move |request, id, fields| match request {
+        kind::LSTAT => Answer::Silence,
+        kind::READ if reads.fetch_add(1, Ordering::SeqCst) == 1 => Answer::End,
+        _ => file(1000, 1000)(request, id, fields),
+    });
+    let first = client.connection().unwrap();
+    let store = SftpStore::with_client(client);
+    let read = || {
+        let mut count = 0;
+        store.read_range(Kind::Packfile, Id::ZERO, 0, 100, &mut |bytes| count += bytes.len()).unwrap();
+        count
+    };
+    assert_eq!(read(), 100);
+    std::thread::scope(|scope| {
+        // It has so much to do that another one is opened.
+        for _ in 0..8 {
+            scope.spawn(|| first.lstat(b"/x").unwrap_err());
+        }
+        while first.under_way() < 8 {
+            std::thread::yield_now();
+        }
+        assert_eq!(read(), 100);
+    });
+    assert!(first.is_dead());
+    assert_eq!(dialled.load(Ordering::SeqCst), 2);
+}
+
+/// The times of the lock and of what it was renamed to.
+type Lock = Arc<Mutex<(Option<u32>, Option<u32>)>>;
+
+/// Claims CONFIG where a lock stands that is `age` seconds old by the server's clock, which is far ahead. `other` says
+/// that somebody else takes it over at the same time.
+fn claim(age: u32, other: bool) -> (Result<()>, Lock) {
+    const NOW: u32 = 4_000_000_000;
+    let lock: Lock = Arc::new(Mutex::new((Some(NOW - age), None)));
+    let held = Arc::clone(&lock);
+    let (client, _) = client(move |request, id, fields| {
+        let mut held = held.lock().unwrap();
+        let path = fields.string().unwrap_or_default().to_vec();
+        let is_lock = path.ends_with(b"tmp.CONFIG.lock");
+        let attrs =
+            |time: u32| reply(kind::ATTRS, id, |packet| packet.u32(12).u32(0o100_600).u32(time).u32(time));
+        match request {
+            kind::OPEN if is_lock && held.0.is_some() => says(id, 4),
+            kind::OPEN => {
+                held.0 = if is_lock { Some(NOW) } else { held.0 };
+                reply(kind::HANDLE, id, |packet| packet.string("h"))
+            }
+            kind::FSTAT => {
+                held.0 = if other { Some(NOW) } else { held.0 };
+                attrs(NOW)
+            }
+            kind::LSTAT => {
+                let time = if is_lock { held.0 } else { held.1 };
+                time.map_or_else(|| says(id, status::NO_SUCH_FILE), attrs)
+            }
+            kind::RENAME => {
+                let (old, moved) = *held;
+                *held = (moved, old);
+                says(id, status::OK)
+            }
+            kind::REMOVE if !is_lock => {
+                held.1 = None;
+                says(id, status::OK)
+            }
+            kind::REMOVE => says(id, 4),
+            _ => says(id, status::OK),
+        }
+    });
+    let connection = client.connection().unwrap();
+    let claimed = SftpStore::with_client(client).claim_config(&connection);
+    drop(connection);
+    (claimed, lock)
+}
+
+#[test]
+fn a_lock_is_taken_over_by_the_clock_of_the_server_and_by_one_alone() {
+    let (claimed, lock) = claim(1000, false);
+    claimed.unwrap();
+    assert_eq!(*lock.lock().unwrap(), (Some(4_000_000_000), None));
+    let (claimed, lock) = claim(10, false);
+    assert_eq!(claimed.unwrap_err().kind, ErrorKind::Changed);
+    assert_eq!(lock.lock().unwrap().0, Some(3_999_999_990));
+    let (claimed, lock) = claim(1000, true);
+    assert_eq!(claimed.unwrap_err().kind, ErrorKind::Changed);
+    assert_eq!(*lock.lock().unwrap(), (Some(4_000_000_000), None));
+}
