@@ -5,9 +5,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use super::{FtpExporter, Options};
+use super::{FtpExporter, FtpImporter, Options};
 use crate::base::{RawString, Timestamp};
-use crate::connector::{ContentSource, ErrorKind, Exporter as _, Item, Outcome, Result};
+use crate::connector::{
+    ContentSource, Error, ErrorKind, Exporter as _, Importer as _, Item, Outcome, Result,
+};
 use crate::connectors::existing::Existing;
 use crate::format::entry::{Entry, FileInfo, Mode};
 
@@ -25,6 +27,9 @@ struct Play {
     never_replaces: bool,
     /// The connection ends right after a rename, this often.
     lose_renames: usize,
+    /// The connection ends in the middle of the first download; then the file gets this time.
+    cut_download: Option<&'static str>,
+    offset: usize,
 }
 
 impl Play {
@@ -100,6 +105,26 @@ fn session(play: &Mutex<Play>, stream: &TcpStream) -> Option<()> {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 say(&format!("229 come (|||{}|)", listener.local_addr().unwrap().port()))?;
                 data = Some(listener);
+            }
+            "REST" => {
+                play.lock().unwrap().offset = path.parse().ok()?;
+                say("350 go on")?;
+            }
+            "RETR" => {
+                let (mut stream, _) = data.take()?.accept().ok()?;
+                say("150 go on")?;
+                let mut play = play.lock().unwrap();
+                let from = std::mem::take(&mut play.offset);
+                let cut = play.cut_download.take();
+                let file = play.files.get_mut(path)?;
+                let end = if cut.is_some() { file.0.len() / 2 } else { file.0.len() };
+                stream.write_all(&file.0[from..end]).ok()?;
+                drop(stream);
+                if let Some(time) = cut {
+                    file.1 = time;
+                    return None;
+                }
+                say("226 done")?;
             }
             "STOR" | "MLSD" => {
                 let (mut stream, _) = data.take()?.accept().ok()?;
@@ -201,6 +226,33 @@ fn a_server_that_renames_nothing_keeps_what_it_has() {
     assert_eq!(restore(&play, "a", Existing::Replace).unwrap_err().kind, ErrorKind::Denied);
     assert_eq!(pairs(&Play::contents(&play)), [("/root/a", "old one")]);
     assert!(!play.lock().unwrap().log.iter().any(|line| line == "DELE /root/a"));
+}
+
+#[test]
+fn a_download_goes_on_only_in_the_same_file() {
+    for (time, is_same) in [(TIME, true), ("20200913122641", false)] {
+        let play = Play::with(&[("/root/a", "first and second half")]);
+        play.lock().unwrap().cut_download = Some(time);
+        let importer = FtpImporter::open(serve(&play), &[], &[]).unwrap();
+        let mut record = None;
+        importer
+            .scan(&mut |found| {
+                record = Some(found);
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        let mut content = importer.open(&record.unwrap()).unwrap();
+        let mut all = String::new();
+        let read = content.read_to_string(&mut all);
+        if is_same {
+            read.unwrap();
+            content.finish().unwrap();
+            assert_eq!(all, "first and second half");
+        } else {
+            let error = read.unwrap_err().downcast::<Error>().unwrap();
+            assert_eq!(error.kind, ErrorKind::Changed);
+        }
+    }
 }
 
 #[test]

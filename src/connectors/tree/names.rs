@@ -2,6 +2,10 @@
 
 /// The most names in one folder: a listing without an end must end somewhere.
 pub(in crate::connectors) const MOST_NAMES: usize = 4_000_000;
+/// The most bytes of one listing: that of names by SFTP, that of lines by FTP.
+pub(in crate::connectors) const MOST_BYTES: usize = 256 << 20;
+/// The longest name, in bytes. File systems have at most 4032, and most have 255.
+const LONGEST_NAME: usize = 4 << 10;
 /// The longest path that is followed, in bytes.
 const LONGEST: usize = 32 << 10;
 
@@ -11,6 +15,7 @@ pub(super) fn fault(name: &[u8]) -> Option<&'static str> {
         b"" => Some("an empty name"),
         b"." | b".." => Some("a name that leads out of the folder"),
         _ if name.contains(&b'/') => Some("a name with a slash"),
+        _ if name.len() > LONGEST_NAME => Some("a name that is too long"),
         _ if name.contains(&0) => Some("a name with a NUL"),
         _ => None,
     }
@@ -74,6 +79,7 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_are_at_fault() {
+        assert!(fault(&[b'x'; LONGEST_NAME + 1]).is_some());
         for name in [&b""[..], b".", b"..", b"a/b", b"/", b"a\0"] {
             assert!(fault(name).is_some());
         }
