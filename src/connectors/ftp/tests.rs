@@ -55,7 +55,6 @@ impl Play {
             "FEAT" => "211-has\r\n MLST type*;size*;modify*;\r\n MDTM\r\n MFMT\r\n211 end".into(),
             "SYST" => format!("215 {}", self.system),
             "CWD" if path == "/root" => "250 there".into(),
-            "CWD" => missing(),
             "MLST" => self.facts(path).map_or_else(missing, |f| format!("250-is\r\n {f} {path}\r\n250 end")),
             "SIZE" => {
                 self.files.get(path).map_or_else(missing, |(content, _)| format!("213 {}", content.len()))
@@ -65,7 +64,7 @@ impl Play {
                 path.clone_into(from);
                 "350 go on".into()
             }
-            "RNFR" => missing(),
+            "CWD" | "RNFR" => missing(),
             "RNTO" if self.never_renames => "550 Permission denied".into(),
             "RNTO" if self.never_replaces && self.files.contains_key(path) => "550 File exists".into(),
             "RNTO" => {
@@ -199,7 +198,7 @@ fn restore(play: &Arc<Mutex<Play>>, name: &str, existing: Existing) -> Result<Ou
     exporter.file(&item, &Bytes(b"new"))
 }
 
-fn pairs<'a>(contents: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+fn pairs(contents: &[(String, String)]) -> Vec<(&str, &str)> {
     contents.iter().map(|(name, content)| (name.as_str(), content.as_str())).collect()
 }
 

@@ -10,11 +10,13 @@ use crate::connectors::place::random_digits;
 /// How much of a name the one it is put aside under repeats, in bytes: names may be 255 bytes long.
 const REPEATED: usize = 200;
 
+/// What became of a rename: the error, and whether it may have been done all the same, because a connection was lost.
+pub(in crate::connectors) type Attempt = Result<(), (Error, bool)>;
+
 /// What renaming takes.
 pub(in crate::connectors) struct Steps<'a> {
-    /// Renames. Returns the error, and whether it may have been done all the same: it was asked for on a connection
-    /// that was lost.
-    pub(in crate::connectors) attempt: &'a dyn Fn(&[u8], &[u8]) -> Result<(), (Error, bool)>,
+    /// Renames.
+    pub(in crate::connectors) attempt: &'a dyn Fn(&[u8], &[u8]) -> Attempt,
     /// Looks at a path; `None` where nothing is.
     pub(in crate::connectors) look: &'a dyn Fn(&[u8]) -> Result<Option<Standing>>,
     /// Removes a file.
