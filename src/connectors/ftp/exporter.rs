@@ -1,10 +1,11 @@
 //! A folder on a server as a destination.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
@@ -18,7 +19,7 @@ use super::session::{Session, bytes, end_of_data, text};
 use crate::base::{Printable, Timestamp};
 use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
 use crate::connectors::existing::Existing;
-use crate::connectors::tree::{Standing, Target, TreeExporter, parent};
+use crate::connectors::tree::{Standing, Steps, Target, TreeExporter, fault_on_windows, parent};
 use crate::format::entry::Mode;
 
 /// How much content is taken at once, in bytes.
@@ -39,10 +40,13 @@ impl FtpExporter {
         let root = absolute(&client)?;
         let plain =
             client.again("connect to", &|| client.options().server(), |session| Ok(!session.secure))?;
+        let strict_below = (!is_unix(&client)?).then_some(root.len());
         let server = Server {
             client,
+            strict_below,
             skip_permissions,
             listings: Mutex::new(LruCache::new(LISTINGS)),
+            written: Mutex::default(),
             owners_told: AtomicBool::new(false),
         };
         Ok(Self(TreeExporter::open(server, root, existing, skip_permissions)?, plain))
@@ -99,7 +103,11 @@ type Listing = Arc<HashMap<Vec<u8>, Standing>>;
 struct Server {
     client: Client,
     skip_permissions: bool,
+    /// Where the server may be a Windows one: how long the root is, below which names are looked at closely.
+    strict_below: Option<usize>,
     listings: Mutex<LruCache<Vec<u8>, (Instant, Listing)>>,
+    /// The lengths of files that were written and have no names of their own yet.
+    written: Mutex<HashMap<Vec<u8>, u64>>,
     /// Whether it was said that owners are not restored.
     owners_told: AtomicBool,
 }
@@ -197,6 +205,26 @@ impl Server {
         (!told).then(|| "owners, here and elsewhere: FTP has none".into())
     }
 
+    fn written(&self) -> MutexGuard<'_, HashMap<Vec<u8>, u64>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Renames. Also returns whether it may have been done though it failed: its answer was lost.
+    fn attempt_rename(&self, from: &[u8], to: &[u8]) -> Result<(), (Error, bool)> {
+        let attempts = Cell::new(0);
+        let target = text(to);
+        let renamed = self.ask("rename to", from, |session, from| {
+            attempts.set(attempts.get() + 1);
+            session.ftp.rename(from, target.clone())
+        });
+        self.forget(from);
+        self.forget(to);
+        renamed.map_err(|error| {
+            let uncertain = attempts.get() > 1 || error.kind == ErrorKind::Transport;
+            (error, uncertain)
+        })
+    }
+
     fn store(&self, path: &[u8], content: &dyn ContentSource) -> Result<()> {
         let failed = |error| self.client.error("write", shown(path), error);
         let mut session = self.client.take()?;
@@ -273,6 +301,18 @@ impl Server {
     }
 }
 
+/// Returns whether the server says that it is a Unix one. One that says nothing may be anything.
+fn is_unix(client: &Client) -> Result<bool> {
+    let system = client.again("connect to", &|| client.options().server(), |session| {
+        match session.ftp.custom_command("SYST", &[Status::Name]) {
+            Ok(answer) => Ok(text(&answer.body).to_ascii_uppercase()),
+            other => fine(other).map(|_| String::new()),
+        }
+    })?;
+    // "UNIX emulated by FileZilla" is what a server on Windows says.
+    Ok(system.contains("UNIX") && !["EMULATED", "WINDOWS", "WIN32"].iter().any(|word| system.contains(word)))
+}
+
 /// Returns whether a command was obeyed; what ends the session is an error.
 fn fine<T>(answer: Result<T, FtpError>) -> Result<bool, FtpError> {
     match answer {
@@ -313,7 +353,11 @@ impl Target for Server {
     }
 
     fn refuses(&self, path: &[u8]) -> Option<String> {
-        unsayable(path).then(|| "FTP cannot say a name with a line break".into())
+        if unsayable(path) {
+            return Some("FTP cannot say a name with a line break".into());
+        }
+        let below = path.get(self.strict_below?..)?;
+        fault_on_windows(below).map(Into::into)
     }
 
     fn look(&self, path: &[u8]) -> Result<Option<Standing>> {
@@ -379,6 +423,7 @@ impl Target for Server {
         });
         match described {
             Ok(mut missing) => {
+                self.written().insert(path.to_vec(), content.size());
                 missing.extend(self.owners(item));
                 Ok(missing)
             }
@@ -404,25 +449,20 @@ impl Target for Server {
 
     /// Renames. FTP has no way to rename only where nothing is: looking first is the best there is.
     fn rename(&self, from: &[u8], to: &[u8], replace: bool) -> Result<()> {
+        let size = self.written().remove(from);
         if !replace && self.look(to)?.is_some() {
             return Err(Error::new(ErrorKind::Exists, "rename to", shown(to)));
         }
-        let target = text(to);
-        let rename = || self.ask("rename to", from, |session, from| session.ftp.rename(from, target.clone()));
-        let renamed = match rename() {
-            // Servers that do not replace: the name is free for a moment.
-            Err(error)
-                if replace
-                    && !matches!(error.kind, ErrorKind::Transport | ErrorKind::Cancelled)
-                    && self.look(to)?.is_some_and(|there| !there.mode.is_dir()) =>
-            {
-                self.remove(to)?;
-                rename()
-            }
-            other => other,
+        let look = |path: &[u8]| {
+            self.forget(path);
+            self.look(path)
         };
-        self.forget(to);
-        renamed
+        let steps = Steps {
+            attempt: &|from, to| self.attempt_rename(from, to),
+            look: &look,
+            remove: &|path| self.remove(path),
+        };
+        if replace { steps.replace(from, to, size) } else { steps.rename(from, to, size) }
     }
 
     fn remove(&self, path: &[u8]) -> Result<()> {

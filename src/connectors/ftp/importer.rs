@@ -235,17 +235,41 @@ struct FtpContent {
 }
 
 impl FtpContent {
+    /// Asks for the file. In the middle only if it is still the same: `None` where it is not, or nobody knows.
+    fn ask(&self, session: &mut Session) -> Result<Option<Transfer>, FtpError> {
+        if self.position > 0 {
+            let Some(before) = self.modified.filter(|time| *time != Timestamp::ZERO) else { return Ok(None) };
+            if !session.has("MDTM") {
+                return Ok(None);
+            }
+            match session.ftp.mdtm(text(&self.path)) {
+                Ok(now) if now.and_utc().timestamp() == before.secs => {}
+                Err(FtpError::UnexpectedResponse(answer)) if answer.status.code() == 421 => {
+                    return Err(FtpError::UnexpectedResponse(answer));
+                }
+                Ok(_) | Err(FtpError::UnexpectedResponse(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        session.transfer(&format!("RETR {}", text(&self.path)), self.position).map(Some)
+    }
+
     /// Asks for the file from where reading is.
     fn begin(&mut self) -> Result<()> {
-        let command = format!("RETR {}", text(&self.path));
         let mut last = None;
         // A session that was idle may be gone without our knowing: then another one is asked.
         for _ in 0..2 {
             let mut session = self.client.take()?;
-            match session.transfer(&command, self.position) {
-                Ok(transfer) => {
+            match self.ask(&mut session) {
+                Ok(Some(transfer)) => {
                     self.under_way = Some((transfer, session));
                     return Ok(());
+                }
+                Ok(None) => {
+                    self.client.put_back(session);
+                    return Err(Error::new(ErrorKind::Changed, "read", shown(&self.path)).detail(
+                        "the connection was lost, and the server does not say that the file is still the same",
+                    ));
                 }
                 Err(error) => {
                     let is_answer =
@@ -304,7 +328,10 @@ impl Read for FtpContent {
                 self.end();
                 self.client.check_cancelled("read").map_err(io::Error::other)?;
                 // The reason of the first failure is the better one.
-                self.begin().map_err(|_| error)?;
+                self.begin().map_err(|new| match new.kind {
+                    ErrorKind::Changed => io::Error::other(new),
+                    _ => error,
+                })?;
                 self.read_some(buffer)?
             }
             other => other?,
@@ -337,9 +364,13 @@ impl Content for FtpContent {
             };
             self.client.put_back(session);
             let after = after.map(|time| time.and_utc().timestamp());
-            if after.is_some_and(|after| {
-                self.modified.is_some_and(|before| before != Timestamp::ZERO && before.secs != after)
-            }) {
+            // Two halves are of one file only if it had the same time before, between and after.
+            let unknown = self.resumed && after.is_none() && self.modified.is_some();
+            if unknown
+                || after.is_some_and(|after| {
+                    self.modified.is_some_and(|before| before != Timestamp::ZERO && before.secs != after)
+                })
+            {
                 return Err(written);
             }
         }

@@ -17,6 +17,7 @@ use super::options::{Options, Tls};
 use super::tls::Connector;
 use crate::base::Printable;
 use crate::connector::{Error, ErrorKind, Result};
+use crate::connectors::tree::MOST_BYTES;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -220,11 +221,17 @@ fn read_lines(stream: &mut impl Read, most: usize, each: &mut dyn FnMut(Vec<u8>)
     use std::io::BufRead as _;
     const LONGEST: u64 = 16 << 10;
     let mut reader = io::BufReader::new(stream);
+    let mut bytes = 0_usize;
     for _ in 0..=most {
         let mut line = Vec::new();
         let count = reader.by_ref().take(LONGEST).read_until(b'\n', &mut line)?;
         if count == 0 {
             return Ok(());
+        }
+        bytes += count;
+        if bytes > MOST_BYTES {
+            let words = format!("the server's listing is longer than {MOST_BYTES} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         }
         if line.pop_if(|byte| *byte == b'\n').is_none() && count as u64 == LONGEST {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a line of a listing is endless"));
@@ -364,6 +371,21 @@ mod unit {
         assert_eq!(lines, [&b"one"[..], b"two", b"three"]);
         assert!(read_lines(&mut &b"a\nb\nc\n"[..], 2, &mut |_| {}).is_err());
         assert!(read_lines(&mut io::repeat(b'x'), 10, &mut |_| {}).is_err());
+        // Lines are short enough and few enough, and yet too many bytes.
+        let long = [vec![b'x'; 16_000], b"\n".to_vec()].concat();
+        let mut count = 0;
+        struct Endless(Vec<u8>, usize);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let from = &self.0[self.1..];
+                let count = from.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&from[..count]);
+                self.1 = (self.1 + count) % self.0.len();
+                Ok(count)
+            }
+        }
+        assert!(read_lines(&mut Endless(long, 0), 4_000_000, &mut |_| count += 1).is_err());
+        assert_eq!(count, MOST_BYTES / 16_001);
         assert!(read_lines(&mut io::repeat(b'\n'), 10, &mut |_| {}).is_err());
     }
 }

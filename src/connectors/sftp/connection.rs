@@ -207,19 +207,16 @@ impl Connection {
             extensions,
             limits: Limits::default(),
         };
-        made.limits = made.ask_limits();
+        made.limits = made.ask_limits(patience)?;
         Ok(made)
     }
 
-    fn greeted(
-        greeted: &Receiver<(u32, Extensions)>,
-        shared: &Shared,
-        patience: Duration,
-    ) -> Result<(u32, Extensions), Death> {
+    /// Waits for something that comes before anybody else can ask for anything, up to `patience`.
+    fn greeted<T>(answer: &Receiver<T>, shared: &Shared, patience: Duration) -> Result<T, Death> {
         let begun = Instant::now();
         loop {
-            match greeted.recv_timeout(LOOK) {
-                Ok(version) => return Ok(version),
+            match answer.recv_timeout(LOOK) {
+                Ok(answer) => return Ok(answer),
                 Err(RecvTimeoutError::Disconnected) => {
                     let death = shared.waiting().death.clone();
                     return Err(death.unwrap_or_else(|| shared.carrier.why()));
@@ -239,26 +236,30 @@ impl Connection {
     }
 
     /// Asks how long packets may be, where the server tells.
-    fn ask_limits(&self) -> Limits {
+    fn ask_limits(&self, patience: Duration) -> Result<Limits, Death> {
         let mut limits = Limits::default();
         if !self.has("limits@openssh.com") {
-            return limits;
+            return Ok(limits);
         }
         let target = || "the server's limits".to_owned();
         let asked = self.send(Packet::extended("limits@openssh.com"), "ask for", &target);
-        let Ok(Reply::Extended(bytes)) = asked.and_then(|ticket| ticket.wait("ask for", &target)) else {
-            return limits;
+        // Where nothing can be asked the connection has ended, and the next request says why.
+        let Ok(ticket) = asked else { return Ok(limits) };
+        let Reply::Extended(bytes) = Self::greeted(&ticket.answer, &self.shared, patience)? else {
+            return Ok(limits);
         };
         let mut fields = wire::Fields(&bytes);
         let mut next = || fields.u64().map(|value| usize::try_from(value).unwrap_or(usize::MAX));
-        let (Some(packet), Some(read), Some(write)) = (next(), next(), next()) else { return limits };
+        let (Some(packet), Some(read), Some(write)) = (next(), next(), next()) else {
+            return Ok(limits);
+        };
         // Room for the fields around the data.
         let most = packet.clamp(wire::SURE_PACKET, wire::MAX_PACKET) - 1024;
         // Zero says that there is no limit besides that of the packet.
         let within = |length: usize| if length == 0 { most } else { length.clamp(512, most) };
         limits.read = within(read);
         limits.write = within(write);
-        limits
+        Ok(limits)
     }
 
     /// Returns whether the server has an extension.

@@ -1,18 +1,19 @@
 //! A folder on a server as a destination.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::client::Client;
 use super::connection::Connection;
 use super::importer::absolute;
 use super::options::Options;
 use super::store::{make_folders, mode_of};
-use super::transfer::{self, Upload};
+use super::transfer::{self, Upload, standing};
 use super::wire::Attrs;
 use crate::base::{RawString, Timestamp};
 use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
 use crate::connectors::existing::Existing;
-use crate::connectors::tree::{MOST_NAMES, Standing, Target, TreeExporter, seconds};
+use crate::connectors::tree::{MOST_NAMES, Standing, Target, TreeExporter, fault_on_windows, seconds};
 
 /// How much content is taken at once, in bytes.
 const PIECE: u64 = 1 << 20;
@@ -31,7 +32,8 @@ impl SftpExporter {
 
     pub(super) fn with_client(client: Client, existing: Existing, skip_permissions: bool) -> Result<Self> {
         let root = absolute(&client)?;
-        let server = Server { client, skip_permissions };
+        let strict_below = is_windows(&client)?.then_some(root.len());
+        let server = Server { client, skip_permissions, strict_below, written: Mutex::default() };
         Ok(Self(TreeExporter::open(server, root, existing, skip_permissions)?))
     }
 }
@@ -83,9 +85,17 @@ impl Exporter for SftpExporter {
 struct Server {
     client: Client,
     skip_permissions: bool,
+    /// On a Windows server: how long the root is, below which names are looked at closely.
+    strict_below: Option<usize>,
+    /// The lengths of files that were written and have no names of their own yet.
+    written: Mutex<HashMap<Vec<u8>, u64>>,
 }
 
 impl Server {
+    fn written(&self) -> MutexGuard<'_, HashMap<Vec<u8>, u64>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sets owner, mode and times of something that has `there` now. Returns what is missing. `set` sends attributes.
     fn describe_file(
         &self,
@@ -194,26 +204,22 @@ impl Server {
     }
 }
 
+/// Returns whether the server's folders lie on a drive with a letter, as those of OpenSSH on Windows do (`/C:/Users`).
+fn is_windows(client: &Client) -> Result<bool> {
+    match client.again(|connection| connection.real_path(b".")) {
+        Ok(home) => Ok(matches!(&home[..], [b'/', letter, b':', ..] if letter.is_ascii_alphabetic())),
+        // A server that does not tell is none that is known to run there.
+        Err(error) if !matches!(error.kind, ErrorKind::Transport | ErrorKind::Cancelled) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Passes on what ends everything; that a server refuses some metadata does not.
 fn check(error: Error) -> Result<()> {
     match error.kind {
         ErrorKind::Transport | ErrorKind::Cancelled | ErrorKind::Protocol => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Returns what stands at a path; `None` where nothing is.
-fn standing(connection: &Connection, path: &[u8]) -> Result<Option<Standing>> {
-    let attrs = match connection.lstat(path) {
-        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    };
-    Ok(Some(Standing {
-        mode: mode_of(&attrs),
-        permissions: attrs.mode.is_some(),
-        size: attrs.size.unwrap_or(0),
-        modified: attrs.times.map(|(_, modified)| i64::from(modified)),
-    }))
 }
 
 impl Target for Server {
@@ -237,8 +243,9 @@ impl Target for Server {
         }
     }
 
-    fn refuses(&self, _path: &[u8]) -> Option<String> {
-        None
+    fn refuses(&self, path: &[u8]) -> Option<String> {
+        let below = path.get(self.strict_below?..)?;
+        fault_on_windows(below).map(Into::into)
     }
 
     fn look(&self, path: &[u8]) -> Result<Option<Standing>> {
@@ -287,6 +294,7 @@ impl Target for Server {
             let missing = self.describe_file(item, &there, &|attrs| upload.set(attrs))?;
             upload.close(false)?;
             upload.keep();
+            self.written().insert(path.to_vec(), content.size());
             Ok(missing)
         })
     }
@@ -320,7 +328,8 @@ impl Target for Server {
     }
 
     fn rename(&self, from: &[u8], to: &[u8], replace: bool) -> Result<()> {
-        self.client.again(|connection| transfer::rename(connection, from, to, replace))
+        let size = self.written().remove(from);
+        transfer::rename_again(&self.client, from, to, replace, size)
     }
 
     fn remove(&self, path: &[u8]) -> Result<()> {

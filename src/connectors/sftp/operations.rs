@@ -4,6 +4,7 @@ use super::connection::{Connection, Ticket};
 use super::wire::{Attrs, Fields, Named, Packet, Reply, kind, status};
 use crate::base::Printable;
 use crate::connector::{Error, ErrorKind, Result};
+use crate::connectors::tree::MOST_BYTES;
 
 /// An opened file or folder. Its connection goes with it: nobody else knows it.
 pub(super) type Handle = Vec<u8>;
@@ -307,7 +308,7 @@ impl Connection {
 
     /// Lists a folder, passing on what the server sends, in its order. Two requests are under way at a time.
     ///
-    /// Fails with `Protocol` after `most` names: a listing that does not end must end here.
+    /// Fails with `Protocol` after `most` names, or [`MOST_BYTES`] of them: a listing that does not end must end here.
     pub(super) fn each_name(
         &self,
         path: &[u8],
@@ -328,7 +329,7 @@ impl Connection {
         each: &mut dyn FnMut(Named) -> Result<()>,
     ) -> Result<()> {
         let target = || shown(path);
-        let mut count = 0_usize;
+        let (mut count, mut bytes) = (0_usize, 0_usize);
         let mut next = self.ask_names(handle, path)?;
         loop {
             let after = self.ask_names(handle, path)?;
@@ -338,6 +339,11 @@ impl Connection {
                     if count > most {
                         return Err(Error::new(ErrorKind::Protocol, "list", target())
                             .detail(format!("the server lists more than {most} names")));
+                    }
+                    bytes += names.iter().map(|named| named.name.len()).sum::<usize>();
+                    if bytes > MOST_BYTES {
+                        return Err(Error::new(ErrorKind::Protocol, "list", target())
+                            .detail(format!("the server lists names of more than {MOST_BYTES} bytes")));
                     }
                     for name in names.into_iter().filter(|named| !matches!(&named.name[..], b"." | b"..")) {
                         each(name)?;

@@ -6,7 +6,8 @@ use super::client::Client;
 use super::importer::absolute;
 use super::options::Options;
 use super::store::{mode_of, synchronise_folder};
-use super::transfer::Upload;
+use super::transfer::{Upload, rename_again};
+use crate::base::Printable;
 use crate::connector::{ArchiveSink, Error, ErrorKind, Result};
 use crate::connectors::place::random_digits;
 use crate::connectors::tree::{join, parent};
@@ -79,10 +80,19 @@ impl ArchiveSink for SftpSink {
     fn commit(self: Box<Self>) -> Result<()> {
         let Self { client, mut upload, path, overwrite } = *self;
         upload.close(true)?;
-        upload.place(&path, overwrite).map_err(|error| match error.kind {
-            ErrorKind::Exists => error.detail("the file exists; -overwrite replaces it"),
-            _ => error,
-        })?;
+        let size = upload.length();
+        let temporary = upload.keep();
+        if let Err(error) = rename_again(&client, &temporary, &path, overwrite, Some(size)) {
+            if error.kind == ErrorKind::Exists && !overwrite {
+                // Its name says that it is temporary.
+                let _ = client.again(|connection| connection.remove(&temporary));
+                return Err(error.detail("the file exists; -overwrite replaces it"));
+            }
+            // It is whole and on the server's disk: a name is all it wants.
+            let said = error.detail.as_ref().map_or_else(String::new, |said| format!("{said}; "));
+            let kept = Printable::new(&temporary);
+            return Err(error.detail(format!("{said}if it has no name yet, the new archive is {kept}")));
+        }
         // The file has its name; that the folder is on the disk as well is more than every server can do.
         let _ = client.again(|connection| {
             synchronise_folder(connection, parent(&path).0);

@@ -110,6 +110,15 @@ impl SftpStore {
         Ok(ranges)
     }
 
+    fn range_of(&self, found: &Ranges, kind: Kind, id: Id, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let end = offset.checked_add(length as u64);
+        if end.is_none_or(|end| end > found.length) {
+            let path = self.path_of(kind, id);
+            return Err(past_the_end(&Printable::new(&path).to_string(), offset, length, found.length));
+        }
+        found.file.read_range(offset, length)
+    }
+
     /// Reads a whole file of at most `most` bytes, if there is such a limit.
     fn read_all(&self, path: &[u8], most: Option<u64>) -> Result<Vec<u8>> {
         self.client.again(|connection| {
@@ -323,7 +332,7 @@ impl SftpStore {
     }
 
     /// Takes the place of a lock that a folder's own writers hold: a file that must not be there.
-    fn claim_config(&self, connection: &Arc<Connection>) -> Result<()> {
+    pub(super) fn claim_config(&self, connection: &Arc<Connection>) -> Result<()> {
         let path = self.below(REPLACING);
         let flags = open::WRITE | open::CREATE | open::EXCLUSIVE;
         let take = || connection.open_file(&path, flags, &Attrs::permissions(0o600));
@@ -331,19 +340,41 @@ impl SftpStore {
             Ok(handle) => handle,
             Err(error) => {
                 let Ok(there) = connection.lstat(&path) else { return Err(error) };
-                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                let age = now.saturating_sub(Duration::from_secs(there.times.map_or(0, |t| u64::from(t.1))));
-                if there.times.is_none() || age < ABANDONED {
-                    let shown = Printable::new(&path).to_string();
-                    return Err(Error::new(ErrorKind::Changed, "replace", self.location())
-                        .detail(format!("another process is changing it; if none is, delete {shown}")));
-                }
-                connection.remove(&path)?;
+                self.take_over(connection, &path, &there)?;
                 take()?
             }
         };
         connection.let_go(&handle);
         Ok(())
+    }
+}
+
+impl SftpStore {
+    /// Takes a lock away whose writer is dead. Of two who try, one succeeds.
+    fn take_over(&self, connection: &Arc<Connection>, path: &[u8], there: &Attrs) -> Result<()> {
+        let busy = || {
+            Error::new(ErrorKind::Changed, "replace", self.location()).detail(format!(
+                "another process is changing it; if none is, delete {}",
+                Printable::new(path)
+            ))
+        };
+        let time = |attrs: &Attrs| attrs.times.map(|(_, modified)| Duration::from_secs(u64::from(modified)));
+        let moved = Self::temporary(&self.root)?;
+        // Only the server's own clock goes with its files' times.
+        let probe = Upload::create(&self.client.options().cancel, connection, moved.clone(), 0o600)?;
+        let now = time(&probe.attrs()?);
+        drop(probe);
+        let age = time(there).zip(now).map(|(then, now)| now.saturating_sub(then));
+        if age.is_none_or(|age| age < ABANDONED) {
+            return Err(busy());
+        }
+        connection.rename_new(path, &moved).map_err(|error| busy().because(error))?;
+        if connection.lstat(&moved)?.times != there.times {
+            // Somebody was faster, and this is the new lock.
+            let _ = connection.rename_new(&moved, path);
+            return Err(busy());
+        }
+        connection.remove(&moved)
     }
 }
 
@@ -448,12 +479,17 @@ impl Storage for SftpStore {
     ) -> Result<()> {
         let range = self.client.again(|connection| {
             let found = self.ranges(connection, kind, id)?;
-            let end = offset.checked_add(length as u64);
-            if end.is_none_or(|end| end > found.length) {
-                let path = self.path_of(kind, id);
-                return Err(past_the_end(&Printable::new(&path).to_string(), offset, length, found.length));
+            match self.range_of(&found, kind, id, offset, length) {
+                // The file was opened over another connection, and that one is lost.
+                Err(error)
+                    if error.kind == ErrorKind::Transport
+                        && found.file.connection.is_dead()
+                        && !connection.is_dead() =>
+                {
+                    self.range_of(&*self.ranges(connection, kind, id)?, kind, id, offset, length)
+                }
+                other => other,
             }
-            found.file.read_range(offset, length)
         })?;
         consume(&range);
         Ok(())

@@ -1,22 +1,29 @@
 //! The connector against servers that misbehave, and against one that works, played inside this process.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::connection::{Carrier, Connection, Death};
+use super::exporter::SftpExporter;
 use super::importer::SftpImporter;
 use super::options::Options;
+use super::sink::SftpSink;
 use super::store::SftpStore;
 use super::transfer::Opened;
 use super::wire::{Fields, Packet, kind, status};
-use crate::base::{Cancel, Id};
-use crate::connector::{Error, ErrorKind, Importer, Kind, Result, Storage};
+use crate::base::{Cancel, Id, RawString};
+use crate::connector::{
+    ArchiveSink as _, ContentSource, Error, ErrorKind, Exporter as _, Importer, Item, Kind, Outcome, Result,
+    Storage,
+};
+use crate::connectors::existing::Existing;
+use crate::format::entry::{Entry, FileInfo, Mode};
 
 /// What a server does with a request: its type, its number, its fields. It answers with packets, ready to send.
 type Play = dyn Fn(u8, u32, &mut Fields<'_>) -> Answer + Send + Sync;
@@ -99,7 +106,7 @@ fn connect(hello: Vec<u8>, play: Arc<Play>, cancel: &Cancel) -> Result<Connectio
 }
 
 fn options() -> Options {
-    Options::parse("sftp://h/root", &std::collections::BTreeMap::new(), &|_| None).unwrap()
+    Options::parse("sftp://h/root", &BTreeMap::new(), &|_| None).unwrap()
 }
 
 /// A client whose connections all play alike; the second value counts them.
@@ -360,4 +367,243 @@ fn a_break_in_the_middle_of_a_listing_ends_the_scan() {
     let importer = SftpImporter::with_client(client, &[], &[]).unwrap();
     let error = importer.scan(&mut |_| std::ops::ControlFlow::Continue(())).unwrap_err();
     assert_eq!((error.kind, dialled.load(Ordering::SeqCst)), (ErrorKind::Transport, 2));
+}
+
+#[derive(Debug)]
+struct Bytes(&'static [u8]);
+
+impl ContentSource for Bytes {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let from = usize::try_from(offset).unwrap();
+        buffer.copy_from_slice(&self.0[from..from + buffer.len()]);
+        Ok(())
+    }
+
+    fn boundaries(&self) -> Vec<u64> {
+        vec![0]
+    }
+}
+
+/// Plays a server with files, each known by its path; handles are paths. `home` is its folder; whatever has no dot
+/// and no file is a folder. After `renames` renames the connection ends, once.
+fn files(
+    files: &Files,
+    home: &'static str,
+    renames: Option<usize>,
+) -> impl Fn(u8, u32, &mut Fields<'_>) -> Answer + Send + Sync + 'static {
+    let files = Arc::clone(files);
+    let renamed = AtomicUsize::new(0);
+    move |request, id, fields| {
+        let mut files = files.lock().unwrap();
+        let path = fields.string().unwrap_or_default().to_vec();
+        let attrs = |mode: u32, size: usize| {
+            reply(kind::ATTRS, id, |packet| packet.u32(13).u64(size as u64).u32(mode).u32(0).u32(0))
+        };
+        match request {
+            kind::REALPATH => {
+                reply(kind::NAME, id, |packet| packet.u32(1).string(home).string("long").u32(0))
+            }
+            kind::OPENDIR => reply(kind::HANDLE, id, |packet| packet.string("h")),
+            kind::READDIR => says(id, status::EOF),
+            kind::OPEN => {
+                files.insert(path.clone(), Vec::new());
+                reply(kind::HANDLE, id, |packet| packet.string(&path))
+            }
+            kind::WRITE => {
+                fields.u64();
+                files.get_mut(&path).unwrap().extend(fields.string().unwrap());
+                says(id, status::OK)
+            }
+            kind::LSTAT | kind::STAT | kind::FSTAT => match files.get(&path) {
+                Some(content) => attrs(0o100_644, content.len()),
+                None if path.contains(&b'.') => says(id, status::NO_SUCH_FILE),
+                None => attrs(0o040_755, 0),
+            },
+            kind::REMOVE if files.remove(&path).is_some() => says(id, status::OK),
+            kind::REMOVE => says(id, status::NO_SUCH_FILE),
+            kind::RENAME => {
+                let to = fields.string().unwrap().to_vec();
+                if !files.contains_key(&path) {
+                    return says(id, status::NO_SUCH_FILE);
+                }
+                // Code 4: a failure without a reason.
+                if files.contains_key(&to) || renames == Some(0) {
+                    return says(id, 4);
+                }
+                let content = files.remove(&path).unwrap();
+                files.insert(to, content);
+                if renames == Some(renamed.fetch_add(1, Ordering::SeqCst) + 1) {
+                    return Answer::End;
+                }
+                says(id, status::OK)
+            }
+            _ => says(id, status::OK),
+        }
+    }
+}
+
+type Files = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
+
+fn old() -> Files {
+    Arc::new(Mutex::new([(b"/root/a.x".to_vec(), b"old one".to_vec())].into()))
+}
+
+fn restore(client: Client, name: &str) -> Result<Outcome> {
+    let exporter = SftpExporter::with_client(client, Existing::Replace, true)?;
+    let entry = Entry::new("/", FileInfo::new("x", Mode::regular(0o644)));
+    let item = Item { path: &RawString::from(name), entry: &entry, xattrs: &[] };
+    exporter.file(&item, &Bytes(b"new"))
+}
+
+#[test]
+fn replacing_loses_no_file_wherever_the_connection_ends() {
+    for renames in [None, Some(1), Some(2)] {
+        let held = old();
+        let (client, _) = client(files(&held, "/home/me", renames));
+        assert_eq!(restore(client, "a.x").unwrap(), Outcome::Restored, "{renames:?}");
+        let held = held.lock().unwrap();
+        assert_eq!(*held, BTreeMap::from([(b"/root/a.x".to_vec(), b"new".to_vec())]), "{renames:?}");
+    }
+    let held = old();
+    let (client, _) = client(files(&held, "/home/me", Some(0)));
+    assert_eq!(restore(client, "a.x").unwrap_err().kind, ErrorKind::Io);
+    assert_eq!(*held.lock().unwrap(), *old().lock().unwrap());
+}
+
+#[test]
+fn an_archive_that_cannot_get_its_name_is_kept() {
+    let held = old();
+    let options = Options::parse("sftp://h/root/a.x", &BTreeMap::new(), &|_| None).unwrap();
+    let (client, _) = client_with(options, Arc::new(files(&held, "/home/me", Some(0))));
+    let mut sink = SftpSink::with_client(client, true).unwrap();
+    sink.write_all(b"new").unwrap();
+    let error = Box::new(sink).commit().unwrap_err();
+    let held = held.lock().unwrap();
+    let (kept, _) = held.iter().find(|(_, content)| *content == b"new").unwrap();
+    assert!(error.to_string().contains(std::str::from_utf8(kept).unwrap()), "{error}");
+    assert_eq!(held[&b"/root/a.x"[..]], b"old one");
+}
+
+#[test]
+fn names_that_lead_elsewhere_on_windows_are_refused() {
+    for (home, is_windows) in [("/C:/Users/me", true), ("/home/me", false), ("/c/x", false)] {
+        for name in ["..\\..\\x.x", "a.x:b", "..\\.x"] {
+            let held = old();
+            let (client, _) = client(files(&held, home, None));
+            let outcome = restore(client, name).unwrap();
+            assert_eq!(matches!(outcome, Outcome::Unsupported(_)), is_windows, "{home} {name}");
+            assert_eq!(held.lock().unwrap().len() == 1, is_windows);
+        }
+        let (client, _) = client(files(&old(), home, None));
+        assert_eq!(restore(client, "usual.x").unwrap(), Outcome::Restored);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_tell_its_limits_is_not_waited_for_for_ever() {
+    let silent: Arc<Play> = Arc::new(|_, _, _: &mut Fields<'_>| Answer::Silence);
+    let open = |cancel: &Cancel, patience| {
+        let (reader, writer) = serve(version(&["limits@openssh.com"]), Arc::clone(&silent));
+        let carrier = Box::new(Pipe(reader.try_clone().unwrap()));
+        Connection::open(reader, writer, carrier, cancel, patience).unwrap_err().kind
+    };
+    assert_eq!(open(&Cancel::new(), Duration::from_millis(1)), ErrorKind::Transport);
+    let cancel = Cancel::new();
+    cancel.cancel();
+    assert_eq!(open(&cancel, Duration::from_hours(1)), ErrorKind::Cancelled);
+}
+
+#[test]
+fn a_range_is_read_though_the_connection_of_its_open_file_is_lost() {
+    let reads = AtomicUsize::new(0);
+    let (client, dialled) = client(move |request, id, fields| match request {
+        kind::LSTAT => Answer::Silence,
+        kind::READ if reads.fetch_add(1, Ordering::SeqCst) == 1 => Answer::End,
+        _ => file(1000, 1000)(request, id, fields),
+    });
+    let first = client.connection().unwrap();
+    let store = SftpStore::with_client(client);
+    let read = || {
+        let mut count = 0;
+        store.read_range(Kind::Packfile, Id::ZERO, 0, 100, &mut |bytes| count += bytes.len()).unwrap();
+        count
+    };
+    assert_eq!(read(), 100);
+    std::thread::scope(|scope| {
+        // It has so much to do that another one is opened.
+        for _ in 0..8 {
+            scope.spawn(|| first.lstat(b"/x").unwrap_err());
+        }
+        while first.under_way() < 8 {
+            std::thread::yield_now();
+        }
+        assert_eq!(read(), 100);
+    });
+    assert!(first.is_dead());
+    assert_eq!(dialled.load(Ordering::SeqCst), 2);
+}
+
+/// The times of the lock and of what it was renamed to.
+type Lock = Arc<Mutex<(Option<u32>, Option<u32>)>>;
+
+/// Claims CONFIG where a lock stands that is `age` seconds old by the server's clock, which is far ahead. `other` says
+/// that somebody else takes it over at the same time.
+fn claim(age: u32, other: bool) -> (Result<()>, Lock) {
+    const NOW: u32 = 4_000_000_000;
+    let lock: Lock = Arc::new(Mutex::new((Some(NOW - age), None)));
+    let held = Arc::clone(&lock);
+    let (client, _) = client(move |request, id, fields| {
+        let mut held = held.lock().unwrap();
+        let path = fields.string().unwrap_or_default().to_vec();
+        let is_lock = path.ends_with(b"tmp.CONFIG.lock");
+        let attrs =
+            |time: u32| reply(kind::ATTRS, id, |packet| packet.u32(12).u32(0o100_600).u32(time).u32(time));
+        match request {
+            kind::OPEN if is_lock && held.0.is_some() => says(id, 4),
+            kind::OPEN => {
+                held.0 = if is_lock { Some(NOW) } else { held.0 };
+                reply(kind::HANDLE, id, |packet| packet.string("h"))
+            }
+            kind::FSTAT => {
+                held.0 = if other { Some(NOW) } else { held.0 };
+                attrs(NOW)
+            }
+            kind::LSTAT => {
+                let time = if is_lock { held.0 } else { held.1 };
+                time.map_or_else(|| says(id, status::NO_SUCH_FILE), attrs)
+            }
+            kind::RENAME => {
+                let (old, moved) = *held;
+                *held = (moved, old);
+                says(id, status::OK)
+            }
+            kind::REMOVE if !is_lock => {
+                held.1 = None;
+                says(id, status::OK)
+            }
+            kind::REMOVE => says(id, 4),
+            _ => says(id, status::OK),
+        }
+    });
+    let connection = client.connection().unwrap();
+    let claimed = SftpStore::with_client(client).claim_config(&connection);
+    drop(connection);
+    (claimed, lock)
+}
+
+#[test]
+fn a_lock_is_taken_over_by_the_clock_of_the_server_and_by_one_alone() {
+    let (claimed, lock) = claim(1000, false);
+    claimed.unwrap();
+    assert_eq!(*lock.lock().unwrap(), (Some(4_000_000_000), None));
+    let (claimed, lock) = claim(10, false);
+    assert_eq!(claimed.unwrap_err().kind, ErrorKind::Changed);
+    assert_eq!(lock.lock().unwrap().0, Some(3_999_999_990));
+    let (claimed, lock) = claim(1000, true);
+    assert_eq!(claimed.unwrap_err().kind, ErrorKind::Changed);
+    assert_eq!(*lock.lock().unwrap(), (Some(4_000_000_000), None));
 }

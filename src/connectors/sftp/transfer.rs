@@ -1,14 +1,18 @@
 //! Contents on their way: many parts under way at once, in both directions.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
 
+use super::client::Client;
 use super::connection::{Connection, Ticket};
 use super::operations::{self, Handle};
+use super::store::mode_of;
 use super::wire::{Attrs, open};
 use crate::base::{Cancel, Printable};
 use crate::connector::{Body, Error, ErrorKind, Result};
+use crate::connectors::tree::{Standing, Steps};
 
 /// How many bytes of one file are under way at most.
 const WINDOW: usize = 2 << 20;
@@ -237,14 +241,15 @@ impl Upload {
         closed.map_err(|error| explain(&self.connection, &self.path, error))
     }
 
-    /// Leaves the closed file under its temporary name, for somebody else to rename.
-    pub(super) fn keep(mut self) {
+    /// Leaves the closed file under its temporary name, which it returns, for somebody else to rename.
+    pub(super) fn keep(mut self) -> Vec<u8> {
         self.kept = true;
+        self.path.clone()
     }
 
     /// Gives the closed file its name. Without `replace` it fails with `Exists` when something has that.
     pub(super) fn place(mut self, name: &[u8], replace: bool) -> Result<()> {
-        rename(&self.connection, &self.path, name, replace)?;
+        rename(&self.connection, &self.path, name, replace, self.offset)?;
         self.kept = true;
         Ok(())
     }
@@ -263,24 +268,89 @@ impl Drop for Upload {
     }
 }
 
-/// Renames. Without `replace` it fails with `Exists` when something has the name.
-pub(super) fn rename(connection: &Connection, from: &[u8], to: &[u8], replace: bool) -> Result<()> {
+/// Returns what stands at a path; `None` where nothing is.
+pub(super) fn standing(connection: &Connection, path: &[u8]) -> Result<Option<Standing>> {
+    let attrs = match connection.lstat(path) {
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    Ok(Some(Standing {
+        mode: mode_of(&attrs),
+        permissions: attrs.mode.is_some(),
+        size: attrs.size.unwrap_or(0),
+        modified: attrs.times.map(|(_, modified)| i64::from(modified)),
+    }))
+}
+
+/// Renames over one connection. Without `replace` it fails with `Exists` when something has the name.
+fn rename(connection: &Connection, from: &[u8], to: &[u8], replace: bool, size: u64) -> Result<()> {
+    let attempt = |from: &[u8], to: &[u8]| {
+        attempt(connection, from, to, replace).map_err(|error| {
+            let uncertain = error.kind == ErrorKind::Transport;
+            (error, uncertain)
+        })
+    };
+    let steps = Steps {
+        attempt: &attempt,
+        look: &|path| standing(connection, path),
+        remove: &|path| connection.remove(path),
+    };
+    rename_by(&steps, from, to, replace, connection.can_replace(), Some(size))
+}
+
+/// The same over another connection where one is lost on the way. `size` is the file's length, where that is known.
+pub(super) fn rename_again(
+    client: &Client,
+    from: &[u8],
+    to: &[u8],
+    replace: bool,
+    size: Option<u64>,
+) -> Result<()> {
+    let can_replace = client.again(|connection| Ok(connection.can_replace()))?;
+    let attempt = |from: &[u8], to: &[u8]| {
+        let attempts = Cell::new(0);
+        let renamed = client.again(|connection| {
+            attempts.set(attempts.get() + 1);
+            attempt(connection, from, to, replace)
+        });
+        renamed.map_err(|error| {
+            let uncertain = attempts.get() > 1 || error.kind == ErrorKind::Transport;
+            (error, uncertain)
+        })
+    };
+    let steps = Steps {
+        attempt: &attempt,
+        look: &|path| client.again(|connection| standing(connection, path)),
+        remove: &|path| client.again(|connection| connection.remove(path)),
+    };
+    rename_by(&steps, from, to, replace, can_replace, size)
+}
+
+fn attempt(connection: &Connection, from: &[u8], to: &[u8], replace: bool) -> Result<()> {
     if replace && connection.can_replace() {
-        return connection.rename_over(from, to);
+        connection.rename_over(from, to)
+    } else {
+        connection.rename_new(from, to)
     }
-    let renamed = connection.rename_new(from, to);
-    let Err(error) = renamed else { return Ok(()) };
-    // Version 3 has no word for "it exists".
-    let taken = matches!(error.kind, ErrorKind::Io | ErrorKind::Exists) && connection.lstat(to).is_ok();
-    if !taken {
-        return Err(error);
+}
+
+fn rename_by(
+    steps: &Steps<'_>,
+    from: &[u8],
+    to: &[u8],
+    replace: bool,
+    can_replace: bool,
+    size: Option<u64>,
+) -> Result<()> {
+    if replace {
+        return if can_replace { steps.rename(from, to, size) } else { steps.replace(from, to, size) };
     }
-    if !replace {
-        return Err(Error { kind: ErrorKind::Exists, ..error });
-    }
-    // Not in one step, for want of a way: between the two the name is free.
-    connection.remove(to)?;
-    connection.rename_new(from, to)
+    steps.rename(from, to, size).map_err(|error| {
+        // Version 3 has no word for "it exists".
+        let taken = matches!(error.kind, ErrorKind::Io | ErrorKind::Exists)
+            && matches!((steps.look)(to), Ok(Some(_)));
+        if taken { Error { kind: ErrorKind::Exists, ..error } } else { error }
+    })
 }
 
 /// Finds out whether a write that failed without a reason failed for want of space.

@@ -316,6 +316,9 @@ impl<T: Target> Exporter for TreeExporter<T> {
 
     fn hard_link(&self, item: &Item<'_>, first: &RawString) -> Result<Outcome> {
         let (from, path) = (self.path(first), self.path(item.path));
+        if let Some(why) = self.target.refuses(&path).or_else(|| self.target.refuses(&from)) {
+            return Ok(Outcome::Unsupported(why));
+        }
         self.guard(first)?;
         self.guard(item.path)?;
         if !self.target.look(&from)?.is_some_and(|there| there.mode.is_regular()) {
@@ -379,6 +382,9 @@ impl<T: Target> Exporter for TreeExporter<T> {
                 return Ok(Outcome::Skipped);
             }
         } else {
+            if self.target.refuses(&path).is_some() {
+                return Ok(Outcome::Skipped);
+            }
             self.guard(item.path)?;
             let own = self.made().folders.remove(&hash_of(&path));
             if self.existing != Existing::Replace && !own {

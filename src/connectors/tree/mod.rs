@@ -12,10 +12,12 @@
 mod export;
 mod found;
 mod names;
+mod replace;
 mod source;
 mod walk;
 
 pub(super) use export::{Standing, Target, TreeExporter, seconds};
 pub(super) use found::Found;
-pub(super) use names::{MOST_NAMES, join, parent};
+pub(super) use names::{MOST_BYTES, MOST_NAMES, fault_on_windows, join, parent};
+pub(super) use replace::Steps;
 pub(super) use source::{CLOCKS, Folders, Source};

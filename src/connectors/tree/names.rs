@@ -2,6 +2,10 @@
 
 /// The most names in one folder: a listing without an end must end somewhere.
 pub(in crate::connectors) const MOST_NAMES: usize = 4_000_000;
+/// The most bytes of one listing: that of names by SFTP, that of lines by FTP.
+pub(in crate::connectors) const MOST_BYTES: usize = 256 << 20;
+/// The longest name, in bytes. File systems have at most 4032, and most have 255.
+const LONGEST_NAME: usize = 4 << 10;
 /// The longest path that is followed, in bytes.
 const LONGEST: usize = 32 << 10;
 
@@ -11,9 +15,22 @@ pub(super) fn fault(name: &[u8]) -> Option<&'static str> {
         b"" => Some("an empty name"),
         b"." | b".." => Some("a name that leads out of the folder"),
         _ if name.contains(&b'/') => Some("a name with a slash"),
+        _ if name.len() > LONGEST_NAME => Some("a name that is too long"),
         _ if name.contains(&0) => Some("a name with a NUL"),
         _ => None,
     }
+}
+
+/// Says why a path below a root cannot be used on a Windows server: there it leads elsewhere, or to another name.
+pub(in crate::connectors) fn fault_on_windows(below: &[u8]) -> Option<&'static str> {
+    if below.contains(&b'\\') {
+        return Some("the server's system takes a backslash for a slash");
+    }
+    if below.contains(&b':') {
+        return Some("the server's system has no names with a colon");
+    }
+    let cut = |name: &[u8]| matches!(name.last(), Some(b'.' | b' '));
+    below.split(|byte| *byte == b'/').any(cut).then_some("the server's system has no names that end so")
 }
 
 /// Returns whether a path is longer than any that is followed.
@@ -51,7 +68,18 @@ mod tests {
     }
 
     #[test]
+    fn windows_has_fewer_names() {
+        for path in ["a\\b", "..\\x", "a/b:c", "a/.. /b", "a/b.", "..."] {
+            assert!(fault_on_windows(path.as_bytes()).is_some(), "{path}");
+        }
+        for path in ["", "/a/b", "a.b/c d", ".x", "ü"] {
+            assert!(fault_on_windows(path.as_bytes()).is_none(), "{path}");
+        }
+    }
+
+    #[test]
     fn names_that_lead_elsewhere_are_at_fault() {
+        assert!(fault(&[b'x'; LONGEST_NAME + 1]).is_some());
         for name in [&b""[..], b".", b"..", b"a/b", b"/", b"a\0"] {
             assert!(fault(name).is_some());
         }

@@ -134,7 +134,10 @@ impl Walk<'_> {
                 .or_else(|| (last.as_ref() == Some(&one.name)).then_some("the same name twice"));
             if let Some(fault) = fault {
                 let error = Error::new(ErrorKind::Protocol, "list", Printable::new(folder).to_string())
-                    .detail(format!("the server lists {fault}: '{}'", Printable::new(&one.name)));
+                    .detail(format!(
+                        "the server lists {fault}: '{}'",
+                        Printable::new(&one.name[..one.name.len().min(256)])
+                    ));
                 (self.emit)(failed(folder, error))?;
                 continue;
             }
