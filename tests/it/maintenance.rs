@@ -206,7 +206,9 @@ fn what_two_writers_stored_is_kept_once() {
         assert_clean(&bed.open());
         let swept = run(&bed, 8);
         assert!(swept.freed_bytes > 1_900_000 && bed.stored() < double - 1_800_000, "{swept:?}");
-        assert_eq!(run(&bed, 9).fates, []);
+        // Which packfile holds what is chance: one that lost most of it may still be copied.
+        let rest = run(&bed, 9);
+        assert!(rest.copied_bytes < 400_000 && rest.of(Fate::Coloured).0 == 0, "{rest:?}");
         for id in [first, second] {
             let repository = bed.open();
             assert_clean(&repository);
