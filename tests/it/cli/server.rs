@@ -67,6 +67,8 @@ fn user() -> User {
             (0..50_000 + n).flat_map(|i| (i.wrapping_mul(2_654_435_761) ^ n).to_le_bytes()).collect();
         fs::write(src.join(format!("sub/{n}")), noise).unwrap();
     }
+    // What was modified within a tick of the clock before a backup is read again by the next.
+    std::thread::sleep(std::time::Duration::from_millis(100));
     user
 }
 
