@@ -125,8 +125,40 @@ impl Folds {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::state::StateFacts;
+    use super::super::Seen;
+    use super::super::aggregate::order;
     use super::*;
     use crate::crypto::mac::HashAlgorithm;
+    use crate::format::state::Folding;
+    use crate::format::version::Version;
+
+    fn state(id: u8, parent: u8, timestamp: i64) -> Merged {
+        let seen = Seen { modified: None, tag: None };
+        let [id, parent, trailer] = [id, parent, 0].map(|byte| Id([byte; 32]));
+        let facts = StateFacts { version: Version::V1_1_0, parent, timestamp, trailer, strange: false };
+        Merged { id, size: 1, seen, facts, folded: false }
+    }
+
+    #[test]
+    fn of_two_that_took_the_same_place_the_newer_comes_last_in_whatever_order_they_are_read() {
+        // Both fold state 9, which is the parent of the older one and of a state that takes something back.
+        let (older, newer, child) = (state(1, 9, 10), state(2, 7, 20), state(3, 9, 15));
+        for states in [[older, newer, child], [child, newer, older]] {
+            let mut kept = Vec::new();
+            for (ordinal, state) in (0..).zip(&states).filter(|(_, state)| state.id != child.id) {
+                let folded = Folded { id: Id([9; 32]), timestamp: 5, since: 10, with_snapshot: false };
+                for entry in [StateEntry::Folding(Folding { id: state.id }), StateEntry::Folded(folded)] {
+                    kept.push(Kept { state: ordinal, entry });
+                }
+            }
+            let folds = Folds::of(&states, &kept);
+            let ids: Vec<u8> =
+                order(&states, &folds).into_iter().map(|ordinal| states[ordinal as usize].id.0[0]).collect();
+            assert_eq!(ids, [1, 2, 3]);
+            assert_eq!(folds.ordinal_of(&Id([9; 32])).map(|fold| states[fold as usize].id), Some(newer.id));
+        }
+    }
 
     #[test]
     fn a_name_is_told_with_the_key_only() {
