@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 use crate::base::{Cancel, Printable};
 use crate::connector::{Error, ErrorKind, Result};
 use crate::connectors::parse_bool;
+use crate::connectors::tree::url_path;
 
 /// Control connections at a time, where nothing else is said: servers allow few.
 const CONNECTIONS: usize = 4;
@@ -113,7 +114,7 @@ impl Options {
             user: if anonymous { "anonymous".into() } else { user },
             // What anonymous users give as their password has always been an address.
             password: if anonymous && password.is_empty() { "anonymous@".into() } else { password },
-            path: clean(path).map_err(&invalid)?,
+            path: url_path(path).map_err(&invalid)?,
             tls,
             ca_file: get("tls_ca_file").map(PathBuf::from),
             insecure,
@@ -174,23 +175,6 @@ fn split_port(place: &str) -> Option<(&str, Option<u16>)> {
     }
     let port = port.parse().ok().filter(|port| *port != 0)?;
     Some((host, Some(port)))
-}
-
-/// Reads a URL's path: percent-encoding undone, empty and `.` parts left out. One that begins with `/~/` is relative
-/// to the folder after the login, and so has no slash in front.
-fn clean(path: &str) -> Result<Vec<u8>, &'static str> {
-    let decoded: Vec<u8> = percent_decode_str(path).collect();
-    let (home, rest) = match decoded.strip_prefix(b"/~") {
-        Some(rest) if rest.is_empty() || rest[0] == b'/' => (true, rest),
-        _ => (false, &decoded[..]),
-    };
-    let parts: Vec<&[u8]> =
-        rest.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
-    if parts.contains(&&b".."[..]) {
-        return Err("the path must not hold '..'");
-    }
-    let joined = parts.join(&b'/');
-    Ok(if home { joined } else { [b"/", &joined[..]].concat() })
 }
 
 #[cfg(test)]

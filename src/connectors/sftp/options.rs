@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 use crate::base::{Cancel, Printable};
 use crate::connector::{Error, ErrorKind, Result};
 use crate::connectors::parse_bool;
+use crate::connectors::tree::url_path;
 
 /// Seconds after which `ssh` asks a silent server whether it is alive; after three times it gives up.
 const ALIVE_SECONDS: u32 = 15;
@@ -218,24 +219,12 @@ impl Address {
     }
 }
 
-/// Reads a URL's path: percent-encoding undone, empty and `.` parts left out. One that begins with `/~/` is relative
-/// to the home folder, and so has no slash in front.
+/// Reads a URL's path, which must not hold a NUL.
 fn clean(path: &str) -> Result<Vec<u8>, &'static str> {
-    let decoded: Vec<u8> = percent_decode_str(path).collect();
-    if decoded.contains(&0) {
+    if percent_decode_str(path).any(|byte| byte == 0) {
         return Err("the path holds a NUL");
     }
-    let (home, rest) = match decoded.strip_prefix(b"/~") {
-        Some(rest) if rest.is_empty() || rest[0] == b'/' => (true, rest),
-        _ => (false, &decoded[..]),
-    };
-    let parts: Vec<&[u8]> =
-        rest.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
-    if parts.contains(&&b".."[..]) {
-        return Err("the path must not hold '..'");
-    }
-    let joined = parts.join(&b'/');
-    Ok(if home { joined } else { [b"/", &joined[..]].concat() })
+    url_path(path)
 }
 
 /// Refuses what `ssh`, or a command in its configuration, could take for something else than a host.

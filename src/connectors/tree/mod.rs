@@ -18,6 +18,6 @@ mod walk;
 
 pub(super) use export::{Standing, Target, TreeExporter, seconds};
 pub(super) use found::Found;
-pub(super) use names::{MOST_BYTES, MOST_NAMES, fault_on_windows, join, parent};
+pub(super) use names::{MOST_BYTES, MOST_NAMES, fault_on_windows, join, parent, url_path};
 pub(super) use replace::Steps;
 pub(super) use source::{CLOCKS, Folders, Source};

@@ -1,5 +1,7 @@
 //! Names and paths on a server.
 
+use percent_encoding::percent_decode_str;
+
 /// The most names in one folder: a listing without an end must end somewhere.
 pub(in crate::connectors) const MOST_NAMES: usize = 4_000_000;
 /// The most bytes of one listing: that of names by SFTP, that of lines by FTP.
@@ -8,6 +10,23 @@ pub(in crate::connectors) const MOST_BYTES: usize = 256 << 20;
 const LONGEST_NAME: usize = 4 << 10;
 /// The longest path that is followed, in bytes.
 const LONGEST: usize = 32 << 10;
+
+/// Reads a URL's path: percent-encoding undone, empty and `.` parts left out. One that begins with `/~/` is relative
+/// to the folder after the login (the home folder), and so has no slash in front.
+pub(in crate::connectors) fn url_path(path: &str) -> Result<Vec<u8>, &'static str> {
+    let decoded: Vec<u8> = percent_decode_str(path).collect();
+    let (home, rest) = match decoded.strip_prefix(b"/~") {
+        Some(rest) if rest.is_empty() || rest[0] == b'/' => (true, rest),
+        _ => (false, &decoded[..]),
+    };
+    let parts: Vec<&[u8]> =
+        rest.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    if parts.contains(&&b".."[..]) {
+        return Err("the path must not hold '..'");
+    }
+    let joined = parts.join(&b'/');
+    Ok(if home { joined } else { [b"/", &joined[..]].concat() })
+}
 
 /// Says why a name cannot be one of something in a folder.
 pub(super) fn fault(name: &[u8]) -> Option<&'static str> {
