@@ -57,29 +57,29 @@ fn no_more_requests_are_in_flight_than_were_asked_for() {
 #[test]
 fn without_a_wish_it_grows_while_that_helps_and_shrinks_when_refused() {
     // A server of some latency: the more at once, the faster.
-    let calm = bed(4000);
-    calm.own_server().inject(Fault::on("GetObject", Action::Stall(Duration::from_millis(10))));
+    let calm = bed(2000);
+    calm.own_server().inject(Fault::on("GetObject", Action::Stall(Duration::from_millis(25))));
     run(calm.options("", &[]));
     let most = calm.own_server().counters().most_at_once;
     assert!((9..=64).contains(&most), "{most} at once");
 
     // The same, but more than ten at once are refused.
-    let strict = bed(4000);
+    let strict = bed(2000);
     let server = strict.own_server();
     server.inject(Fault::when(
         |seen| seen.op == "GetObject" && seen.at_once > 10,
         Action::status(503, "SlowDown"),
     ));
-    server.inject(Fault::on("GetObject", Action::Stall(Duration::from_millis(10))));
+    server.inject(Fault::on("GetObject", Action::Stall(Duration::from_millis(25))));
     let mut options = strict.options("", &[]);
     // As in life, the pause after a refusal is long beside what a request takes.
     options.tuning.throttle_delay = Duration::from_millis(100);
     options.tuning.max_delay = Duration::from_secs(3);
     let (report, tally) = run(options);
-    assert_eq!((report.error_count, tally.problems().len()), (0, 0));
+    assert_eq!((report.error_count, tally.problems().len()), (0, 0), "{:?}", tally.problems());
     let counters = server.counters();
-    let refused = counters.of("GetObject") - 4000;
-    assert!(refused > 0 && refused < 1500, "{refused} of {} were refused", counters.of("GetObject"));
+    let refused = counters.of("GetObject") - 2000;
+    assert!(refused > 0 && refused < 500, "{refused} of {} were refused", counters.of("GetObject"));
 }
 
 #[test]
