@@ -77,10 +77,15 @@ impl Bed {
 
     /// What a killed run leaves behind it is not waited for.
     fn forget_locks(&self) {
-        let mut ids = Vec::new();
-        self.store.list(Kind::Lock, &mut |listed| ids.push(listed.id)).unwrap();
-        ids.iter().for_each(|id| self.store.delete(Kind::Lock, *id).unwrap());
+        forget_locks(self.store.as_ref());
     }
+}
+
+/// Takes all locks away, as who takes them for stale does.
+pub(crate) fn forget_locks(storage: &dyn Storage) {
+    let mut ids = Vec::new();
+    storage.list(Kind::Lock, &mut |listed| ids.push(listed.id)).unwrap();
+    ids.iter().for_each(|id| storage.delete(Kind::Lock, *id).unwrap());
 }
 
 fn content(seed: u64, length: usize) -> Vec<u8> {
@@ -407,6 +412,19 @@ fn what_no_state_knows_goes_when_it_is_old() {
     let strangers = bed.packs().len() - known.len();
     assert!(strangers > 0);
     assert_eq!(run(&bed, 1).of(Fate::Young).0, strangers as u64);
+    // However short the grace period is: it may be of a run that is under way, and whose lock was lost.
+    for hours in [0, 23, 25] {
+        let now = Timestamp::now();
+        let short = MaintenanceOptions {
+            apply: false,
+            grace: Duration::ZERO,
+            now: (hours > 0).then_some(Timestamp { secs: now.secs + hours * 3600, ..now }),
+            ..MaintenanceOptions::default()
+        };
+        let plan = maintain(&bed.open(), &short, &Tally::default()).unwrap();
+        let fate = if hours < 24 { Fate::Young } else { Fate::Coloured };
+        assert_eq!(plan.of(fate).0, strangers as u64, "{hours}: {plan:?}");
+    }
     assert_eq!(run(&bed, 8).of(Fate::Coloured).0, strangers as u64);
     assert_eq!(run(&bed, 9).of(Fate::Waiting).0, strangers as u64);
     assert_eq!(run(&bed, 16).of(Fate::Swept).0, strangers as u64);
