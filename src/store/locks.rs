@@ -47,7 +47,7 @@ const SKEW: Duration = Duration::from_hours(1);
 const ANCIENT: Duration = Duration::from_hours(24);
 /// Among more locks than this, ancient ones are not read.
 const MANY: usize = 32;
-/// The most a lock may take when decoded; real ones are below 300 bytes.
+/// The most a lock may take, stored and decoded; real ones are below 300 bytes.
 const LIMIT: usize = 1 << 16;
 
 /// What a held lock shares with the thread that refreshes it.
@@ -211,7 +211,7 @@ impl Held {
         let many = !self.exclusive && listed.len() > MANY;
         let to_read = |other: &Listed| other.id != self.id && !(many && clocks.is_ancient(other));
         for other in listed.into_iter().filter(to_read) {
-            let lock = match self.read(other.id) {
+            let lock = match self.read(&other) {
                 Ok(lock) => Some(lock),
                 Err(Error::Connector(error)) if error.kind == ErrorKind::NotFound => continue,
                 Err(Error::Connector(error)) => return Err(Error::Connector(error)),
@@ -229,7 +229,8 @@ impl Held {
                     });
                 }
                 None if self.exclusive => {
-                    return Err(Error::Locked { holder: "an unknown program".into(), exclusive: false });
+                    let holder = format!("an unknown program (lock {})", other.id);
+                    return Err(Error::Locked { holder, exclusive: false });
                 }
                 _ => {}
             }
@@ -237,7 +238,12 @@ impl Held {
         Ok(())
     }
 
-    fn read(&self, id: Id) -> Result<Lock, Error> {
+    fn read(&self, listed: &Listed) -> Result<Lock, Error> {
+        let id = listed.id;
+        // It is not even fetched: what is not ours to understand is not ours to hold in memory.
+        if listed.size > LIMIT as u64 {
+            return Err(Error::malformed(&format!("lock {id}"), "longer than any lock"));
+        }
         let bytes = self.storage.get(Kind::Lock, id)?;
         open_lock(&self.keys, &self.encoding, id, &bytes)
     }
