@@ -433,6 +433,26 @@ fn what_no_state_knows_goes_when_it_is_old() {
 }
 
 #[test]
+fn a_clock_that_is_behind_makes_no_grace_period_shorter() {
+    let bed = Bed::new(0, 100_000);
+    bed.write("a", 1, 300_000);
+    let id = bed.back_up();
+    bed.rm(id);
+    let folding = |days| MaintenanceOptions { fold_above: Some(1), ..options(days) };
+    let maintain = |days| maintain(&bed.open(), &folding(days), &Tally::default()).unwrap();
+    let marked = maintain(-100);
+    assert!(marked.of(Fate::Coloured).0 > 1 && marked.folded_count > 1, "{marked:?}");
+    for days in [0, 6] {
+        let done = maintain(days);
+        assert_eq!(done.of(Fate::Waiting), marked.of(Fate::Coloured));
+        assert_eq!((done.deleted_states, done.waiting_states > 0), (0, true), "{done:?}");
+    }
+    let swept = maintain(8);
+    assert_eq!(swept.of(Fate::Swept), marked.of(Fate::Coloured));
+    assert!(swept.deleted_states > 0, "{swept:?}");
+}
+
+#[test]
 fn a_recent_checkpoint_is_spared() {
     let bed = Bed::new(0, 100_000);
     for number in 0..10 {

@@ -167,6 +167,8 @@ pub fn maintain(
     };
     let now = options.now.unwrap_or_else(Timestamp::now).unix_nanos();
     let listed = exclusive.as_ref().filter(|_| options.now.is_none()).and_then(Exclusive::taken);
+    // As a state's own time: a clock that is behind must not make what is marked now look old.
+    let stamp = now.max(catalogue.newest_time());
     let terms = terms(options, now, listed.map_or(now, |time| Timestamp::from(time).unix_nanos()));
     let mut report =
         MaintenanceReport { needs_upgrade: catalogue.only_old_states(), ..MaintenanceReport::default() };
@@ -189,13 +191,13 @@ pub fn maintain(
             archived: &archived,
             options,
             monitor,
-            now,
+            stamp,
         };
         run.apply(exclusive, &plan.repack, &mut report)?;
     } else {
         report.copied_bytes = plan.repack.iter().map(|pack| census.packs[*pack].used_bytes).sum();
     }
-    States { repository, options, monitor, now, cutoff: terms.cutoff }
+    States { repository, options, monitor, stamp, cutoff: terms.cutoff }
         .tidy(exclusive.as_mut(), &mut report)?;
     report.freed_bytes = report.of(Fate::Swept).1 + report.of(Fate::Leftover).1;
     report.duration = begun.elapsed();
@@ -231,7 +233,8 @@ struct Applying<'a> {
     archived: &'a HashSet<Id>,
     options: &'a MaintenanceOptions,
     monitor: &'a dyn Monitor,
-    now: i64,
+    /// When what is marked was marked, Unix nanoseconds.
+    stamp: i64,
 }
 
 impl Applying<'_> {
@@ -246,7 +249,7 @@ impl Applying<'_> {
         for pack in &report.fates {
             match pack.fate {
                 Fate::Revived => changes.delete(Delete::packfile_colour(pack.id)),
-                Fate::Coloured | Fate::Repacked => changes.colour_packfile(pack.id, self.now),
+                Fate::Coloured | Fate::Repacked => changes.colour_packfile(pack.id, self.stamp),
                 Fate::Swept => {
                     changes.delete(Delete::packfile(pack.id));
                     changes.delete(Delete::packfile_colour(pack.id));
