@@ -371,3 +371,32 @@ fn an_empty_bucket_is_an_empty_snapshot() {
         assert_eq!(target.keys(), Vec::<Vec<u8>>::new());
     });
 }
+
+#[test]
+fn odd_metadata_and_tags_make_the_round_trip() {
+    Bed::each(|bed| {
+        let long = "v".repeat(1900);
+        let headers: [(&str, &[u8]); 6] = [
+            ("x-amz-meta-empty", b""),
+            ("x-amz-meta-a.b_c-d", b"comma, quote\" and  two spaces; x=y"),
+            ("x-amz-meta-long", long.as_bytes()),
+            ("content-disposition", "attachment; filename*=UTF-8''%C3%A9.txt".as_bytes()),
+            ("cache-control", b"no-cache, no-store"),
+            ("x-amz-tagging", b"t%C3%A4g=a%2Bb%3D%20c&empty=&path%2Fx%3Ay=%40-_."),
+        ];
+        bed.put("src/o", &headers, b"body");
+        let source = importer(bed, "src/", &[("tags", "true")]);
+        for (path, outcome) in copy(&source, &exporter(bed, "dst/")) {
+            assert_eq!(outcome, Outcome::Restored, "{path:?}");
+        }
+        let (before, after) = (bed.get("src/o"), bed.get("dst/o"));
+        for (name, value) in &headers[..5] {
+            assert_eq!(after.header(name).as_bytes(), *value, "{name}");
+            assert_eq!(after.headers.contains_key(*name), before.headers.contains_key(*name), "{name}");
+        }
+        let tags = bed.tags("dst/o");
+        assert_eq!(tags, bed.tags("src/o"));
+        let expected = [("empty", ""), ("path/x:y", "@-_."), ("t\u{e4}g", "a+b= c")];
+        assert_eq!(tags, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    });
+}

@@ -597,11 +597,37 @@ mod tests {
     use super::super::super::Options;
     use super::*;
 
+    fn client(location: &str) -> Client {
+        let keys = [("access_key", "a"), ("secret_access_key", "b")];
+        Client::new(Options::parse(location, keys, &|_| None).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_empty_key_addresses_no_object() {
+        // To the server it would be the bucket; nobody is asked here.
+        let client = client("s3://127.0.0.1:1/bucket");
+        let refused = [
+            client.delete(b"", false).unwrap_err(),
+            client.put(b"", &Put::default(), Source::Bytes(b"x"), &Condition::Always).unwrap_err(),
+            client.head(b"").unwrap_err(),
+        ];
+        for failure in refused {
+            assert_eq!((failure.kind, failure.attempts), (connector::ErrorKind::Invalid, 1), "{failure}");
+        }
+    }
+
+    #[test]
+    fn an_etag_is_what_its_quotes_hold() {
+        for text in ["abc", "\"abc\"", " \"abc\" ", "W/\"abc\""] {
+            assert_eq!(unquote(text), "abc");
+        }
+        assert_eq!(unquote("\""), "\"");
+    }
+
     #[test]
     fn the_checksum_is_one_that_the_server_knows() {
         let checksum = |location: &str| {
-            let keys = [("access_key", "a"), ("secret_access_key", "b")];
-            let client = Client::new(Options::parse(location, keys, &|_| None).unwrap()).unwrap();
+            let client = client(location);
             client.checksum(Source::Bytes(b"123456789")).unwrap().unwrap()
         };
         // The check values of both algorithms, in base 64.
