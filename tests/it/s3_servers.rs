@@ -2,6 +2,8 @@
 //! or refused in words.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::ops::ControlFlow;
 
 use plakar::base::{Id, Timestamp};
@@ -269,6 +271,54 @@ fn bodies_without_a_length_are_read_whole_and_no_further() {
     server.inject(Fault::on("GetObject", longer));
     let error = read(&source, record).unwrap_err();
     assert!(matches!(error.kind, ErrorKind::Protocol | ErrorKind::Transport), "{error}");
+}
+
+/// A server that gives one answer to everything.
+fn parrot(answer: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answer = answer.to_owned();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                head.push(byte[0]);
+            }
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn an_answer_of_another_range_is_not_believed() {
+    let bed = own(plain());
+    let read = |status: &str, range: &str, body: &str| {
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{range}etag: \"e\"\r\nconnection: close\r\n\r\n{body}"
+        );
+        let mut options = bed.options("", &[]);
+        options.location.endpoint.port = parrot(&answer).rsplit(':').next().unwrap().parse().ok();
+        let mut found = Vec::new();
+        let store = S3Store::new(options).unwrap();
+        let result = store.read_range(Kind::State, ID, 5, 10, &mut |bytes| found.extend_from_slice(bytes));
+        result.map(|()| String::from_utf8(found).unwrap())
+    };
+    let right = "content-range: bytes 5-14/100\r\n";
+    assert_eq!(read("206", right, "0123456789").unwrap(), "0123456789");
+    for (status, range, body) in [
+        ("206", "content-range: bytes 0-9/100\r\n", "0123456789"),
+        ("206", "content-range: bytes 5-13/14\r\n", "012345678"),
+        ("206", "", "0123456789"),
+        ("200", "", "0123456789"),
+        ("200", right, "0123456789"),
+        ("206", right, "01234567890"),
+    ] {
+        let error = read(status, range, body).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Protocol, "{status} {range} {body}: {error}");
+    }
 }
 
 #[test]
