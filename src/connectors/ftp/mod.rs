@@ -24,6 +24,6 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use exporter::FtpExporter;
+pub use exporter::open_exporter;
 pub use importer::FtpImporter;
 pub use options::{Options, Tls};
