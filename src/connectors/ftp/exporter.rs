@@ -320,9 +320,7 @@ impl Target for Server {
             }
             match session.ftp.mlst(Some(&path)) {
                 Ok(line) => {
-                    let line =
-                        line.replacen("type=cdir;", "type=dir;", 1).replacen("Type=cdir;", "type=dir;", 1);
-                    let line = listing::facts(&bytes(&line)).ok().flatten().ok_or(FtpError::BadResponse)?;
+                    let line = listing::one(&bytes(&line)).map_err(|()| FtpError::BadResponse)?;
                     Ok(Some(Some(standing(&line))))
                 }
                 Err(FtpError::UnexpectedResponse(answer)) if answer.status.code() == 550 => Ok(Some(None)),
@@ -340,6 +338,24 @@ impl Target for Server {
         let there = self.listing(folder)?.get(name).copied();
         // Times of LIST are not what was set.
         Ok(there.map(|there| Standing { modified: None, ..there }))
+    }
+
+    /// Asks for the time where listings have none that is exact.
+    fn look_closely(&self, path: &[u8]) -> Result<Option<Standing>> {
+        let Some(there) = self.look(path)? else { return Ok(None) };
+        if there.modified.is_some() || !there.mode.is_regular() {
+            return Ok(Some(there));
+        }
+        let modified = self.ask("look at", path, |session, path| {
+            if !session.has("MDTM") {
+                return Ok(None);
+            }
+            match session.ftp.mdtm(&path) {
+                Ok(time) => Ok(Some(time.and_utc().timestamp())),
+                other => fine(other).map(|_| None),
+            }
+        })?;
+        Ok(Some(Standing { modified, ..there }))
     }
 
     fn names(&self, folder: &[u8]) -> Result<Vec<Vec<u8>>> {

@@ -19,7 +19,9 @@ mod importer;
 mod listing;
 mod options;
 mod session;
+mod sockets;
 mod tls;
+mod unix;
 
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,11 @@ pub(in crate::connectors) trait Target: fmt::Debug + Send + Sync {
     /// Looks at a path; `None` where nothing is.
     fn look(&self, path: &[u8]) -> Result<Option<Standing>>;
 
+    /// The same, with the time of a file if there is any way to learn it.
+    fn look_closely(&self, path: &[u8]) -> Result<Option<Standing>> {
+        self.look(path)
+    }
+
     /// Returns the names in a folder.
     fn names(&self, folder: &[u8]) -> Result<Vec<Vec<u8>>>;
 
@@ -406,7 +411,7 @@ impl Exporter for TreeExporter {
         if self.target.refuses(&path).is_some() || self.guard(item.path).is_err() {
             return Ok(false);
         }
-        let stands = self.target.look(&path)?.is_some_and(|there| self.stands_equal(item, &there));
+        let stands = self.target.look_closely(&path)?.is_some_and(|there| self.stands_equal(item, &there));
         if stands {
             self.claim(&path)?;
         }
