@@ -14,9 +14,9 @@ use super::{Shared, access, ops};
 
 /// Serves a connection until it ends.
 pub(super) fn serve(stream: &TcpStream, shared: &Shared) {
-    let mut buffer = Vec::new();
+    let (mut buffer, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
     Shared::lock(&shared.counters).connections += 1;
-    while let Ok(Some(request)) = read_request(stream, &mut buffer, shared) {
+    while let Ok(Some(request)) = read_request(stream, &mut buffer, &mut chunk, shared) {
         let lives = answer(stream, &request, shared);
         shared.at_once.fetch_sub(1, Ordering::SeqCst);
         match lives {
@@ -35,21 +35,21 @@ fn invalid(what: &'static str) -> io::Error {
 fn read_request(
     mut stream: &TcpStream,
     buffer: &mut Vec<u8>,
+    chunk: &mut [u8],
     shared: &Shared,
 ) -> io::Result<Option<Request>> {
-    let mut chunk = vec![0; 64 << 10];
     let (mut request, head) = loop {
         if let Some(parsed) = parse_head(buffer)? {
             break parsed;
         }
-        match stream.read(&mut chunk)? {
+        match stream.read(chunk)? {
             0 => return Ok(None),
             n => buffer.extend_from_slice(&chunk[..n]),
         }
     };
     buffer.drain(..head);
     let at_once = shared.at_once.fetch_add(1, Ordering::SeqCst) + 1;
-    let whole = read_body(stream, buffer, &mut request, &mut chunk, shared);
+    let whole = read_body(stream, buffer, &mut request, chunk, shared);
     if whole.is_err() {
         shared.at_once.fetch_sub(1, Ordering::SeqCst);
     }
