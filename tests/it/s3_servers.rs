@@ -6,14 +6,16 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::ops::ControlFlow;
 
-use plakar::base::{Id, Timestamp};
-use plakar::connector::{Body, Change, ErrorKind, Importer as _, Kind, Outcome, Record, Storage};
-use plakar::connectors::s3::{ExportOptions, S3Archive, S3Exporter, S3Importer, S3Store};
+use plakar::base::{Id, RawString, Timestamp};
+use plakar::connector::{
+    Body, Change, ErrorKind, Exporter as _, Importer as _, Item, Kind, Outcome, Record, Storage,
+};
+use plakar::connectors::s3::{ExistingObject, ExportOptions, S3Archive, S3Exporter, S3Importer, S3Store};
 use plakar::snapshot::{BackupOptions, RestoreOptions, Tally, backup, list, restore};
 
 use crate::s3_bed::Bed;
 use crate::s3_engine::repository;
-use crate::s3_exporter::copy;
+use crate::s3_exporter::{Bytes, copy};
 use crate::s3_importer::{ODD_KEYS, entry, objects, read, scan};
 use crate::s3server::{self, Action, Fault, Key, Listing, Object};
 
@@ -387,6 +389,29 @@ fn virtual_host_style_addresses_the_same_odd_keys() {
         server.counters().targets.iter().all(|target| !target.contains(" /bucket")),
         "by the host's name"
     );
+}
+
+#[test]
+fn where_nobody_may_look_nothing_is_taken_for_missing() {
+    // Whoever may not list gets 403 for a key that is not there: that it is free is not known then.
+    let bed = own(plain());
+    bed.put("k", &[], b"source");
+    bed.own_server().set_key("WRITER", Key::only("writer-secret", &["PutObject"]));
+    let source = importer(&bed, "", &[]);
+    let record = objects(&source).remove(0);
+    let (bytes, info) = read(&source, &record).unwrap();
+    for existing in [ExistingObject::Skip, ExistingObject::Fail] {
+        let options = bed.options_as("WRITER", "writer-secret", "dst", &[]);
+        let to = S3Exporter::new(options, ExportOptions { existing, ..ExportOptions::default() }).unwrap();
+        let path = RawString::from("k");
+        let item = Item { path: &path, entry: &entry(&record, info.clone()), xattrs: &[] };
+        let error = to.file(&item, &Bytes::new(bytes.clone())).unwrap_err();
+        assert!(error.kind == ErrorKind::Denied && error.to_string().contains("s3:ListBucket"), "{error}");
+    }
+    assert_eq!(bed.own_server().counters().of("PutObject"), 1, "the test's own");
+    // A plain restore has no need to know.
+    let to = S3Exporter::new(bed.options_as("WRITER", "writer-secret", "dst", &[]), ExportOptions::default());
+    assert_eq!(copy(&source, &to.unwrap())[0].1, Outcome::Restored);
 }
 
 #[test]

@@ -521,7 +521,14 @@ fn judge(
     // What of it arrived is enough: the status alone is an answer.
     let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
     let answer = Answer { status, body: &body, request_id, region, date, retry_after };
-    Err(classify(request.op, target, answer, &|text| redact(text, &signing.who)))
+    let customer_key = request.headers.iter().find(|(name, _)| name.ends_with("-customer-key"));
+    Err(classify(request.op, target, answer, &|text| {
+        let text = redact(text, &signing.who);
+        match customer_key {
+            Some((_, key)) => text.replace(&*String::from_utf8_lossy(key), "…"),
+            None => text,
+        }
+    }))
 }
 
 fn caused(op: &'static str, target: &str, error: connector::Error) -> Box<Failure> {
