@@ -258,12 +258,12 @@ pub fn open_exporter(
         (Kind::Sftp, _, Some(url)) => {
             refuse_markers(location, settings)?;
             let opened = sftp_options(url, options, limits)?;
-            Ok(Box::new(sftp::SftpExporter::open(opened, settings.existing, settings.skip_permissions)?))
+            Ok(Box::new(sftp::open_exporter(opened, settings.existing, settings.skip_permissions)?))
         }
         (Kind::Ftp, _, Some(url)) => {
             refuse_markers(location, settings)?;
             let opened = ftp_options(url, options, limits)?;
-            let exporter = ftp::FtpExporter::open(opened, settings.existing, settings.skip_permissions)?;
+            let exporter = ftp::open_exporter(opened, settings.existing, settings.skip_permissions)?;
             tell_of_plain(location, options, exporter.is_plain(), limits);
             Ok(Box::new(exporter))
         }

@@ -8,6 +8,7 @@ use plakar::base::Id;
 use plakar::connector::{Body, Error, ErrorKind, Importer as _, Kind, Storage};
 use plakar::connectors::s3::{ExportOptions, Options, S3Exporter, S3Importer, S3Store};
 
+use crate::cli::User;
 use crate::s3_bed::Bed;
 use crate::s3_exporter::copy;
 use crate::s3server::{self, ACCESS_KEY, Action, Fault, Key, Object, S3Server, SECRET_KEY};
@@ -324,7 +325,62 @@ fn nothing_that_is_said_holds_a_secret() {
         assert!(!said.contains(secret), "{secret} was said");
     }
     // The requests themselves did carry signatures, so the search is not vacuous.
-    assert!(bed.own_server().counters().targets.iter().all(|target| target.contains("X-Amz-Signature=")));
+    let targets = bed.own_server().counters().targets;
+    assert!(targets.iter().all(|target| target.contains("X-Amz-Signature=")));
+    // And they do not live long.
+    assert!(targets.iter().all(|target| target.contains("X-Amz-Expires=300")));
+}
+
+#[test]
+fn a_trace_holds_no_secret() {
+    let server = S3Server::new();
+    for bucket in ["source", "kept", "target"] {
+        server.make_bucket(bucket);
+    }
+    server.insert("source", "key", Object::new("content"));
+    let mut user = User::new();
+    let place = |bucket: &str| {
+        format!(
+            "s3://{}/{bucket} access_key={ACCESS_KEY} secret_access_key={SECRET_KEY} use_tls=false",
+            server.authority()
+        )
+    };
+    user.set("PLAKAR_PASSPHRASE", "a hush-hush passphrase");
+    user.ok(&format!("store add kept {}", place("kept")));
+    user.ok(&format!("source add from {}", place("source")));
+    user.ok(&format!("destination add to {}", place("target")));
+    let mut said = String::new();
+    let mut run = |line: &str, code: Option<i32>| {
+        let ran = user.run(&format!("-trace all at @kept {line}"));
+        assert!(code.is_none_or(|code| ran.code == code), "{line}: {ran:?}");
+        // (A store that is being made is not traced.)
+        assert!(line == "create" || ran.stderr.contains("trace: storage: "), "{line}: {ran:?}");
+        let _ = write!(said, "{} {}", ran.stdout, ran.stderr);
+    };
+    for line in ["create", "backup @from", "ls", "check", "restore -to @to latest"] {
+        run(line, Some(0));
+    }
+    for action in [
+        Action::Status {
+            status: 403,
+            code: "AccessDenied",
+            headers: Vec::new(),
+            xml: format!("</Error><Error><Message>X-Amz-Signature=0123456789abcdef {SECRET_KEY}</Message>"),
+        },
+        Action::status(301, "PermanentRedirect"),
+        Action::Replace(format!(
+            "<Error><Code>X</Code><Message>{SECRET_KEY} X-Amz-Signature=abc</Message></Error>"
+        )),
+    ] {
+        server.clear_faults();
+        server.inject(Fault::when(|seen| seen.op != "PutObject", action));
+        for line in ["ls", "backup @from", "restore -to @to latest"] {
+            run(line, None);
+        }
+    }
+    for secret in [SECRET_KEY, "X-Amz-Signature", "X-Amz-Credential", "hush-hush"] {
+        assert!(!said.contains(secret), "{secret} was said");
+    }
 }
 
 #[test]
