@@ -14,6 +14,9 @@ use memmap2::MmapMut;
 /// The least that is mapped, in bytes.
 const LEAST: usize = 64 << 10;
 
+/// How many times as long a buffer becomes that is too short.
+const GROWTH: usize = 4;
+
 /// A growing buffer of bytes in pages of its own, for what may become larger than some 100 KiB.
 #[derive(Debug, Default)]
 pub struct Pages {
@@ -39,15 +42,16 @@ impl Pages {
         self.map.as_ref().map_or(0, |map| map.len())
     }
 
-    /// Makes room for at least `more` bytes. Grows by doubling, past `limit` bytes in all only as far as needed. Fails
-    /// when the system has no memory; what the buffer holds stays.
+    /// Makes room for at least `more` bytes. Grows to four times its length, since every growth is a copy and what is
+    /// not used costs nothing, but past `limit` bytes in all only as far as needed. Fails when the system has no memory;
+    /// what the buffer holds stays.
     pub fn reserve(&mut self, more: usize, limit: usize) -> io::Result<()> {
         let wanted = self.len.checked_add(more).ok_or(io::ErrorKind::OutOfMemory)?;
         let capacity = self.capacity();
         if wanted <= capacity {
             return Ok(());
         }
-        self.remap(capacity.saturating_mul(2).min(limit).max(wanted))
+        self.remap(capacity.saturating_mul(GROWTH).min(limit).max(wanted))
     }
 
     /// Appends bytes. Fails when the system has no memory.
@@ -79,12 +83,10 @@ impl Pages {
         }
     }
 
-    /// Lends the whole room, whatever lies in it.
-    pub fn room(&mut self) -> &mut [u8] {
-        match &mut self.map {
-            Some(map) => map,
-            None => &mut [],
-        }
+    /// Takes all the room into use, whatever lies in it, and lends it to be written to.
+    pub fn fill_up(&mut self) -> &mut [u8] {
+        self.len = self.capacity();
+        self.as_mut_slice()
     }
 
     fn remap(&mut self, capacity: usize) -> io::Result<()> {
@@ -122,20 +124,24 @@ mod tests {
         pages.truncate(2);
         assert_eq!(pages[..], [7, 0]);
         pages.clear();
-        assert_eq!((pages.len(), pages.room().len()), (0, 4 * LEAST));
+        assert!(pages.is_empty());
+        assert_eq!(pages.fill_up().len(), 4 * LEAST);
+        assert_eq!(pages[..4], [7, 0, 0, 0]);
     }
 
     #[test]
     fn stays_within_a_limit_while_it_can_and_reports_what_the_system_refuses() {
         let mut pages = Pages::with_capacity(LEAST).unwrap();
-        pages.extend_from_slice(&[1; LEAST]).unwrap();
+        let full = vec![1; LEAST];
+        pages.extend_from_slice(&full).unwrap();
         pages.reserve(1, LEAST + 4096).unwrap();
         assert_eq!(pages.capacity(), LEAST + 4096);
         pages.reserve(3 * LEAST, LEAST).unwrap();
         assert_eq!(pages.capacity(), 4 * LEAST);
+        assert!(Pages::with_capacity(usize::MAX).is_err());
         for more in [usize::MAX, usize::MAX / 2, 1 << 60] {
             assert!(pages.reserve(more, usize::MAX).is_err());
-            assert!(pages[..] == [1; LEAST]);
+            assert!(pages[..] == full);
         }
     }
 }

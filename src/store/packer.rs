@@ -30,6 +30,8 @@ const BUFFER: usize = 1 << 20;
 /// The most blobs in a packfile. Its index is in memory until it is put, 56 bytes a blob, and while it is put once more
 /// encoded: a packfile's worth of tiny blobs would take more than any budget.
 const MOST_BLOBS: usize = 1 << 15;
+/// The length of the index of a packfile that is full, padding at both ends included.
+const FULL_INDEX: usize = (MOST_BLOBS + 2) * RECORD_LEN;
 
 /// A packfile that still takes blobs.
 #[derive(Debug)]
@@ -129,6 +131,7 @@ impl OpenPack {
         let length = u32::try_from(encoded.len()).map_err(|_| Error::too_large(kind, id))?;
         let (version, offset) = (Version::V1_0_0, self.area);
         let record = IndexRecord { kind, version, id, offset, length, flags: 0 };
+        self.index.reserve(RECORD_LEN, FULL_INDEX).map_err(no_memory)?;
         self.index.extend_from_slice(&record.encode()).map_err(no_memory)?;
         self.in_use |= kind != BlobType::RANDOM;
         self.area += u64::from(length);
@@ -171,7 +174,7 @@ impl OpenPack {
         self.pad_and_close(keys, encoding, padding, end)?;
         self.write(end)?;
         self.flush()?;
-        let (id, trailer) = hash_spool(&self.spool, self.written, keys, self.buffer.room())?;
+        let (id, trailer) = hash_spool(&self.spool, self.written, keys, self.buffer.fill_up())?;
         self.spool
             .write_all_at(trailer.as_bytes(), self.written)
             .map_err(|source| Error::spool("write", source))?;
