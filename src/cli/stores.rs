@@ -65,6 +65,7 @@ pub(crate) fn open(context: &Context, place: &Place, chain: Chain) -> Result<Ope
         data_dir: context.data_folder(),
         spill_dir: None,
         accept_missing: context.globals.accept_missing,
+        memory: Some(context.globals.memory),
     };
     let mut terminal = Tty::new(&context.cancel);
     let unlocker = Unlocker::new(chain, place, &mut terminal);

@@ -40,6 +40,8 @@ pub struct OpenOptions {
     pub spill_dir: Option<PathBuf>,
     /// Takes missing pinned states as given from now on.
     pub accept_missing: bool,
+    /// The memory that a command may take, bytes: loading the catalogue sorts within a part of it. `None` sets no bound.
+    pub memory: Option<u64>,
 }
 
 /// Why a store cannot be opened.
@@ -95,6 +97,7 @@ pub struct Repository {
     catalogue: RwLock<Arc<Catalogue>>,
     spills: SpillDir,
     cache: Option<CacheDir>,
+    memory: Option<u64>,
     pin: Mutex<Option<Pin>>,
     warnings: Mutex<Vec<Warning>>,
     damaged: Mutex<Vec<(Id, Option<i64>)>>,
@@ -176,6 +179,7 @@ impl Repository {
                 encoding: &origin.encoding,
                 spills: &origin.spills,
                 cache: cache.as_ref(),
+                memory: options.memory,
             })?,
         };
         let Origin { storage, keys, encoding, spills } = origin;
@@ -197,6 +201,7 @@ impl Repository {
             catalogue: RwLock::new(Arc::new(catalogue)),
             spills,
             cache,
+            memory: options.memory,
             pin: Mutex::new(pin),
             warnings: Mutex::default(),
             damaged: Mutex::default(),
@@ -386,6 +391,7 @@ impl Repository {
             encoding: &self.encoding,
             spills: &self.spills,
             cache: self.cache.as_ref(),
+            memory: self.memory,
         })?;
         if self.storage.is_archive()
             && let Some(damaged) = damaged.pop()
