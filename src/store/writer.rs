@@ -7,7 +7,7 @@
 //! `put` holds the gate for reading from the mark to the append; a checkpoint takes it for writing, so what was
 //! known before the checkpoint is in a packfile that the checkpoint covers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -97,6 +97,8 @@ struct Shared {
     /// Tickets of the packfiles handed to the storage threads and not yet durable.
     in_flight: Mutex<Tickets>,
     landed: std::sync::Condvar,
+    /// Every packfile that this session stored: looked for again when the lock lapsed.
+    stored: Mutex<Vec<Id>>,
 }
 
 /// A session that adds to a store.
@@ -116,6 +118,8 @@ pub struct Writer {
     closing: Option<Sender<Closing>>,
     threads: Vec<JoinHandle<()>>,
     lock: LockGuard,
+    /// Whether the lock lapsed before a checkpoint: what is relied on is still to be looked at.
+    owed: AtomicBool,
     snapshot: Id,
     deletes: Vec<Delete>,
     checkpoint: Mutex<CheckpointState>,
@@ -175,6 +179,7 @@ impl Writer {
             counters: Counters::default(),
             in_flight: Mutex::default(),
             landed: std::sync::Condvar::new(),
+            stored: Mutex::default(),
         });
         let count = storage_threads(storage.parallelism(), repository.config().packfile.max);
         let (closing, packs) = bounded::<Closing>(0);
@@ -193,6 +198,7 @@ impl Writer {
             closing: Some(closing),
             threads,
             lock,
+            owed: AtomicBool::new(false),
             snapshot,
             deletes: Vec::new(),
             checkpoint: Mutex::new(CheckpointState { parent: base.newest(), last: Instant::now() }),
@@ -319,6 +325,7 @@ impl Writer {
             self.close(pack, false)?;
         }
         self.shared.wait_for_packs()?;
+        self.look_at_own()?;
         let id = random::id();
         self.put_state(id, &mut state.parent, &[])?;
         state.last = Instant::now();
@@ -418,7 +425,7 @@ impl Writer {
         }
         self.shared.wait_for_packs()?;
         for round in 0.. {
-            if !self.lock.lapsed() {
+            if !self.lock.was_lost()? && !self.owed.swap(false, Ordering::AcqRel) {
                 break;
             }
             // It lapses again and again: nobody can promise that anything stays.
@@ -446,13 +453,41 @@ impl Writer {
         Ok(self.stats())
     }
 
-    /// After a lapse of the lock: what is relied on must still be there. What was coloured meanwhile is read from
-    /// its packfile, which outlives its colour by the grace period, and sent anew.
+    /// Before a checkpoint: if the lock lapsed, what this session stored must still be there. What it relied on is
+    /// looked at before the commit.
+    fn look_at_own(&self) -> Result<(), Error> {
+        if !self.lock.was_lost()? {
+            return Ok(());
+        }
+        // First, so that a failure in between does not make the commit forget it.
+        self.owed.store(true, Ordering::Release);
+        self.lock.renew()?;
+        self.find_own()
+    }
+
+    /// Fails unless every packfile that this session stored is listed.
+    fn find_own(&self) -> Result<(), Error> {
+        let mut missing: HashSet<Id> = lock(&self.shared.stored).iter().copied().collect();
+        self.repository().storage().list(crate::connector::Kind::Packfile, &mut |listed| {
+            missing.remove(&listed.id);
+        })?;
+        if missing.is_empty() { Ok(()) } else { Err(Error::Overtaken) }
+    }
+
+    /// After a lapse of the lock: what was stored and what is relied on must still be there. What was there before and
+    /// was coloured meanwhile is read from its packfile, which outlives its colour by the grace period, and sent anew.
+    ///
+    /// Why a packfile of this session may be coloured: maintenance takes the colour of one that a live snapshot needs,
+    /// however old the colour is. One that a state deleted never comes back, be its file there or not.
     ///
     /// The lock is taken again first, so that what is found stays as it is until the commit.
     fn look_again(&self) -> Result<(), Error> {
         self.lock.renew()?;
         let now = self.repository().reload()?;
+        if lock(&self.shared.stored).iter().any(|pack| now.was_deleted(pack)) {
+            return Err(Error::Overtaken);
+        }
+        self.find_own()?;
         let gone = |(ordinal, used): (usize, &bool)| *used && !now.is_live_pack(self.base.pack_id(ordinal));
         if !self.usable.iter().enumerate().any(gone) {
             return Ok(());
@@ -612,6 +647,7 @@ impl Shared {
     }
 
     fn record(&self, pack: StoredPack) -> Result<(), Error> {
+        lock(&self.stored).push(pack.id);
         self.counters.packs.fetch_add(1, Ordering::Relaxed);
         self.counters.pack_bytes.fetch_add(pack.bytes, Ordering::Relaxed);
         let mut bytes = Vec::with_capacity(RECORDED + 128);
