@@ -23,7 +23,7 @@ use crate::crypto::mac::MacKey;
 use crate::crypto::random;
 use crate::crypto::seal::Item;
 use crate::format::blob::BlobType;
-use crate::format::state::{Delete, Location, PackEntry, StateEntry};
+use crate::format::state::{Delete, PackEntry, StateEntry};
 use crate::format::version::Version;
 
 use super::blob::{BlobSink, Lane};
@@ -142,9 +142,8 @@ impl std::fmt::Debug for Writer {
 
 /// How often a lock may lapse while a run looks after what happened during the lapse before.
 const LAPSES: u32 = 5;
-/// The most blobs in a packfile. Its index is in memory until it is put, 56 bytes a blob, and while it is put once more
-/// as bytes and once more encoded: a packfile's worth of tiny blobs would take more than any budget.
-const MOST_BLOBS: usize = 1 << 15;
+/// Bytes of state entries that are recorded at once.
+const RECORDED: usize = 32 << 10;
 /// The most storage threads: more connections than these carry no more from one machine.
 const MOST_STORAGE_THREADS: usize = 16;
 /// The most that may be spooled for packfiles on their way, in bytes of disk.
@@ -258,7 +257,7 @@ impl Writer {
             None => OpenPack::new(self.repository().storage().as_ref(), self.shared.padding, purpose)?,
         };
         pack.append(kind, id, encoded)?;
-        if pack.area() > self.repository().config().packfile.max || pack.blob_count() >= MOST_BLOBS {
+        if pack.is_full(self.repository().config().packfile.max) {
             return self.close(pack, false);
         }
         *open = Some(pack);
@@ -620,14 +619,15 @@ impl Shared {
         std::thread::Builder::new()
             .name("packfiles".into())
             .spawn(move || {
+                let mut end = Vec::new();
                 for closing in packs {
-                    shared.store(closing);
+                    shared.store(closing, &mut end);
                 }
             })
             .map_err(|source| Error::spool("start a thread for", source))
     }
 
-    fn store(&self, closing: Closing) {
+    fn store(&self, closing: Closing, end: &mut Vec<u8>) {
         let repository = &self.repository;
         let stored = if self.failed.load(Ordering::Acquire) {
             Err(Error::Aborted)
@@ -639,6 +639,7 @@ impl Shared {
                     repository.keys(),
                     repository.encoding(),
                     closing.padding,
+                    end,
                 )
                 .and_then(|pack| self.record(pack))
         };
@@ -654,20 +655,15 @@ impl Shared {
         lock(&self.stored).push(pack.id);
         self.counters.packs.fetch_add(1, Ordering::Relaxed);
         self.counters.pack_bytes.fetch_add(pack.bytes, Ordering::Relaxed);
-        let mut bytes = Vec::with_capacity(pack.index.len() * 90);
-        for record in &pack.index {
-            StateEntry::Location(Location {
-                kind: record.kind,
-                version: record.version,
-                id: record.id,
-                packfile: pack.id,
-                offset: record.offset,
-                length: record.length,
-                flags: 0,
-            })
-            .encode(&mut bytes);
-        }
+        let mut bytes = Vec::with_capacity(RECORDED + 128);
         let mut pending = lock(&self.pending);
+        for location in pack.locations() {
+            StateEntry::Location(location).encode(&mut bytes);
+            if bytes.len() >= RECORDED {
+                pending.locations.push(&[&bytes])?;
+                bytes.clear();
+            }
+        }
         pending.locations.push(&[&bytes])?;
         pending.packs.push((pack.id, pack.created.unix_nanos()));
         Ok(())
