@@ -41,6 +41,9 @@ impl Default for LockTerms {
     }
 }
 
+/// Takes what a wait is for.
+pub type LockTold = Arc<dyn Fn(&Error) + Send + Sync>;
+
 /// How long a writer waits for maintenance to end.
 #[derive(Clone, Default)]
 pub struct LockWait {
@@ -49,7 +52,7 @@ pub struct LockWait {
     /// Ends the wait when set.
     pub cancel: Cancel,
     /// Is told once, when a wait begins, what stands in the way.
-    pub told: Option<Arc<dyn Fn(&Error) + Send + Sync>>,
+    pub told: Option<LockTold>,
 }
 
 impl std::fmt::Debug for LockWait {

@@ -60,7 +60,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     let other = args.retrieval.open_store(context, &peer, &chain)?;
     stores::tell_warnings(context, &main.repository);
     stores::tell_warnings(context, &other.repository);
-    [&main, &other].into_iter().for_each(|opened| args.lock_wait.apply(context, &opened.repository));
+    for opened in [&main, &other] {
+        args.lock_wait.apply(context, &opened.repository);
+    }
     if let (Some(origin @ Origin::Variable(_)), true) = (&main.origin, main.origin == other.origin) {
         context.output.notice(format!("{origin} opens both stores"));
     }

@@ -61,12 +61,11 @@ impl Census {
         let mut strangers = BTreeMap::new();
         repository.storage().list(Kind::Packfile, &mut |listed| {
             let known = catalogue.pack_ordinal(&listed.id).map(|ordinal| &mut packs[ordinal]);
-            match known.filter(|pack| pack.known) {
-                Some(pack) => pack.size = Some(listed.size),
-                None => {
-                    let Listed { id, size, modified, .. } = listed;
-                    strangers.insert(id, Stranger { size, modified });
-                }
+            if let Some(pack) = known.filter(|pack| pack.known) {
+                pack.size = Some(listed.size);
+            } else {
+                let Listed { id, size, modified, .. } = listed;
+                strangers.insert(id, Stranger { size, modified });
             }
         })?;
         Ok(Self { catalogue, packs, strangers })
