@@ -40,6 +40,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         args.retrieval.open_store(context, &place, &context.store_passphrases(&place, None))?.repository;
     let cold = args.retrieval.open(context, &repository)?;
     cold.metadata()?;
+    // Before anything is chosen: the cache may know snapshots that are lost.
+    repository.read_states()?;
     let signatures = if args.no_verify { Signatures::Ignore } else { Signatures::Verify };
     let all = args.snapshots.is_empty() && args.query.is_empty();
     // A check of everything reports what is wrong with the store itself; others warn of it.

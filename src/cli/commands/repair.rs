@@ -56,7 +56,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     if args.apply && !done.snapshots.is_empty() {
         return verify(&repository, &done, context);
     }
-    let hopeless = done.lost_entry_count > 0 || !done.unreadable.is_empty();
+    let damaged = done.damaged_states.len() as u64 > done.dropped_states;
+    let hopeless = damaged || done.lost_entry_count > 0 || !done.unreadable.is_empty();
     Ok(if hopeless { Exit::Damage } else { Exit::Ok })
 }
 

@@ -117,8 +117,9 @@ fn all_snapshots(
 fn note_warnings(repository: &Repository, ledger: &Ledger) {
     for warning in repository.take_warnings() {
         match warning {
-            Warning::DamagedState { id, error } => {
-                ledger.add_message(&format!("state {id}"), message_of(&error));
+            Warning::DamagedState { id, error, snapshots } => {
+                let name = ledger.add_message(&format!("state {id}"), message_of(&error));
+                snapshots.into_iter().for_each(|snapshot| ledger.hurts(&name, snapshot, b"/"));
             }
             Warning::MissingStates(ids) => {
                 for id in ids {
