@@ -58,7 +58,9 @@ pub fn check(
         if !options.fast {
             monitor.phase("packfiles");
             let (verified, ledger, cancel) = (&verified, &ledger, &options.cancel);
-            packfile_count = PackChecker { repository, verified, ledger, monitor, cancel }.all()?;
+            let unsound = std::sync::Mutex::default();
+            let packs = PackChecker { repository, verified, ledger, monitor, cancel, unsound };
+            packfile_count = packs.all()?;
         }
         everything = all_snapshots(repository, options.signatures, &ledger)?;
         &everything[..]

@@ -186,6 +186,11 @@ impl Catalogue {
         self.quick.as_ref().map_or(Ok(None), |quick| quick.copy(kind, id))
     }
 
+    /// Returns the blobs of which a location in a packfile that is known was deleted: they may have others.
+    pub(crate) fn deleted_blobs(&self) -> impl Iterator<Item = (BlobType, Id)> + '_ {
+        self.aggregate.deleted_blobs()
+    }
+
     /// Returns the live snapshots that only some states name, each with one of those.
     pub(in super::super) fn named_only_by(&self, states: &HashSet<Id>) -> Result<Vec<(Id, Id)>, Error> {
         let mut found = Vec::new();
