@@ -223,7 +223,14 @@ impl Repository {
         warnings.extend(damaged.into_iter().map(warning));
     }
 
-    /// Compares the listed states with the pinned ones and remembers the listed ones.
+    /// Returns the states to be remembered: those that verified, and of the others those that did once. What never did
+    /// may be anybody's, and nobody misses it.
+    fn states_to_pin(&self, pin: &Pin) -> Vec<Id> {
+        let damaged = self.damaged_states().into_iter().map(|(id, _)| id).filter(|id| pin.has_state(id));
+        self.catalogue().states().chain(damaged).collect()
+    }
+
+    /// Compares the listed states with the pinned ones and remembers those that verified.
     fn update_pin(&self, accept_missing: bool) -> Result<(), OpenError> {
         let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pin) = pin.as_mut() else { return Ok(()) };
@@ -233,7 +240,8 @@ impl Repository {
         // A state whose place another took was there, and may go: only who has the key can say so.
         let missing = pin.missing_states(&|id| present.contains(id) || catalogue.is_folded(id));
         if missing.is_empty() || accept_missing {
-            pin.update(&self.config, &self.config_bytes, self.keys.key_check(), present.into_iter())?;
+            let states = self.states_to_pin(pin);
+            pin.update(&self.config, &self.config_bytes, self.keys.key_check(), states.into_iter())?;
         } else {
             let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
             warnings.push(Warning::MissingStates(missing));
@@ -332,8 +340,7 @@ impl Repository {
     pub(super) fn pin_config(&self, config: &Config, bytes: &[u8]) -> Result<(), PinError> {
         let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pin) = pin.as_mut() else { return Ok(()) };
-        let damaged = self.damaged_states().into_iter().map(|(id, _)| id);
-        let states: Vec<Id> = self.catalogue().states().chain(damaged).collect();
+        let states = self.states_to_pin(pin);
         pin.update(config, bytes, self.keys.key_check(), states.into_iter())
     }
 

@@ -102,6 +102,28 @@ fn a_damaged_state_is_found_where_the_cache_knows_what_it_said() {
 }
 
 #[test]
+fn only_states_that_verified_are_missed() {
+    let user = user();
+    user.ok("at ./s ls");
+    // Rubbish that somebody put there: told, and not missed when it is gone.
+    let rubbish = user.home().join("s/states/ab").join(format!("ab{}", "0".repeat(62)));
+    std::fs::write(&rubbish, "rubbish of some length, which is no state at all, whatever its name says")
+        .unwrap();
+    assert!(user.run("at ./s ls").stderr.contains("cannot be used"));
+    user.ok("at ./s backup src");
+    std::fs::remove_file(&rubbish).unwrap();
+    let ran = user.run("at ./s ls");
+    assert!(ran.code == 0 && ran.stderr.is_empty(), "{ran:?}");
+    // One that verified once is missed, though it was damaged before it went.
+    let state = resources(&user.home().join("s"), "states").pop().unwrap();
+    let length = usize::try_from(state.metadata().unwrap().len()).unwrap();
+    flip(&state, length - 3);
+    assert!(user.run("at ./s ls").stderr.contains("cannot be used"));
+    std::fs::remove_file(&state).unwrap();
+    assert!(user.run("at ./s ls").stderr.contains("seen before is gone"));
+}
+
+#[test]
 fn a_damaged_state_of_an_archive_that_was_seen_before_is_found() {
     let user = user();
     user.ok("ptar -plaintext -o x.ptar src");
