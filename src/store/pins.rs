@@ -1,7 +1,7 @@
 //! Pins: what this machine remembers of a store, so that hostile storage cannot swap or roll it back.
 //!
 //! One small JSON file per location in the data directory holds the RepositoryID, the key check, whether the
-//! store is plaintext, the generation of its CONFIG, and the ids of the states seen (native-profile chapter of
+//! store is plaintext, the generation of its CONFIG, and the ids of the states that verified (native-profile chapter of
 //! FORMAT.md, "Threats"). It holds no secret. A pin is made at the first successful unlock and moves forward
 //! only.
 
@@ -132,6 +132,11 @@ impl Pin {
     pub(super) fn missing_states(&self, listed: &dyn Fn(&Id) -> bool) -> Vec<Id> {
         let Some(record) = &self.record else { return Vec::new() };
         record.states.iter().filter_map(Id::from_hex).filter(|id| !listed(id)).collect()
+    }
+
+    /// Returns whether a state is pinned.
+    pub(super) fn has_state(&self, id: &Id) -> bool {
+        self.record.as_ref().is_some_and(|record| record.states.contains(&id.to_hex()))
     }
 
     /// Remembers the store as it is now.

@@ -58,7 +58,9 @@ pub fn check(
         if !options.fast {
             monitor.phase("packfiles");
             let (verified, ledger, cancel) = (&verified, &ledger, &options.cancel);
-            packfile_count = PackChecker { repository, verified, ledger, monitor, cancel }.all()?;
+            let unsound = std::sync::Mutex::default();
+            let packs = PackChecker { repository, verified, ledger, monitor, cancel, unsound };
+            packfile_count = packs.all()?;
         }
         everything = all_snapshots(repository, options.signatures, &ledger)?;
         &everything[..]
@@ -117,8 +119,9 @@ fn all_snapshots(
 fn note_warnings(repository: &Repository, ledger: &Ledger) {
     for warning in repository.take_warnings() {
         match warning {
-            Warning::DamagedState { id, error } => {
-                ledger.add_message(&format!("state {id}"), message_of(&error));
+            Warning::DamagedState { id, error, snapshots } => {
+                let name = ledger.add_message(&format!("state {id}"), message_of(&error));
+                snapshots.into_iter().for_each(|snapshot| ledger.hurts(&name, snapshot, b"/"));
             }
             Warning::MissingStates(ids) => {
                 for id in ids {

@@ -8,6 +8,9 @@
 //! state of which either differs has its trailer read again; only when that differs, too, the cache is rebuilt. What
 //! is gained by lying in a listing is that a state is taken for what it was before: a cache is sealed by a MAC of its
 //! own and holds what authentic states said, and a state is never replaced by another of the same name.
+//!
+//! None of that says that a state can still be read: what is to be relied on by others is verified as a whole
+//! ([`verify`](super::verify)).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +39,8 @@ pub(in super::super) struct Source<'a> {
     pub(in super::super) cache: Option<&'a CacheDir>,
     /// The memory that the run may take, in bytes.
     pub(in super::super) memory: Option<u64>,
+    /// Whether what the cache holds is not to be believed: every state is read, and the cache replaced.
+    pub(in super::super) afresh: bool,
 }
 
 /// A state that could not be used. What it alone named is unknown.
@@ -72,21 +77,22 @@ fn load_listed(source: &Source<'_>) -> Result<((Catalogue, Vec<Damaged>), bool),
     source.storage.list(Kind::State, &mut |state| {
         listed.insert(state.id, state);
     })?;
-    let cached = source.cache.and_then(|cache| cache.read(source.keys.cache()));
+    let believed = source.cache.filter(|_| !source.afresh);
+    let cached = believed.and_then(|cache| cache.read(source.keys.cache()));
     let valid = cached.map(|cached| revalidate(cached, &listed, source)).transpose()?.flatten();
     let (parts, mut changed) = valid.unwrap_or_default();
     let mut merged = merge(source, parts, &listed)?;
     if merged.is_none() {
         merged = merge(source, Cached::default(), &listed)?;
     }
-    let Some(Merging { mut parts, damaged, vanished, grown }) = merged else {
+    let Some(Merging { mut parts, damaged, vanished, grown, fresh }) = merged else {
         unreachable!("only what was cached can be in the way");
     };
     if grown {
         compact(source, &mut parts)?;
         changed = true;
     }
-    if let Some(cache) = source.cache.filter(|_| changed) {
+    if let Some(cache) = source.cache.filter(|_| changed || source.afresh) {
         // The cache is a help, not a need.
         let _ = cache.write(&parts, source.keys.cache());
     }
@@ -94,7 +100,7 @@ fn load_listed(source: &Source<'_>) -> Result<((Catalogue, Vec<Damaged>), bool),
     let ordinals: HashMap<Id, u32> = (0_u32..).zip(&packs).map(|(ordinal, id)| (*id, ordinal)).collect();
     let folds = Folds::of(&states, &kept);
     let aggregate = Aggregate::new(&states, &ordinals, &kept, &folds);
-    let catalogue = Catalogue { tiers, packs, ordinals, states, aggregate, folds, quick: None };
+    let catalogue = Catalogue { tiers, packs, ordinals, states, aggregate, folds, fresh, quick: None };
     Ok(((catalogue, damaged), !vanished))
 }
 
