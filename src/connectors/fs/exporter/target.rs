@@ -303,6 +303,10 @@ impl Exporter for FsExporter {
         self.path.display().to_string()
     }
 
+    fn identity(&self) -> Option<Vec<u8>> {
+        self.tree.identity(&self.path)
+    }
+
     /// Creates a folder with mode 0700; [`finish_folder`](Exporter::finish_folder) gives it its own.
     fn folder(&self, item: &Item<'_>) -> Result<Outcome> {
         if item.path.is_empty() {
