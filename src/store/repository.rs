@@ -12,6 +12,7 @@ use crate::crypto::mac::MacKey;
 use crate::crypto::spill::RunCipher;
 use crate::format::blob::BlobType;
 use crate::format::config::Config;
+use crate::format::object::MAX_CHUNK;
 use crate::format::version::Version;
 use crate::format::wrapper::HEADER_LEN;
 
@@ -539,7 +540,7 @@ impl Repository {
         Ok(self.storage.read_range(kind, place.packfile, offset, length, consume)?)
     }
 
-    /// Decodes stored bytes and verifies them against the id.
+    /// Decodes stored bytes and verifies them against the id. A chunk never has more than [`MAX_CHUNK`] bytes.
     pub(crate) fn decode(
         &self,
         kind: BlobType,
@@ -547,6 +548,7 @@ impl Repository {
         stored: &[u8],
         limit: usize,
     ) -> Result<Vec<u8>, Error> {
+        let limit = if kind == BlobType::CHUNK { limit.min(MAX_CHUNK as usize) } else { limit };
         let plain =
             self.encoding.decode(Item::blob(kind.0, *id), stored, limit, format_args!("{kind} {id}"))?;
         if kind.is_named_by_mac() {

@@ -26,6 +26,7 @@ mod interop;
 mod keys;
 mod lapse;
 mod licences;
+mod linked;
 mod main_job;
 mod maintenance;
 mod memory;
