@@ -21,7 +21,7 @@ pub(crate) enum Exit {
     Damage,
     /// There is no such store.
     NoStore,
-    /// What is needed is on its way; the same command goes on later.
+    /// What is needed is on its way, or another program holds the store; the same command goes on later.
     Later,
     /// The passphrase is wrong, or access was denied.
     Denied,

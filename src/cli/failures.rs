@@ -17,6 +17,7 @@ impl From<Error> for CommandError {
             Error::Version { .. } | Error::Format(format::Error::Version { .. }) => Exit::Version,
             Error::NoSnapshot(_) | Error::Ambiguous(_) | Error::NoPath { .. } => Exit::Failed,
             Error::Unvouched { .. } => Exit::Denied,
+            Error::Locked { .. } => Exit::Later,
             _ if damage => Exit::Damage,
             _ => Exit::Failed,
         };
@@ -40,6 +41,10 @@ impl From<Error> for CommandError {
                 Some("plakar at STORE check tells more; repair restores states that were lost")
             }
             Error::Interfered => Some("run it again"),
+            Error::Overtaken => Some(
+                "run it again; this machine slept or was cut off for ten minutes, or the clock of the one that did \
+                 maintenance is wrong",
+            ),
             Error::Cancelled => Some("what was done so far is kept where the command can go on from it"),
             _ if damage => Some("plakar at STORE check names everything that is damaged, and what it hurts"),
             _ => None,

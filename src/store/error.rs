@@ -71,8 +71,8 @@ pub enum Error {
         "the store holds only states of version 1.0.0, which upstream 1.0.x reads; this needs newer ones"
     )]
     OldStates,
-    /// The state of the store moved under a writer that was suspended.
-    #[error("maintenance removed data this run relied on while it was suspended; nothing was committed")]
+    /// The state of the store moved under a writer whose lock had lapsed.
+    #[error("maintenance removed data that this run needs while its lock had lapsed; nothing was committed")]
     Overtaken,
     /// The store may hold more than can be seen, so that nothing in it can be called garbage.
     #[error("the store cannot be seen as a whole: {0}; nothing was changed")]

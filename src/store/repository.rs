@@ -22,7 +22,7 @@ use super::create::{CreateError, CreateOptions, Profile, make_config};
 use super::encoding::Encoding;
 use super::error::Error;
 use super::keys::Keys;
-use super::locks::{LockGuard, LockTerms};
+use super::locks::{LockGuard, LockTerms, LockWait};
 use super::packer::Padding;
 use super::pins::{Pin, PinError};
 use super::quick::{Origin, Quick};
@@ -103,6 +103,7 @@ pub struct Repository {
     warnings: Mutex<Vec<Warning>>,
     damaged: Mutex<Vec<(Id, Option<i64>)>>,
     lock_terms: Mutex<LockTerms>,
+    lock_wait: Mutex<LockWait>,
     /// Whether nothing may be written: it is not encrypted, though a passphrase is at hand.
     guarded: bool,
     /// Whether states seen before are gone.
@@ -210,6 +211,7 @@ impl Repository {
             warnings: Mutex::default(),
             damaged: Mutex::default(),
             lock_terms: Mutex::default(),
+            lock_wait: Mutex::default(),
             guarded,
             states_missing: std::sync::atomic::AtomicBool::new(false),
             unpinned: std::sync::atomic::AtomicBool::new(false),
@@ -486,6 +488,26 @@ impl Repository {
         let (keys, encoding) = (Arc::clone(&self.keys), Arc::clone(&self.encoding));
         let terms = *self.lock_terms.lock().unwrap_or_else(PoisonError::into_inner);
         LockGuard::acquire(Arc::clone(&self.storage), keys, encoding, id, exclusive, terms)
+    }
+
+    /// Takes the shared lock of a writer, waiting for maintenance as long as [`set_lock_wait`](Self::set_lock_wait) says.
+    /// After a wait the catalogue is loaded anew: maintenance changed the store.
+    pub(super) fn lock_to_write(&self, id: Id) -> Result<LockGuard, Error> {
+        let (lock, waited) = self.lock_wait().run(|| self.lock(id, false))?;
+        if waited {
+            self.reload()?;
+        }
+        Ok(lock)
+    }
+
+    /// Returns how long writers wait for maintenance.
+    pub(super) fn lock_wait(&self) -> LockWait {
+        self.lock_wait.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes how long writers wait for maintenance to end; they do not unless told.
+    pub fn set_lock_wait(&self, wait: LockWait) {
+        *self.lock_wait.lock().unwrap_or_else(PoisonError::into_inner) = wait;
     }
 
     /// Changes how long locks live that are taken from now on.

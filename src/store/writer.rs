@@ -166,7 +166,7 @@ impl Writer {
     ) -> Result<Self, Error> {
         let storage = repository.storage();
         repository.check_writable()?;
-        let lock = repository.lock(snapshot, false)?;
+        let lock = repository.lock_to_write(snapshot)?;
         let base = repository.catalogue();
         let usable = usable_packs(storage.as_ref(), &base)?;
         let padding = repository.padding();
@@ -461,8 +461,13 @@ impl Writer {
         }
         // First, so that a failure in between does not make the commit forget it.
         self.owed.store(true, Ordering::Release);
-        self.lock.renew()?;
+        self.renew()?;
         self.find_own()
+    }
+
+    /// Takes the lock again, waiting for maintenance as at the beginning.
+    fn renew(&self) -> Result<(), Error> {
+        self.repository().lock_wait().run(|| self.lock.renew()).map(drop)
     }
 
     /// Fails unless every packfile that this session stored is listed.
@@ -482,7 +487,7 @@ impl Writer {
     ///
     /// The lock is taken again first, so that what is found stays as it is until the commit.
     fn look_again(&self) -> Result<(), Error> {
-        self.lock.renew()?;
+        self.renew()?;
         let now = self.repository().reload()?;
         if lock(&self.shared.stored).iter().any(|pack| now.was_deleted(pack)) {
             return Err(Error::Overtaken);

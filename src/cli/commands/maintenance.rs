@@ -22,7 +22,8 @@ pub(crate) struct Args {
     /// Do it; without it, show what would be done
     #[arg(long)]
     apply: bool,
-    /// How long what nobody needs is kept before it is deleted: 7d, 12h
+    /// How long what nobody needs is kept before it is deleted: 7d, 12h; what no state names is not even marked in its
+    /// first 24h
     #[arg(long, value_name = "AGE", default_value = "7d", value_parser = age)]
     grace: Duration,
     /// Copy at most SIZE out of packfiles that are mostly garbage; 0 copies nothing
