@@ -84,6 +84,11 @@ pub(crate) fn tell_warnings(context: &Context, repository: &Repository) {
                 id.short(),
                 crate::snapshot::message_of(&error)
             )),
+            Warning::NotRemembered(error) => context.output.warn(format!(
+                "the store as it is now cannot be remembered, so that what is taken away from it later is not noticed: {}; \
+                 -datadir names another folder for that",
+                crate::snapshot::message_of(error.as_ref())
+            )),
             Warning::MissingStates(ids) => context.output.warn(format!(
                 "{} seen before {} gone: somebody removed data from the store, or put an old copy back; if that was you, \
                  -accept-missing makes this the new normal",

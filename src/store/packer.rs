@@ -126,7 +126,7 @@ impl OpenPack {
     fn flush(&mut self) -> Result<(), Error> {
         self.spool
             .write_all_at(&self.buffer, self.written)
-            .map_err(|source| Error::spool("write", source))?;
+            .map_err(|source| Error::spool("write", source).placed("the folder where packfiles are made"))?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -152,7 +152,7 @@ impl OpenPack {
         let (id, trailer) = hash_spool(&self.spool, self.written, keys)?;
         self.spool
             .write_all_at(trailer.as_bytes(), self.written)
-            .map_err(|source| Error::spool("write", source))?;
+            .map_err(|source| Error::spool("write", source).placed("the folder where packfiles are made"))?;
         let length = self.written + wrapper::TRAILER_LEN as u64;
         storage.put_packfile(id, self.purpose, Body::Spool { file: &self.spool, length })?;
         Ok(StoredPack { id, created: self.created, index: self.index, bytes: length })

@@ -1,7 +1,7 @@
 //! An open store: its configuration, keys and catalogue, and the way to its blobs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use crate::base::spill::SpillDir;
 use crate::base::{Id, PathError};
@@ -16,7 +16,7 @@ use crate::format::version::Version;
 use crate::format::wrapper::HEADER_LEN;
 
 use super::blob::BlobSource;
-use super::catalogue::{CacheDir, Catalogue, Damaged, Place, Source, Verdict, load, verify};
+use super::catalogue::{CacheDir, Catalogue, Damaged, Place, Source, Tables, Verdict, load, verify};
 use super::create::{CreateError, CreateOptions, Profile, make_config};
 use super::encoding::Encoding;
 use super::error::Error;
@@ -103,6 +103,10 @@ pub struct Repository {
     guarded: bool,
     /// Whether states seen before are gone.
     states_missing: std::sync::atomic::AtomicBool,
+    /// The catalogue of which every state was read whole.
+    read_whole: Mutex<Weak<Catalogue>>,
+    /// Why the store could not be remembered.
+    forgetful: Mutex<Option<Arc<PathError>>>,
 }
 
 /// Something that is wrong with a store without keeping it from being opened.
@@ -120,6 +124,8 @@ pub enum Warning {
     },
     /// States that were seen before are gone.
     MissingStates(Vec<Id>),
+    /// What is remembered of the store could not be brought up to date.
+    NotRemembered(Arc<PathError>),
 }
 
 impl Repository {
@@ -175,6 +181,7 @@ impl Repository {
                 spills: &origin.spills,
                 cache: cache.as_ref(),
                 afresh: false,
+                tables: Tables::Cache,
             })?,
         };
         let Origin { storage, keys, encoding, spills } = origin;
@@ -202,6 +209,8 @@ impl Repository {
             lock_terms: Mutex::default(),
             guarded,
             states_missing: std::sync::atomic::AtomicBool::new(false),
+            read_whole: Mutex::default(),
+            forgetful: Mutex::default(),
         };
         repository.note_damaged(damaged, &[]);
         if !guarded {
@@ -241,12 +250,29 @@ impl Repository {
         let missing = pin.missing_states(&|id| present.contains(id) || catalogue.is_folded(id));
         if missing.is_empty() || accept_missing {
             let states = self.states_to_pin(pin);
-            pin.update(&self.config, &self.config_bytes, self.keys.key_check(), states.into_iter())?;
+            let key_check = self.keys.key_check();
+            let updated = pin.update(&self.config, &self.config_bytes, key_check, states.into_iter());
+            self.note_forgotten(updated)?;
         } else {
             let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
             warnings.push(Warning::MissingStates(missing));
             self.states_missing.store(true, std::sync::atomic::Ordering::Relaxed);
         }
+        Ok(())
+    }
+
+    /// Whoever only reads can do with what was remembered before; who writes cannot ([`Self::check_writable`]).
+    fn note_forgotten(&self, updated: Result<(), PinError>) -> Result<(), OpenError> {
+        let error = match updated {
+            Err(PinError::Io(error)) => Some(Arc::new(error)),
+            other => other.map(|()| None)?,
+        };
+        let mut forgetful = self.forgetful.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = error.as_ref().filter(|_| forgetful.is_none()) {
+            let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            warnings.push(Warning::NotRemembered(Arc::clone(error)));
+        }
+        *forgetful = error;
         Ok(())
     }
 
@@ -266,7 +292,7 @@ impl Repository {
         let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         let damaged = |warning: &Warning| match warning {
             Warning::DamagedState { id, error, .. } => Some((*id, error.is_damage())),
-            Warning::MissingStates(_) => None,
+            Warning::MissingStates(_) | Warning::NotRemembered(_) => None,
         };
         Ok(warnings.iter().filter_map(damaged).collect())
     }
@@ -297,6 +323,9 @@ impl Repository {
         }
         if self.guarded {
             return Err(Error::Unvouched { location: self.storage.location() });
+        }
+        if let Some(error) = &*self.forgetful.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(Error::Forgetful(Arc::clone(error)));
         }
         self.chunker().map(drop).map_err(|error| Error::ReadOnly(error.to_string()))
     }
@@ -391,6 +420,7 @@ impl Repository {
             spills: &self.spills,
             cache: self.cache.as_ref(),
             afresh: false,
+            tables: Tables::Cache,
         }
     }
 
@@ -416,11 +446,11 @@ impl Repository {
     }
 
     fn forget_damaged(&self) {
-        let is_missing = |warning: &Warning| matches!(warning, Warning::MissingStates(_));
+        let is_missing = |warning: &Warning| !matches!(warning, Warning::DamagedState { .. });
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).retain(is_missing);
     }
 
-    /// Reads every listed state whole and verifies its trailer, unless that was done when the catalogue was loaded:
+    /// Reads every listed state whole and verifies its trailer, unless that was done since the catalogue was loaded:
     /// what the local cache knows, and an archive's quick index, stand in for states that may be damaged since. Where
     /// one is, the catalogue is loaded anew from what is there, without the cache, and the cache replaced.
     pub fn read_states(&self) -> Result<(), Error> {
@@ -430,8 +460,16 @@ impl Repository {
             self.reload()?;
         }
         for _ in 0..LISTINGS {
-            match verify(&self.source(), &self.catalogue())? {
-                Verdict::Whole => break,
+            let catalogue = self.catalogue();
+            let mut read = self.read_whole.lock().unwrap_or_else(PoisonError::into_inner);
+            if read.upgrade().is_some_and(|read| Arc::ptr_eq(&read, &catalogue)) {
+                break;
+            }
+            match verify(&self.source(), &catalogue)? {
+                Verdict::Whole => {
+                    *read = Arc::downgrade(&catalogue);
+                    break;
+                }
                 Verdict::Changed => drop(self.reload()?),
                 Verdict::Damaged => {
                     return self.load_again(&Source { afresh: true, ..self.source() }).map(drop);
