@@ -39,9 +39,6 @@ impl From<Error> for CommandError {
             Error::Incomplete(_) => {
                 Some("plakar at STORE check tells more; repair restores states that were lost")
             }
-            Error::Forgetful(_) => {
-                Some("free some space there, or name another folder with -datadir; reading works without")
-            }
             Error::Spool { .. } => Some(
                 "free some space there; TMPDIR names another folder for temporary files, -cachedir one for the cache",
             ),

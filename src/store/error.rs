@@ -66,9 +66,6 @@ pub enum Error {
         /// The store.
         location: String,
     },
-    /// This machine cannot remember the store: whoever writes to it must notice later when something is taken away.
-    #[error("nothing is written to a store that cannot be remembered")]
-    Forgetful(#[source] std::sync::Arc<PathError>),
     /// What was asked for needs states of version 1.1.0 in a store that holds only older ones.
     #[error(
         "the store holds only states of version 1.0.0, which upstream 1.0.x reads; this needs newer ones"
@@ -134,6 +131,15 @@ pub enum Error {
         op: &'static str,
         /// Where, as far as that is known: a folder, a store.
         place: String,
+        /// What the system answered.
+        #[source]
+        source: io::Error,
+    },
+    /// The system refused memory.
+    #[error("there is no memory for {what}")]
+    Memory {
+        /// What the memory was for.
+        what: &'static str,
         /// What the system answered.
         #[source]
         source: io::Error,

@@ -40,6 +40,8 @@ pub struct OpenOptions {
     pub spill_dir: Option<PathBuf>,
     /// Takes missing pinned states as given from now on.
     pub accept_missing: bool,
+    /// The memory that a command may take, bytes: loading the catalogue sorts within a part of it. `None` sets no bound.
+    pub memory: Option<u64>,
 }
 
 /// Why a store cannot be opened.
@@ -95,6 +97,7 @@ pub struct Repository {
     catalogue: RwLock<Arc<Catalogue>>,
     spills: SpillDir,
     cache: Option<CacheDir>,
+    memory: Option<u64>,
     pin: Mutex<Option<Pin>>,
     warnings: Mutex<Vec<Warning>>,
     damaged: Mutex<Vec<(Id, Option<i64>)>>,
@@ -105,8 +108,8 @@ pub struct Repository {
     states_missing: std::sync::atomic::AtomicBool,
     /// The catalogue of which every state was read whole.
     read_whole: Mutex<Weak<Catalogue>>,
-    /// Why the store could not be remembered.
-    forgetful: Mutex<Option<Arc<PathError>>>,
+    /// Whether it was noted that the pin cannot be written.
+    unpinned: std::sync::atomic::AtomicBool,
 }
 
 /// Something that is wrong with a store without keeping it from being opened.
@@ -124,8 +127,8 @@ pub enum Warning {
     },
     /// States that were seen before are gone.
     MissingStates(Vec<Id>),
-    /// What is remembered of the store could not be brought up to date.
-    NotRemembered(Arc<PathError>),
+    /// The store cannot be remembered on this machine: that it is exchanged or set back will not be noticed.
+    Unpinned(PathError),
 }
 
 impl Repository {
@@ -182,6 +185,7 @@ impl Repository {
                 cache: cache.as_ref(),
                 afresh: false,
                 tables: Tables::Cache,
+                memory: options.memory,
             })?,
         };
         let Origin { storage, keys, encoding, spills } = origin;
@@ -203,6 +207,7 @@ impl Repository {
             catalogue: RwLock::new(Arc::new(catalogue)),
             spills,
             cache,
+            memory: options.memory,
             pin: Mutex::new(pin),
             warnings: Mutex::default(),
             damaged: Mutex::default(),
@@ -210,7 +215,7 @@ impl Repository {
             guarded,
             states_missing: std::sync::atomic::AtomicBool::new(false),
             read_whole: Mutex::default(),
-            forgetful: Mutex::default(),
+            unpinned: std::sync::atomic::AtomicBool::new(false),
         };
         repository.note_damaged(damaged, &[]);
         if !guarded {
@@ -250,9 +255,10 @@ impl Repository {
         let missing = pin.missing_states(&|id| present.contains(id) || catalogue.is_folded(id));
         if missing.is_empty() || accept_missing {
             let states = self.states_to_pin(pin);
-            let key_check = self.keys.key_check();
-            let updated = pin.update(&self.config, &self.config_bytes, key_check, states.into_iter());
-            self.note_forgotten(updated)?;
+            match pin.update(&self.config, &self.config_bytes, self.keys.key_check(), states.into_iter()) {
+                Err(PinError::Io(error)) => self.note_unpinned(error),
+                done => done?,
+            }
         } else {
             let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
             warnings.push(Warning::MissingStates(missing));
@@ -261,19 +267,13 @@ impl Repository {
         Ok(())
     }
 
-    /// Whoever only reads can do with what was remembered before; who writes cannot ([`Self::check_writable`]).
-    fn note_forgotten(&self, updated: Result<(), PinError>) -> Result<(), OpenError> {
-        let error = match updated {
-            Err(PinError::Io(error)) => Some(Arc::new(error)),
-            other => other.map(|()| None)?,
-        };
-        let mut forgetful = self.forgetful.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = error.as_ref().filter(|_| forgetful.is_none()) {
+    /// Notes, once, that the pin could not be written. Why that ends nothing: who has no place for pins, such as a
+    /// service without a home, may use the store all the same, and is told.
+    fn note_unpinned(&self, error: PathError) {
+        if !self.unpinned.swap(true, std::sync::atomic::Ordering::Relaxed) {
             let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-            warnings.push(Warning::NotRemembered(Arc::clone(error)));
+            warnings.push(Warning::Unpinned(error));
         }
-        *forgetful = error;
-        Ok(())
     }
 
     /// Returns whether states that were seen before are gone, and nobody accepted that.
@@ -292,7 +292,7 @@ impl Repository {
         let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         let damaged = |warning: &Warning| match warning {
             Warning::DamagedState { id, error, .. } => Some((*id, error.is_damage())),
-            Warning::MissingStates(_) | Warning::NotRemembered(_) => None,
+            Warning::MissingStates(_) | Warning::Unpinned(_) => None,
         };
         Ok(warnings.iter().filter_map(damaged).collect())
     }
@@ -323,9 +323,6 @@ impl Repository {
         }
         if self.guarded {
             return Err(Error::Unvouched { location: self.storage.location() });
-        }
-        if let Some(error) = &*self.forgetful.lock().unwrap_or_else(PoisonError::into_inner) {
-            return Err(Error::Forgetful(Arc::clone(error)));
         }
         self.chunker().map(drop).map_err(|error| Error::ReadOnly(error.to_string()))
     }
@@ -421,6 +418,7 @@ impl Repository {
             cache: self.cache.as_ref(),
             afresh: false,
             tables: Tables::Cache,
+            memory: self.memory,
         }
     }
 

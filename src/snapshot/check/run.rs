@@ -124,12 +124,12 @@ fn note_warnings(repository: &Repository, ledger: &Ledger, monitor: &dyn Monitor
                 snapshots.into_iter().for_each(|snapshot| ledger.hurts(&name, snapshot, b"/"));
             }
             // It says nothing of the store.
-            Warning::NotRemembered(error) => monitor.problem(&Problem {
+            Warning::Unpinned(error) => monitor.problem(&Problem {
                 severity: Severity::Warning,
                 path: crate::base::RawString::default(),
                 message: format!(
                     "the store as it is now cannot be remembered: {}; -datadir names another folder for that",
-                    message_of(error.as_ref())
+                    message_of(&error)
                 ),
             }),
             Warning::MissingStates(ids) => {
@@ -138,7 +138,7 @@ fn note_warnings(repository: &Repository, ledger: &Ledger, monitor: &dyn Monitor
                     let message = "it was there before and is gone; -accept-missing takes that as given";
                     ledger.add_message(&format!("state {id}"), message.into());
                 }
-            }
+            } // That is this machine's trouble, not the store's.
         }
     }
 }

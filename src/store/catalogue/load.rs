@@ -42,6 +42,8 @@ pub(in super::super) struct Source<'a> {
     pub(in super::super) afresh: bool,
     /// Where new tables go.
     pub(in super::super) tables: Tables,
+    /// The memory that the run may take, in bytes.
+    pub(in super::super) memory: Option<u64>,
 }
 
 /// Where new tables of a catalogue go: to the next where one cannot be written.
@@ -177,11 +179,14 @@ fn compare_trailers(storage: &dyn Storage, states: &[&Merged], threads: usize) -
         return work();
     }
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.min(states.len())).map(|_| scope.spawn(work)).collect();
+        // A system that gives fewer threads, or none, is asked for more by this one.
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let threads: Vec<_> = (1..threads.min(states.len())).filter_map(spawn).collect();
+        let own = work();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or(Err(Error::Aborted)))
-            .try_fold(true, |all, equal| Ok(all & equal?))
+            .fold(own, |all, equal| Ok(all? & equal?))
     })
 }
 

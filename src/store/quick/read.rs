@@ -217,6 +217,7 @@ impl Quick {
             cache: None,
             afresh: false,
             tables: Tables::Cache,
+            memory: None,
         };
         let (catalogue, mut damaged) = load(&source)?;
         damaged.pop().map_or(Ok(catalogue), |damaged| Err(damaged.error))
