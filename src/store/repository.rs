@@ -1,7 +1,7 @@
 //! An open store: its configuration, keys and catalogue, and the way to its blobs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use crate::base::spill::SpillDir;
 use crate::base::{Id, PathError};
@@ -17,7 +17,7 @@ use crate::format::version::Version;
 use crate::format::wrapper::HEADER_LEN;
 
 use super::blob::BlobSource;
-use super::catalogue::{CacheDir, Catalogue, Damaged, Place, Source, Verdict, load, verify};
+use super::catalogue::{CacheDir, Catalogue, Damaged, Place, Source, Tables, Verdict, load, verify};
 use super::create::{CreateError, CreateOptions, Profile, make_config};
 use super::encoding::Encoding;
 use super::error::Error;
@@ -108,6 +108,8 @@ pub struct Repository {
     guarded: bool,
     /// Whether states seen before are gone.
     states_missing: std::sync::atomic::AtomicBool,
+    /// The catalogue of which every state was read whole.
+    read_whole: Mutex<Weak<Catalogue>>,
     /// Whether it was noted that the pin cannot be written.
     unpinned: std::sync::atomic::AtomicBool,
 }
@@ -183,8 +185,9 @@ impl Repository {
                 encoding: &origin.encoding,
                 spills: &origin.spills,
                 cache: cache.as_ref(),
-                memory: options.memory,
                 afresh: false,
+                tables: Tables::Cache,
+                memory: options.memory,
             })?,
         };
         let Origin { storage, keys, encoding, spills } = origin;
@@ -214,6 +217,7 @@ impl Repository {
             lock_wait: Mutex::default(),
             guarded,
             states_missing: std::sync::atomic::AtomicBool::new(false),
+            read_whole: Mutex::default(),
             unpinned: std::sync::atomic::AtomicBool::new(false),
         };
         repository.note_damaged(damaged, &[]);
@@ -415,8 +419,9 @@ impl Repository {
             encoding: &self.encoding,
             spills: &self.spills,
             cache: self.cache.as_ref(),
-            memory: self.memory,
             afresh: false,
+            tables: Tables::Cache,
+            memory: self.memory,
         }
     }
 
@@ -442,11 +447,11 @@ impl Repository {
     }
 
     fn forget_damaged(&self) {
-        let is_missing = |warning: &Warning| matches!(warning, Warning::MissingStates(_));
+        let is_missing = |warning: &Warning| !matches!(warning, Warning::DamagedState { .. });
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).retain(is_missing);
     }
 
-    /// Reads every listed state whole and verifies its trailer, unless that was done when the catalogue was loaded:
+    /// Reads every listed state whole and verifies its trailer, unless that was done since the catalogue was loaded:
     /// what the local cache knows, and an archive's quick index, stand in for states that may be damaged since. Where
     /// one is, the catalogue is loaded anew from what is there, without the cache, and the cache replaced.
     pub fn read_states(&self) -> Result<(), Error> {
@@ -456,8 +461,16 @@ impl Repository {
             self.reload()?;
         }
         for _ in 0..LISTINGS {
-            match verify(&self.source(), &self.catalogue())? {
-                Verdict::Whole => break,
+            let catalogue = self.catalogue();
+            let mut read = self.read_whole.lock().unwrap_or_else(PoisonError::into_inner);
+            if read.upgrade().is_some_and(|read| Arc::ptr_eq(&read, &catalogue)) {
+                break;
+            }
+            match verify(&self.source(), &catalogue)? {
+                Verdict::Whole => {
+                    *read = Arc::downgrade(&catalogue);
+                    break;
+                }
                 Verdict::Changed => drop(self.reload()?),
                 Verdict::Damaged => {
                     return self.load_again(&Source { afresh: true, ..self.source() }).map(drop);

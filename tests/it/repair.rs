@@ -172,20 +172,28 @@ fn what_cannot_be_read_is_told_and_left_alone() {
     assert_clean(&open(&store));
 }
 
-/// Damages the first blob of a kind in the store; returns its id and its packfile.
+/// Damages a blob of a kind, chunks being those of files; returns its id and its packfile, which holds others.
 fn harm(store: &Arc<MemoryStore>, kind: BlobType) -> (Id, Id) {
     let repository = open(store);
+    let mut best = None;
     for pack in ids(store, Kind::Packfile) {
         let size = store.size(Kind::Packfile, pack).unwrap();
-        let index = PackReader::new(&repository).index(pack, size).unwrap();
-        let Some(record) = index.records.iter().find(|record| record.kind == kind) else { continue };
-        let mut bytes = store.get(Kind::Packfile, pack).unwrap();
-        let middle = record.offset + u64::from(record.length) / 2;
-        bytes[HEADER_LEN + usize::try_from(middle).unwrap()] ^= 4;
-        store.overwrite(Kind::Packfile, pack, &bytes);
-        return (record.id, pack);
+        let mut records = PackReader::new(&repository).index(pack, size).unwrap().records;
+        records.retain(|record| record.kind != BlobType::RANDOM);
+        let alone = records.iter().all(|record| record.kind == BlobType::CHUNK);
+        let found = records.iter().find(|record| record.kind == kind && (kind != BlobType::CHUNK || alone));
+        if let Some(record) = found
+            && best.as_ref().is_none_or(|(count, ..)| *count < records.len())
+        {
+            best = Some((records.len(), pack, record.id, record.offset + u64::from(record.length) / 2));
+        }
     }
-    panic!("no blob of this kind");
+    let (count, pack, id, middle) = best.expect("a blob of this kind");
+    assert!(count > 1);
+    let mut bytes = store.get(Kind::Packfile, pack).unwrap();
+    bytes[HEADER_LEN + usize::try_from(middle).unwrap()] ^= 4;
+    store.overwrite(Kind::Packfile, pack, &bytes);
+    (id, pack)
 }
 
 fn damage(store: &Arc<MemoryStore>) -> usize {
@@ -195,7 +203,8 @@ fn damage(store: &Arc<MemoryStore>) -> usize {
 #[test]
 fn what_is_damaged_in_a_packfile_is_stored_again_by_the_next_backup() {
     for kind in 0..4 {
-        for blob in [BlobType::CHUNK, BlobType::OBJECT, BlobType::VFS_NODE, BlobType::VFS_ENTRY] {
+        let blobs = [BlobType::CHUNK, BlobType::OBJECT, BlobType::VFS_NODE, BlobType::VFS_ENTRY];
+        for blob in blobs.into_iter().take(if kind < 2 { 4 } else { 2 }) {
             let (store, folder) = store(kind);
             let (lost, pack) = harm(&store, blob);
             std::thread::sleep(std::time::Duration::from_millis(100));

@@ -15,7 +15,7 @@ use crate::format::quick::{
 };
 use crate::format::wrapper::{HEADER_LEN, TRAILER_LEN};
 
-use super::super::catalogue::{Catalogue, Source, load};
+use super::super::catalogue::{Catalogue, Source, Tables, load};
 use super::super::encoding::Encoding;
 use super::super::error::Error;
 use super::super::keys::Keys;
@@ -215,8 +215,9 @@ impl Quick {
             encoding,
             spills,
             cache: None,
-            memory: None,
             afresh: false,
+            tables: Tables::Cache,
+            memory: None,
         };
         let (catalogue, mut damaged) = load(&source)?;
         damaged.pop().map_or(Ok(catalogue), |damaged| Err(damaged.error))
