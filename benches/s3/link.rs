@@ -40,6 +40,16 @@ const PIECE: usize = 64 << 10;
 const UNDER_WAY: usize = 64;
 /// How far a link that was idle, or a sleep that took too long, may be caught up with.
 const SLACK: Duration = Duration::from_millis(2);
+/// What is due no later than this is not waited for: to sleep is dearer than to carry a few pieces more.
+const SOON: Duration = Duration::from_millis(1);
+
+/// Waits until a moment that is not just about to come.
+fn wait_for(moment: Instant) {
+    let left = moment.saturating_duration_since(Instant::now());
+    if left > SOON {
+        thread::sleep(left);
+    }
+}
 
 /// When the link is free again: one for all connections.
 struct Schedule {
@@ -81,31 +91,41 @@ fn connect(client: &TcpStream, target: &str, schedule: &Schedule, delay: Duratio
     for stream in [client, &server] {
         stream.set_nodelay(true)?;
     }
+    let (mut from_server, mut to_client) = (&server, client);
     thread::scope(|scope| {
         scope.spawn(|| {
             let _ = io::copy(&mut &*client, &mut &server);
             let _ = server.shutdown(Shutdown::Both);
         });
-        let (sender, pieces) = mpsc::sync_channel::<(Instant, Vec<u8>)>(UNDER_WAY);
-        scope.spawn(move || {
-            for (due, piece) in pieces {
-                thread::sleep(due.saturating_duration_since(Instant::now()));
-                if (&mut &*client).write_all(&piece).is_err() {
-                    break;
+        let late = (!delay.is_zero()).then(|| {
+            let (sender, pieces) = mpsc::sync_channel::<(Instant, Vec<u8>)>(UNDER_WAY);
+            scope.spawn(move || {
+                for (due, piece) in pieces {
+                    wait_for(due);
+                    if (&mut &*client).write_all(&piece).is_err() {
+                        break;
+                    }
                 }
-            }
-            let _ = client.shutdown(Shutdown::Both);
+                let _ = client.shutdown(Shutdown::Both);
+            });
+            sender
         });
         let mut piece = vec![0; PIECE];
-        while let Ok(read @ 1..) = (&mut &server).read(&mut piece) {
+        while let Ok(read @ 1..) = from_server.read(&mut piece) {
             let through = schedule.take(read);
             // What the link has not taken yet stays with the server.
-            thread::sleep(through.saturating_duration_since(Instant::now()));
-            if sender.send((through + delay, piece[..read].to_vec())).is_err() {
+            wait_for(through);
+            let carried = match &late {
+                Some(late) => late.send((through + delay, piece[..read].to_vec())).is_ok(),
+                None => to_client.write_all(&piece[..read]).is_ok(),
+            };
+            if !carried {
                 break;
             }
         }
-        drop(sender);
+        if late.is_none() {
+            let _ = client.shutdown(Shutdown::Both);
+        }
     });
     Ok(())
 }

@@ -455,10 +455,11 @@ fn an_unreadable_file_is_named_and_the_rest_is_kept() {
 struct Small(PathBuf);
 
 impl Small {
-    fn mount(at: PathBuf, size: &str) -> Option<Self> {
+    /// Mounts it with options of tmpfs, such as `size=3m` or `nr_inodes=10`.
+    fn mount(at: PathBuf, options: &str) -> Option<Self> {
         fs::create_dir_all(&at).unwrap();
         let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&at);
+        command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at);
         if command.output().is_ok_and(|output| output.status.success()) {
             return Some(Self(at));
         }
@@ -471,6 +472,26 @@ impl Drop for Small {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// What a folder cannot take the place of, for want of room for one, is still there.
+#[test]
+fn a_file_goes_only_once_the_folder_that_replaces_it_is_there() {
+    let user = User::in_memory();
+    let home = user.home();
+    fs::create_dir_all(home.join("source/name/below")).unwrap();
+    user.ok("at ./store create -plaintext");
+    user.ok("at ./store backup source");
+    let Some(_mounted) = Small::mount(home.join("few"), "nr_inodes=3") else { return };
+    // The root, the target and the file: no inode is left.
+    fs::create_dir(home.join("few/out")).unwrap();
+    fs::write(home.join("few/out/name"), "precious").unwrap();
+    let ran = user.run("at ./store restore -to few/out");
+    assert_eq!(ran.code, 1, "{ran:#?}");
+    assert!(ran.stderr.contains("name") && ran.stderr.contains("space"), "{ran:#?}");
+    assert_eq!(fs::read_to_string(home.join("few/out/name")).unwrap(), "precious");
+    let names = fs::read_dir(home.join("few/out")).unwrap().count();
+    assert_eq!(names, 1, "nothing temporary is left");
 }
 
 /// A user with a source that holds a small file and two of 4 MiB.
@@ -533,7 +554,7 @@ fn a_full_file_system() {
     full_source(&user);
     user.ok("at whole create -plaintext");
     user.ok("at whole backup source");
-    let Some(_small) = Small::mount(user.home().join("small"), "5m") else { return };
+    let Some(_small) = Small::mount(user.home().join("small"), "size=5m") else { return };
     fill_up(&user, "small", &|args| user.run_args(args));
 }
 

@@ -29,18 +29,21 @@ impl Request {
 
     /// Returns the decoded names and values of the query.
     pub(super) fn pairs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.query
-            .split('&')
-            .filter(|part| !part.is_empty())
-            .map(|part| {
-                let (name, value) = part.split_once('=').unwrap_or((part, ""));
-                (percent_decode(name.as_bytes()), percent_decode(value.as_bytes()))
-            })
+        self.encoded_pairs()
+            .map(|(name, value)| (percent_decode(name.as_bytes()), percent_decode(value.as_bytes())))
             .collect()
     }
 
+    fn encoded_pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let parts = self.query.split('&').filter(|part| !part.is_empty());
+        parts.map(|part| part.split_once('=').unwrap_or((part, "")))
+    }
+
     pub(super) fn param_bytes(&self, name: &str) -> Option<Vec<u8>> {
-        self.pairs().into_iter().find(|(n, _)| n == name.as_bytes()).map(|(_, v)| v)
+        let mut pairs = self.encoded_pairs();
+        pairs
+            .find(|(n, _)| percent_decode(n.as_bytes()) == name.as_bytes())
+            .map(|(_, v)| percent_decode(v.as_bytes()))
     }
 
     pub(super) fn param(&self, name: &str) -> Option<String> {
@@ -116,15 +119,14 @@ pub(crate) fn percent_decode(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     while at < text.len() {
-        match (text[at], digit(text.get(at + 1)), digit(text.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(high << 4 | low);
-                at += 3;
-            }
-            (byte, ..) => {
-                out.push(byte);
-                at += 1;
-            }
+        let escaped = text[at] == b'%';
+        let digits = || Some((digit(text.get(at + 1))?, digit(text.get(at + 2))?));
+        if let Some((high, low)) = escaped.then(digits).flatten() {
+            out.push(high << 4 | low);
+            at += 3;
+        } else {
+            out.push(text[at]);
+            at += 1;
         }
     }
     out

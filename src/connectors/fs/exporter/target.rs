@@ -190,17 +190,45 @@ impl FsExporter {
         outcome
     }
 
+    /// Applies the policy to what was found under an item's name; `None` when it may be replaced.
+    fn keeps(&self, item: &Item<'_>, there: &Stat) -> Result<Option<Outcome>> {
+        if self.made().files.contains(&key_of(there)) {
+            return Err(collision(item.path));
+        }
+        match self.options.existing {
+            Existing::Skip => Ok(Some(Outcome::Skipped)),
+            Existing::Fail => Err(exists(item.path)),
+            Existing::Replace => Ok(None),
+        }
+    }
+
+    /// Makes a folder where something else is, which goes only once the folder is there.
+    fn make_way(&self, item: &Item<'_>, place: &Place<'_>) -> Result<Outcome> {
+        let folder = &*place.folder;
+        let mut aside = self.temporary(place);
+        renameat(folder, place.name, folder, &*aside.name).map_err(|e| failed("replace", item.path, e))?;
+        let made = match self.make_folder(item, place) {
+            Ok(false) => Ok(Outcome::Restored),
+            Ok(true) => Err(exists(item.path)),
+            Err(error) => Err(error),
+        };
+        if made.is_err() {
+            let back = renameat_with(folder, &*aside.name, folder, place.name, RenameFlags::NOREPLACE);
+            return made.map_err(|error| match back {
+                Ok(()) => error,
+                Err(_) => error.detail(format!("what was there is now {}", aside.name.display())),
+            });
+        }
+        aside.armed = true;
+        made
+    }
+
     fn replace(&self, item: &Item<'_>, place: &Place<'_>, temporary: &OsStr) -> Result<Outcome> {
         let folder = &*place.folder;
         let there =
             statat(folder, place.name, NOFOLLOW).map_err(|error| failed("look at", item.path, error))?;
-        if self.made().files.contains(&key_of(&there)) {
-            return Err(collision(item.path));
-        }
-        match self.options.existing {
-            Existing::Skip => return Ok(Outcome::Skipped),
-            Existing::Fail => return Err(exists(item.path)),
-            Existing::Replace => {}
+        if let Some(settled) = self.keeps(item, &there)? {
+            return Ok(settled);
         }
         if FileType::from_raw_mode(there.st_mode).is_dir() {
             return Err(Error::new(ErrorKind::Exists, "replace", item.path.lossy())
@@ -304,17 +332,10 @@ impl Exporter for FsExporter {
                 _ => Outcome::Equal,
             });
         }
-        if self.made().files.contains(&key_of(&there)) {
-            return Err(collision(item.path));
+        match self.keeps(item, &there)? {
+            Some(settled) => Ok(settled),
+            None => self.make_way(item, &place),
         }
-        match self.options.existing {
-            Existing::Skip => return Ok(Outcome::Skipped),
-            Existing::Fail => return Err(exists(item.path)),
-            Existing::Replace => {}
-        }
-        unlinkat(&*place.folder, place.name, AtFlags::empty())
-            .map_err(|e| failed("replace", item.path, e))?;
-        if self.make_folder(item, &place)? { Err(exists(item.path)) } else { Ok(Outcome::Restored) }
     }
 
     fn file(&self, item: &Item<'_>, content: &dyn ContentSource) -> Result<Outcome> {
