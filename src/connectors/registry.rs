@@ -72,6 +72,8 @@ pub struct ImportSettings {
     pub ignore_files: Vec<PathBuf>,
     /// Whether metadata that listings do not show is read again.
     pub recheck: bool,
+    /// Whether files are compared without their ctime.
+    pub ignore_ctime: bool,
     /// Whether what lies in cold storage is retrieved, and waited for.
     pub retrieve: bool,
 }
@@ -214,7 +216,7 @@ pub fn open_importer(
     }
     #[cfg(not(unix))]
     limits.notices.tell(fs::FsImporter::LEFT_OUT.to_owned());
-    let mut builder = fs::FsImporter::builder();
+    let mut builder = fs::FsImporter::builder().ignore_ctime(settings.ignore_ctime);
     for path in locations.iter().filter_map(|location| location.path()) {
         builder = builder.place(path);
     }
