@@ -10,8 +10,8 @@ use std::cmp::Ordering;
 
 use rayon::slice::ParallelSliceMut;
 
-use super::PathError;
 use super::spill::{BLOCK, Spill, SpillDir, SpillReader};
+use super::{At, Pages, PathError};
 
 /// An order of keys.
 pub trait KeyOrder {
@@ -83,7 +83,31 @@ struct Slot {
     key_length: u32,
 }
 
-const SLOT: usize = size_of::<Slot>();
+/// Length of an encoded slot in bytes.
+const SLOT: usize = 16;
+
+/// A slot in the order of its fields, the least significant bytes first.
+type EncodedSlot = [u8; SLOT];
+
+impl Slot {
+    fn encode(self) -> EncodedSlot {
+        let fields =
+            u128::from(self.prefix) | u128::from(self.offset) << 64 | u128::from(self.key_length) << 96;
+        fields.to_le_bytes()
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the fields are taken apart")]
+    fn decode(bytes: &EncodedSlot) -> Self {
+        let fields = u128::from_le_bytes(*bytes);
+        Self { prefix: fields as u64, offset: (fields >> 64) as u32, key_length: (fields >> 96) as u32 }
+    }
+}
+
+/// Returns the slots that a buffer holds.
+fn slots_in(bytes: &[u8]) -> &[EncodedSlot] {
+    bytes.as_chunks().0
+}
+
 /// Sorting fewer records in parallel costs more than it saves.
 const PARALLEL_FROM: usize = 1 << 15;
 
@@ -93,8 +117,8 @@ pub struct Sorter<O> {
     order: O,
     dir: SpillDir,
     memory: usize,
-    arena: Vec<u8>,
-    slots: Vec<Slot>,
+    arena: Pages,
+    slots: Pages,
     /// Sorted runs in the order of their records' arrival, each with how often it was merged.
     runs: Vec<(u32, Spill)>,
     records: u64,
@@ -104,7 +128,7 @@ impl<O: KeyOrder + Sync> Sorter<O> {
     /// Creates a sorter that holds at most about `memory` bytes and spills to `dir` beyond it.
     pub fn new(order: O, dir: &SpillDir, memory: usize) -> Self {
         let memory = memory.clamp(4 * BLOCK, u32::MAX as usize);
-        let (arena, slots, runs) = (Vec::new(), Vec::new(), Vec::new());
+        let (arena, slots, runs) = (Pages::new(), Pages::new(), Vec::new());
         Self { order, dir: dir.clone(), memory, arena, slots, runs, records: 0 }
     }
 
@@ -125,7 +149,7 @@ impl<O: KeyOrder + Sync> Sorter<O> {
     pub fn push_parts(&mut self, key: &[u8], value: &[&[u8]]) -> Result<(), PathError> {
         let value_length = value.iter().map(|part| part.len()).sum::<usize>();
         let need = 4 + key.len() + value_length;
-        if !self.slots.is_empty() && self.arena.len() + need + (self.slots.len() + 1) * SLOT > self.memory {
+        if !self.slots.is_empty() && self.arena.len() + need + self.slots.len() + SLOT > self.memory {
             self.sort(false);
             self.write_run()?;
         }
@@ -135,13 +159,16 @@ impl<O: KeyOrder + Sync> Sorter<O> {
             let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "a record of more than 4 GiB");
             return Err(PathError { op: "sort in", path: self.dir.folder().to_owned(), source });
         };
-        self.reserve(need);
-        self.arena.extend_from_slice(&length.to_le_bytes());
-        self.arena.extend_from_slice(key);
-        for part in value {
-            self.arena.extend_from_slice(part);
-        }
-        self.slots.push(Slot { prefix: self.order.prefix(key), offset, key_length });
+        let slot = Slot { prefix: self.order.prefix(key), offset, key_length };
+        // Room for all of it first: a record is taken as a whole or not at all.
+        self.arena
+            .reserve(need, self.memory)
+            .and_then(|()| self.slots.reserve(SLOT, usize::MAX))
+            .and_then(|()| self.arena.extend_from_slice(&length.to_le_bytes()))
+            .and_then(|()| self.arena.extend_from_slice(key))
+            .and_then(|()| value.iter().try_for_each(|part| self.arena.extend_from_slice(part)))
+            .and_then(|()| self.slots.extend_from_slice(&slot.encode()))
+            .at("get memory for sorting in", self.dir.folder())?;
         self.records += 1;
         Ok(())
     }
@@ -155,7 +182,7 @@ impl<O: KeyOrder + Sync> Sorter<O> {
             return Ok(Sorted { order, records, from: From::Memory { arena, slots, next: 0 } });
         }
         self.write_run()?;
-        (self.arena, self.slots) = (Vec::new(), Vec::new());
+        (self.arena, self.slots) = (Pages::new(), Pages::new());
         while self.runs.len() > self.fan_in() {
             let count = self.fan_in().min(self.runs.len() - self.fan_in() + 1);
             self.merge_last(count)?;
@@ -165,27 +192,20 @@ impl<O: KeyOrder + Sync> Sorter<O> {
         Ok(Sorted { order: self.order, records: self.records, from: From::Disk { runs, merge } })
     }
 
-    /// Grows the arena by doubling, but not past the bound.
-    fn reserve(&mut self, need: usize) {
-        let wanted = self.arena.len() + need;
-        if wanted > self.arena.capacity() {
-            let target = (self.arena.capacity() * 2).min(self.memory).max(wanted);
-            self.arena.reserve_exact(target - self.arena.len());
-        }
-    }
-
     fn sort(&mut self, parallel: bool) {
         let (order, arena) = (&self.order, &self.arena);
-        let compare = |a: &Slot, b: &Slot| {
+        let compare = |a: &EncodedSlot, b: &EncodedSlot| {
+            let (a, b) = (Slot::decode(a), Slot::decode(b));
             a.prefix
                 .cmp(&b.prefix)
-                .then_with(|| order.compare_rest(key_of(arena, *a), key_of(arena, *b)))
+                .then_with(|| order.compare_rest(key_of(arena, a), key_of(arena, b)))
                 .then(a.offset.cmp(&b.offset))
         };
-        if parallel && self.slots.len() >= PARALLEL_FROM {
-            self.slots.par_sort_unstable_by(compare);
+        let slots = self.slots.as_mut_slice().as_chunks_mut::<SLOT>().0;
+        if parallel && slots.len() >= PARALLEL_FROM {
+            slots.par_sort_unstable_by(compare);
         } else {
-            self.slots.sort_unstable_by(compare);
+            slots.sort_unstable_by(compare);
         }
     }
 
@@ -194,8 +214,9 @@ impl<O: KeyOrder + Sync> Sorter<O> {
             return Ok(());
         }
         let mut run = self.dir.create()?;
-        for slot in &self.slots {
-            let (key, value) = (key_of(&self.arena, *slot), value_of(&self.arena, *slot));
+        let arena: &[u8] = &self.arena;
+        for slot in slots_in(&self.slots).iter().map(Slot::decode) {
+            let (key, value) = (key_of(arena, slot), value_of(arena, slot));
             run.push(&[&slot.key_length.to_le_bytes(), key, value])?;
         }
         self.arena.clear();
@@ -258,7 +279,7 @@ pub struct Sorted<O> {
 
 #[derive(Debug)]
 enum From {
-    Memory { arena: Vec<u8>, slots: Vec<Slot>, next: usize },
+    Memory { arena: Pages, slots: Pages, next: usize },
     Disk { runs: Vec<Spill>, merge: Merge },
 }
 
@@ -277,8 +298,9 @@ impl<O: KeyOrder> Sorted<O> {
     pub fn advance(&mut self) -> Result<bool, PathError> {
         match &mut self.from {
             From::Memory { slots, next, .. } => {
-                *next = (*next + 1).min(slots.len() + 1);
-                Ok(*next <= slots.len())
+                let count = slots_in(slots).len();
+                *next = (*next + 1).min(count + 1);
+                Ok(*next <= count)
             }
             From::Disk { merge, .. } => merge.step(&self.order),
         }
@@ -288,10 +310,12 @@ impl<O: KeyOrder> Sorted<O> {
     /// first and after the last.
     pub fn record(&self) -> (&[u8], &[u8]) {
         match &self.from {
-            From::Memory { arena, slots, next } => match next.checked_sub(1).and_then(|at| slots.get(at)) {
-                Some(slot) => (key_of(arena, *slot), value_of(arena, *slot)),
-                None => (&[], &[]),
-            },
+            From::Memory { arena, slots, next } => {
+                match next.checked_sub(1).and_then(|at| slots_in(slots).get(at)).map(Slot::decode) {
+                    Some(slot) => (key_of(arena, slot), value_of(arena, slot)),
+                    None => (&[], &[]),
+                }
+            }
             From::Disk { merge, .. } => split(merge.record()),
         }
     }

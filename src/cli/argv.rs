@@ -32,6 +32,14 @@ pub(crate) struct Invocation {
 }
 
 impl Invocation {
+    /// Returns the command line that was meant, if `at STORE` stands behind the command, where it is two arguments.
+    pub(crate) fn misplaced_store(&self) -> Option<String> {
+        let place = self.positionals.iter().position(|word| word == "at")?;
+        let store = self.positionals.get(place + 1).filter(|_| self.store.is_none())?;
+        let command = self.command.as_deref()?;
+        Some(format!("plakar at {} {command}", Printable::os(store)))
+    }
+
     /// Returns the arguments for clap.
     pub(crate) fn for_clap(&self) -> Vec<OsString> {
         let mut args = vec![OsString::from("plakar")];
@@ -149,7 +157,7 @@ impl Reader<'_> {
             None => args.next().ok_or_else(|| {
                 let what = definition.get_value_names().and_then(|names| names.first());
                 let what = what.map_or("value", |name| name.as_str());
-                CommandError::usage(format!("the flag -{name} needs a {what}"))
+                CommandError::usage(format!("the flag -{name} needs a value: {what}"))
             })?,
         };
         let mut flag = OsString::from(spelling);
@@ -190,6 +198,9 @@ impl Reader<'_> {
     fn unknown_flag(&self, name: &str) -> CommandError {
         let printable = Printable::new(name);
         let Some(command) = self.command else {
+            if name == "at" {
+                return CommandError::usage("'at' takes no dash").hint("plakar at STORE COMMAND");
+            }
             let elsewhere = self.root.get_subcommands().any(|command| find(command, name).is_some());
             let error = CommandError::usage(format!("unknown global flag -{printable}"));
             return if elsewhere {
@@ -248,6 +259,9 @@ fn unknown_command(name: &str) -> CommandError {
             .hint("plakar help lists the commands that are");
     }
     let error = CommandError::usage(format!("unknown command '{printable}'"));
+    if name.starts_with("at=") {
+        return error.hint("plakar at STORE COMMAND");
+    }
     match suggest::nearest(name, table::names()) {
         Some(near) => error.hint(format!("did you mean '{near}'? All commands: plakar help")),
         None => error.hint("all commands: plakar help"),
@@ -335,7 +349,9 @@ mod tests {
             "'ls' has no flag -recursiv [64] did you mean -recursive? All flags: plakar help ls"
         );
         assert_eq!(message(&["-tag", "x", "ls"]), "unknown global flag -tag [64] put -tag after the command");
-        assert_eq!(message(&["restore", "-to"]), "the flag -to needs a DIR [64] ");
+        assert_eq!(message(&["restore", "-to"]), "the flag -to needs a value: DIR [64] ");
+        assert_eq!(message(&["-at", "s", "ls"]), "'at' takes no dash [64] plakar at STORE COMMAND");
+        assert_eq!(message(&["at=s", "ls"]), "unknown command 'at=s' [64] plakar at STORE COMMAND");
         assert_eq!(message(&["ls", "-\x1b"]), "'ls' has no flag -\\x1b [64] all flags: plakar help ls");
     }
 

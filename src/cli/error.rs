@@ -121,16 +121,23 @@ impl CommandError {
     /// Takes the error's own words as the message, and its source as the cause.
     pub(super) fn from_error(exit: Exit, error: impl StdError) -> Self {
         // The source cannot be moved out of a borrowed error, so its chain is kept as text.
-        let mut causes = Vec::new();
+        let (mut causes, mut refused) = (Vec::new(), false);
         let mut next = error.source();
         while let Some(cause) = next {
+            let cause_io = cause.downcast_ref::<std::io::Error>();
+            refused |= cause_io.is_some_and(|cause| cause.kind() == std::io::ErrorKind::OutOfMemory);
             causes.push(cause.to_string());
             next = cause.source();
         }
         let source = Cause::chain(causes);
-        Self { exit, message: error.to_string(), hint: None, source, quiet: false }
+        let hint = refused.then(|| NO_MEMORY.to_owned());
+        Self { exit, message: error.to_string(), hint, source, quiet: false }
     }
 }
+
+/// What helps when the system refused memory.
+const NO_MEMORY: &str =
+    "allow the process more memory (ulimit -d, or the container's limit), or give a smaller -memory";
 
 impl CommandError {
     /// Puts what was tried in front of a failure, unless nothing is to be said.

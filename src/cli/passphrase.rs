@@ -347,9 +347,13 @@ impl<'a> Unlocker<'a> {
     pub(crate) fn hint(&self) -> Option<String> {
         match self.used.as_ref()? {
             Origin::Prompt => None,
-            origin => Some(format!(
-                "{origin} does not open it; other ways are -keyfile, PLAKAR_PASSPHRASE and a prompt"
-            )),
+            origin @ Origin::Keyfile(_) => {
+                Some(format!("{origin} does not open it; other ways are PLAKAR_PASSPHRASE and a prompt"))
+            }
+            origin @ Origin::Variable(_) => {
+                Some(format!("{origin} does not open it; other ways are -keyfile PATH and a prompt"))
+            }
+            origin => Some(format!("{origin} does not open it; -keyfile PATH goes before it")),
         }
     }
 }

@@ -360,10 +360,12 @@ pub(crate) fn sync(
         present: Vec<String>,
         unsigned: Vec<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        damaged: Option<Vec<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         stored: Option<Stored>,
         duration: f64,
     }
-    let ids = |ids: &[Id]| ids.iter().map(Id::to_hex).collect();
+    let ids = |ids: &[Id]| ids.iter().map(Id::to_hex).collect::<Vec<_>>();
     if output.is_json() {
         return Ok(output.json(&Summary {
             r#type: "summary",
@@ -372,6 +374,7 @@ pub(crate) fn sync(
             revived: ids(&report.revived),
             present: ids(&report.present),
             unsigned: ids(&report.unsigned),
+            damaged: (!archive).then(|| ids(&report.damaged)),
             stored: (!archive).then(|| (&report.stats).into()),
             duration: seconds(report.duration),
         })?);
@@ -392,6 +395,9 @@ pub(crate) fn sync(
             "unsigned",
             format!("{}: a signature does not survive a new key", count(&report.unsigned)),
         ));
+    }
+    if !report.damaged.is_empty() {
+        lines.0.push(("damaged", format!("{} not copied", count(&report.damaged))));
     }
     if !archive {
         lines.0.push(("stored", stored(&report.stats, 0)));

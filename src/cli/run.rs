@@ -13,7 +13,7 @@ use super::environment::Environment;
 use super::error::{CommandError, Exit};
 use super::globals::Globals;
 use super::help;
-use crate::base::Cancel;
+use crate::base::{Cancel, Printable};
 use crate::store;
 use crate::ui::{Look, Output, units};
 
@@ -46,6 +46,7 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
     let globals = cli.as_ref().map_or(guessed, |cli| cli.globals.clone());
     let output = open_output(&globals, &environment);
     let time = globals.time;
+    let misplaced = misplaced(&invocation);
     let result = match cli {
         Some(cli) => {
             set_threads(globals.cpu);
@@ -53,7 +54,11 @@ fn run(args: Vec<OsString>, environment: Environment, cancel: &Cancel) -> (Exit,
                 Context::new(globals, environment, invocation.store, output.clone(), cancel.clone());
             // Whatever failed because everything was to end, that is why.
             let result = dispatch(cli, &context);
-            if cancel.is_cancelled() { result.map_err(|_| store::Error::Cancelled.into()) } else { result }
+            match misplaced {
+                _ if cancel.is_cancelled() => result.map_err(|_| store::Error::Cancelled.into()),
+                Some(hint) => result.map_err(|error| error.hint(hint)),
+                None => result,
+            }
         }
         None => explain(&invocation, &output),
     };
@@ -88,13 +93,38 @@ pub(super) fn parse(args: Vec<OsString>) -> Result<(Invocation, Option<Cli>), Co
     if invocation.help || invocation.command.is_none() {
         return Ok((invocation, None));
     }
-    let matches = definition.try_get_matches_from(invocation.for_clap()).map_err(|error| told(&error))?;
+    let command = invocation.command.as_deref().unwrap_or_default();
+    let told = |error: &clap::Error| {
+        let hinted = told(error, command, definition.find_subcommand(command));
+        match invocation.misplaced_store() {
+            Some(meant) => hinted.hint(placed(&meant)),
+            None => hinted,
+        }
+    };
+    let matches =
+        definition.clone().try_get_matches_from(invocation.for_clap()).map_err(|error| told(&error))?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| told(&error.format(&mut Cli::command())))?;
     Ok((invocation, Some(cli)))
 }
 
+fn placed(meant: &str) -> String {
+    format!("'at STORE' stands before the command: {meant}")
+}
+
+/// Returns what to say where `at STORE` was typed behind the command and taken for two arguments.
+fn misplaced(invocation: &Invocation) -> Option<String> {
+    let meant = invocation.misplaced_store()?;
+    // A file of that name may well have been meant.
+    let is_there = std::fs::symlink_metadata("at").is_ok();
+    (!is_there).then(|| placed(&meant))
+}
+
 /// Takes the words out of clap's message and puts them the way the rest of this program speaks.
-fn told(error: &clap::Error) -> CommandError {
+fn told(error: &clap::Error, name: &str, command: Option<&clap::Command>) -> CommandError {
+    let usage = command.map(|command| format!("{}; plakar help {name} shows more", help::usage(command)));
+    if let (Some(message), Some(usage)) = (missing_or_needless(error, name), usage) {
+        return CommandError::usage(message).hint(usage);
+    }
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let text = text.split("\n\n").next().unwrap_or(text);
@@ -109,6 +139,23 @@ fn told(error: &clap::Error) -> CommandError {
         _ => message,
     };
     CommandError::usage(message).hint("plakar help COMMAND shows the arguments and flags")
+}
+
+/// Says which argument is missing, or which one is too many.
+fn missing_or_needless(error: &clap::Error, name: &str) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let argument = error.get(ContextKind::InvalidArg)?;
+    match (error.kind(), argument) {
+        (ErrorKind::MissingRequiredArgument, ContextValue::Strings(missing)) => {
+            let plain = |one: &String| one.replace("--", "-").replace(['<', '>'], "").replace("...", "");
+            let missing: Vec<String> = missing.iter().map(plain).collect();
+            Some(format!("'{name}' needs {}", missing.join(" and ")))
+        }
+        (ErrorKind::UnknownArgument, ContextValue::String(needless)) => {
+            Some(format!("'{name}' does not take the argument '{}'", Printable::new(needless)))
+        }
+        _ => None,
+    }
 }
 
 fn explain(invocation: &Invocation, output: &Output) -> Result<Exit, CommandError> {

@@ -8,8 +8,9 @@ use super::error::{CommandError, Exit};
 use super::passphrase::{Chain, Origin, Tty, Unlocker};
 use super::places::Place;
 use super::trace::Traced;
-use crate::connector::{self, ErrorKind, Storage};
-use crate::connectors::{Limits, open_storage};
+use crate::base::Printable;
+use crate::connector::{self, ErrorKind, Readiness, Storage};
+use crate::connectors::{Limits, archive_readiness, open_storage};
 use crate::crypto::Secret;
 use crate::store::{OpenError, OpenOptions, Repository, Unlock, UnlockError, Warning};
 use crate::ui::units;
@@ -26,9 +27,30 @@ pub(crate) struct Opened {
 /// Opens the store that the command works on, and tells what is wrong with it.
 pub(crate) fn open_main(context: &Context) -> Result<Opened, CommandError> {
     let place = context.main_store()?;
-    let opened = open(context, &place, context.store_passphrases(&place, None))?;
+    let opened = open(context, &place, context.store_passphrases(&place, None))
+        .map_err(|error| out_of_reach(context, &place).unwrap_or(error))?;
     tell_warnings(context, &opened.repository);
     Ok(opened)
+}
+
+/// Returns what to say of an archive that could not be opened because it lies in cold storage as a whole. Commands that
+/// have flags for that open it themselves.
+fn out_of_reach(context: &Context, place: &Place) -> Option<CommandError> {
+    let state = archive_readiness(&place.location, &place.options, &context.limits(), None).ok()??;
+    let at =
+        context.store.as_deref().map(|store| format!(" at {}", Printable::os(store))).unwrap_or_default();
+    match state {
+        _ if state.is_readable() => None,
+        Readiness::Archived => Some(
+            CommandError::failed(format!("{place} must first be retrieved from cold storage")).hint(format!(
+                "plakar{at} check -no-wait asks for that (with -retrieve it waits, too); then run this command again"
+            )),
+        ),
+        _ => Some(
+            CommandError::new(Exit::Later, format!("{place} is being retrieved from cold storage"))
+                .hint("run the same command again later"),
+        ),
+    }
 }
 
 /// Opens a store. Its warnings are left for the caller: [`tell_warnings`], or a check.
@@ -43,6 +65,7 @@ pub(crate) fn open(context: &Context, place: &Place, chain: Chain) -> Result<Ope
         data_dir: context.data_folder(),
         spill_dir: None,
         accept_missing: context.globals.accept_missing,
+        memory: Some(context.globals.memory),
     };
     let mut terminal = Tty::new(&context.cancel);
     let unlocker = Unlocker::new(chain, place, &mut terminal);
@@ -89,6 +112,11 @@ pub(crate) fn tell_warnings(context: &Context, repository: &Repository) {
                  -accept-missing makes this the new normal",
                 units::counted(ids.len() as u64, "state"),
                 if ids.len() == 1 { "is" } else { "are" }
+            )),
+            Warning::Unpinned(error) => context.output.warn(format!(
+                "this store cannot be remembered, so it will not be noticed if it is exchanged or set back: {}; -datadir DIR \
+                 names another place",
+                crate::snapshot::message_of(&error)
             )),
         }
     }

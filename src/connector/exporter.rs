@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Result, Work, Xattr};
+use super::{Error, ErrorKind, Result, Work, Xattr};
 use crate::base::RawString;
 use crate::base::spill::SpillDir;
 use crate::format::entry::Entry;
@@ -49,6 +49,25 @@ pub trait ContentSource: fmt::Debug + Sync {
 
     /// Returns good places to cut the content: ascending offsets, the first being 0, none at or past the end.
     fn boundaries(&self) -> Vec<u64>;
+}
+
+/// Content that is in memory.
+impl ContentSource for Vec<u8> {
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let from = usize::try_from(offset).ok();
+        let bytes = from.and_then(|from| self.get(from..from.checked_add(buffer.len())?));
+        let past = || Error::new(ErrorKind::Invalid, "read", "bytes in memory").detail("past their end");
+        buffer.copy_from_slice(bytes.ok_or_else(past)?);
+        Ok(())
+    }
+
+    fn boundaries(&self) -> Vec<u64> {
+        if self.is_empty() { Vec::new() } else { vec![0] }
+    }
 }
 
 /// A destination of a restore. Calls come from several threads, a folder's before those of what it holds.

@@ -27,6 +27,15 @@ impl Kind {
             Self::Lock => "locks",
         }
     }
+
+    /// Returns the most bytes that [`Storage::get`] reads of one resource: lengths come from outside, and nothing is
+    /// allocated by them. Real locks are below 300 bytes.
+    pub fn most_whole(self) -> u64 {
+        match self {
+            Self::Packfile | Self::State => 2 << 30,
+            Self::Lock => 4 << 20,
+        }
+    }
 }
 
 /// What a packfile is for: a backend may keep the two kinds in different ways.
@@ -90,7 +99,8 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// Returns the length of a resource in bytes. Fails with `NotFound`.
     fn size(&self, kind: Kind, id: Id) -> Result<u64>;
 
-    /// Reads a whole resource. Meant for states and locks. Fails with `NotFound`.
+    /// Reads a whole resource. Meant for locks; states and packfiles are read by ranges. Fails with `NotFound`, and with
+    /// `Protocol` when there is more of it than [`Kind::most_whole`] says, before memory is taken for that.
     fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>>;
 
     /// Passes exactly `length` bytes from `offset` on to `consume`, once. A range that ends past the end of the

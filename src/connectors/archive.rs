@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use super::container;
 use crate::base::Id;
-use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
-use crate::format::ptar::{Layout, Section};
+use crate::connector::{Body, Kind, Listed, Result, Storage};
+use crate::format::ptar::Layout;
 
 /// The file of an archive, one version of it.
 pub trait ArchiveBytes: fmt::Debug + Send + Sync {
@@ -50,12 +50,6 @@ impl<B: ArchiveBytes> Archive<B> {
         &self.bytes
     }
 
-    fn read_section(&self, section: Section) -> Result<Vec<u8>> {
-        let length = usize::try_from(section.length)
-            .map_err(|_| Error::new(ErrorKind::Full, "read", self.location()))?;
-        self.bytes.read_all(section.offset, length)
-    }
-
     fn refuse<T>(&self, op: &'static str) -> Result<T> {
         Err(container::read_only(op, &self.location()))
     }
@@ -90,7 +84,9 @@ impl<B: ArchiveBytes> Storage for Archive<B> {
     }
 
     fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>> {
-        self.read_section(container::find(&self.layout, kind, id, &self.location())?)
+        let section = container::find(&self.layout, kind, id, &self.location())?;
+        let length = container::whole_length(kind, section.length, &self.location())?;
+        self.bytes.read_all(section.offset, length)
     }
 
     fn read_range(

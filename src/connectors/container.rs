@@ -86,6 +86,16 @@ pub(super) fn past_the_end(target: &str, offset: u64, length: usize, total: u64)
         .detail(format!("{length} bytes at {offset} end past the end, at {total}"))
 }
 
+/// Returns the length of a resource that is to be read whole. One that is longer than any real one is an error, before
+/// anything is allocated by it.
+pub(super) fn whole_length(kind: Kind, length: u64, target: &str) -> Result<usize> {
+    let limit = kind.most_whole();
+    usize::try_from(length).ok().filter(|_| length <= limit).ok_or_else(|| {
+        Error::new(ErrorKind::Protocol, "read", target)
+            .detail(format!("it has {length} bytes, where {limit} are the most"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

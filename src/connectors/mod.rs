@@ -52,3 +52,4 @@ pub use registry::{
     open_importer, open_sink, open_storage, ping,
 };
 pub use remote::{Ranges, RemoteArchive, RemoteFile};
+pub use tree::TreeExporter;

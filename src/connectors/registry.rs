@@ -72,6 +72,8 @@ pub struct ImportSettings {
     pub ignore_files: Vec<PathBuf>,
     /// Whether metadata that listings do not show is read again.
     pub recheck: bool,
+    /// Whether files are compared without their ctime.
+    pub ignore_ctime: bool,
     /// Whether what lies in cold storage is retrieved, and waited for.
     pub retrieve: bool,
 }
@@ -214,7 +216,7 @@ pub fn open_importer(
     }
     #[cfg(not(unix))]
     limits.notices.tell(fs::FsImporter::LEFT_OUT.to_owned());
-    let mut builder = fs::FsImporter::builder();
+    let mut builder = fs::FsImporter::builder().ignore_ctime(settings.ignore_ctime);
     for path in locations.iter().filter_map(|location| location.path()) {
         builder = builder.place(path);
     }
@@ -258,12 +260,12 @@ pub fn open_exporter(
         (Kind::Sftp, _, Some(url)) => {
             refuse_markers(location, settings)?;
             let opened = sftp_options(url, options, limits)?;
-            Ok(Box::new(sftp::SftpExporter::open(opened, settings.existing, settings.skip_permissions)?))
+            Ok(Box::new(sftp::open_exporter(opened, settings.existing, settings.skip_permissions)?))
         }
         (Kind::Ftp, _, Some(url)) => {
             refuse_markers(location, settings)?;
             let opened = ftp_options(url, options, limits)?;
-            let exporter = ftp::FtpExporter::open(opened, settings.existing, settings.skip_permissions)?;
+            let exporter = ftp::open_exporter(opened, settings.existing, settings.skip_permissions)?;
             tell_of_plain(location, options, exporter.is_plain(), limits);
             Ok(Box::new(exporter))
         }

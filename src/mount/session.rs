@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
@@ -96,7 +97,9 @@ pub fn mount(
     let config = config(&repository.storage().location(), options.allow_other);
     let session = Session::new(fuse, &target, &config).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => OpenError::NoFuse(helper_missing(error)),
-        io::ErrorKind::PermissionDenied if !may_open_device() => OpenError::NoFuse(error),
+        io::ErrorKind::PermissionDenied if !may_open_device() => {
+            OpenError::NoFuse(io::Error::new(error.kind(), "this user may not open /dev/fuse"))
+        }
         _ => failed(tidy(error)),
     })?;
     let session = session.spawn().map_err(failed)?;
@@ -178,7 +181,7 @@ impl Mounted {
     pub fn wait(mut self, cancel: &Cancel) -> io::Result<Ended> {
         loop {
             if self.session.as_ref().is_none_or(|session| session.guard.is_finished()) {
-                let ended = self.session.take().map_or(Ok(()), BackgroundSession::join);
+                let ended = self.session.take().map_or(Ok(()), |session| leave(session).end());
                 return ended.map(|()| Ended::Unmounted);
             }
             if cancel.is_cancelled() {
@@ -191,14 +194,38 @@ impl Mounted {
     /// Unmounts it; while programs use it, by taking it out of the tree of folders.
     pub fn unmount(&mut self) -> io::Result<Ended> {
         let Some(session) = self.session.take() else { return Ok(Ended::Unmounted) };
-        if session.guard.is_finished() {
-            return session.join().map(|()| Ended::Unmounted);
+        let finished = session.guard.is_finished();
+        let left = leave(session);
+        if finished {
+            return left.end().map(|()| Ended::Unmounted);
         }
         match take_down(&self.target, false) {
-            Ok(()) => session.join().map(|()| Ended::Cancelled),
+            Ok(()) => left.end().map(|()| Ended::Cancelled),
             Err(_) => take_down(&self.target, true).map(|()| Ended::Detached),
         }
     }
+}
+
+/// The thread of a session, which ends once nothing is mounted any more.
+struct Left(JoinHandle<io::Result<()>>);
+
+impl Left {
+    /// Waits for the end.
+    fn end(self) -> io::Result<()> {
+        self.0.join().unwrap_or_else(|_| Err(io::Error::other("the thread of the mount panicked")))
+    }
+}
+
+/// Takes a session's thread, and the right to unmount away from the session.
+///
+/// Why: a session that is dropped unmounts whatever stands at its path by then, its own mount being gone already: a
+/// mount of another process that came in between, or the file system that was there before. What is lost is one file
+/// descriptor of a mount that is over.
+fn leave(mut session: BackgroundSession) -> Left {
+    let nothing = std::thread::spawn(|| Ok(()));
+    let thread = std::mem::replace(&mut session.guard, nothing);
+    std::mem::forget(session);
+    Left(thread)
 }
 
 impl Drop for Mounted {

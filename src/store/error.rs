@@ -133,6 +133,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The system refused memory.
+    #[error("there is no memory for {what}")]
+    Memory {
+        /// What the memory was for.
+        what: &'static str,
+        /// What the system answered.
+        #[source]
+        source: io::Error,
+    },
     /// Bytes do not decode.
     #[error(transparent)]
     Format(#[from] format::Error),

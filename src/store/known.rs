@@ -1,7 +1,8 @@
 //! Sets and maps of blob ids that spill: what a session has stored or is storing, what a copy was given.
 //!
-//! Why shards: every thread asks for every blob. Why tables: a set of many millions must not grow in memory, so
-//! beyond 65,536 ids it is written as a sorted table and emptied.
+//! Why shards: every thread asks for every blob. They divide the ids in order, so that one after the other is sorted
+//! and written. Why tables: a set of many millions must not grow in memory, so beyond 65,536 ids it is written as a
+//! sorted table and emptied.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -18,7 +19,7 @@ use super::catalogue::table_error;
 use super::error::Error;
 
 const SHARDS: usize = 32;
-/// Ids in memory before they go to a table: about 5 MiB, in tables that grow by halves and leave holes behind.
+/// Ids in memory before they go to a table: about 5 MiB, asked for at once, since tables that grow leave holes behind.
 const IN_MEMORY: usize = 1 << 16;
 /// Id and type.
 const KEY: usize = Id::LEN + 1;
@@ -94,8 +95,11 @@ fn key_of(kind: BlobType, id: &Id) -> Key {
 
 impl<const WIDTH: usize> Rows<WIDTH> {
     fn new(spills: &SpillDir, limit: usize) -> Self {
+        // Ids are spread evenly, if not quite.
+        let room = limit / SHARDS + limit / SHARDS / 8;
+        let shard = || Mutex::new(Shard::with_capacity_and_hasher(room, BuildHasherDefault::default()));
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS).map(|_| shard()).collect(),
             count: AtomicUsize::new(0),
             tables: RwLock::new(Vec::new()),
             spills: spills.clone(),
@@ -126,7 +130,7 @@ impl<const WIDTH: usize> Rows<WIDTH> {
     }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard<WIDTH>> {
-        self.shards[usize::from(key[0]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[usize::from(key[0]) * SHARDS / 256].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Moves what is in memory to a table; merges tables of like size.
@@ -135,15 +139,17 @@ impl<const WIDTH: usize> Rows<WIDTH> {
         if self.count.load(Ordering::Relaxed) < self.limit {
             return Ok(());
         }
-        let mut rows: Vec<[u8; WIDTH]> = Vec::with_capacity(self.count.load(Ordering::Relaxed));
-        for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            rows.extend(shard.drain().map(|row| row.0));
-        }
+        let mut shards = self.shards.iter();
+        let mut rows: Vec<[u8; WIDTH]> = Vec::new();
+        tables.push(self.write(&mut || {
+            while rows.is_empty() {
+                let Some(shard) = shards.next() else { return Ok(None) };
+                rows.extend(shard.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|row| row.0));
+                rows.sort_unstable_by(|a, b| b.cmp(a));
+            }
+            Ok(rows.pop())
+        })?);
         self.count.store(0, Ordering::Relaxed);
-        rows.sort_unstable();
-        let mut rows = rows.into_iter();
-        tables.push(self.write(&mut || Ok(rows.next()))?);
         while let [.., a, b] = tables.as_slice() {
             if b.rows().saturating_mul(2) < a.rows() {
                 break;

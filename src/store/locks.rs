@@ -3,6 +3,10 @@
 //! No lock is needed to read. A lock is stale ten minutes after it was last written, judged by the listing
 //! where the listing tells, else by the time inside. One that cannot be decoded blocks exclusive work only and
 //! is never deleted: it may belong to a newer program.
+//!
+//! Two clocks are never held against each other: what the listing says of a lock is compared with what it says of
+//! our own, which was just written. So a machine whose clock goes ahead takes nobody's lock for stale, where the
+//! storage tells times.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -43,7 +47,7 @@ const SKEW: Duration = Duration::from_hours(1);
 const ANCIENT: Duration = Duration::from_hours(24);
 /// Among more locks than this, ancient ones are not read.
 const MANY: usize = 32;
-/// The most a lock may take when decoded; real ones are below 300 bytes.
+/// The most a lock may take, stored and decoded; real ones are below 300 bytes.
 const LIMIT: usize = 1 << 16;
 
 /// What a held lock shares with the thread that refreshes it.
@@ -53,6 +57,8 @@ struct Held {
     id: Id,
     terms: LockTerms,
     written: Mutex<Written>,
+    /// What the storage's clock showed when the lock was taken, where the listing tells.
+    taken: Mutex<Option<SystemTime>>,
     keys: Arc<Keys>,
     encoding: Arc<Encoding>,
     exclusive: bool,
@@ -101,7 +107,8 @@ impl LockGuard {
         terms: LockTerms,
     ) -> Result<Self, Error> {
         let written = Mutex::new(Written::now());
-        let held = Arc::new(Held { storage, id, terms, written, keys, encoding, exclusive });
+        let taken = Mutex::default();
+        let held = Arc::new(Held { storage, id, terms, written, taken, keys, encoding, exclusive });
         held.write(Timestamp::now())?;
         let guard = Self { held, stop: None, refresher: None };
         guard.held.look_for_others()?;
@@ -115,7 +122,9 @@ impl LockGuard {
             .name("lock".into())
             .spawn(move || {
                 while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(held.terms.refresh) {
-                    // A failed refresh is seen by `lapsed`: the writer then looks again before it commits.
+                    // One that somebody took away is not simply put back: what happened in between has to be
+                    // looked at. A failed refresh is seen by `lapsed`: the writer then looks again before it commits.
+                    let _ = held.look_for_own();
                     let _ = held.write(Timestamp::now());
                 }
             })
@@ -126,9 +135,23 @@ impl LockGuard {
     }
 
     /// Returns whether the lock went without a refresh for so long that others may have taken it for stale, now or
-    /// at any time since it was taken or renewed.
+    /// at any time since it was taken or renewed. Asks our clocks only.
     pub(super) fn lapsed(&self) -> bool {
         self.held.written().has_lapsed(self.held.terms.stale)
+    }
+
+    /// Returns what [`lapsed`](Self::lapsed) does, or whether somebody took the lock away: one whose clock goes ahead
+    /// takes it for stale though we refresh it in time. Lists the locks.
+    pub(super) fn was_lost(&self) -> Result<bool, Error> {
+        if !self.lapsed() {
+            self.held.look_for_own()?;
+        }
+        Ok(self.lapsed())
+    }
+
+    /// Returns what the storage's clock showed when the lock was taken, where its listings tell times.
+    pub(super) fn taken(&self) -> Option<SystemTime> {
+        *self.held.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a lapsed lock again: what happens from now on waits for its holder, what happened before has to be
@@ -170,20 +193,32 @@ impl Held {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes a lapse when the lock is not there any more.
+    fn look_for_own(&self) -> Result<(), Error> {
+        let mut found = false;
+        self.storage.list(Kind::Lock, &mut |lock| found |= lock.id == self.id)?;
+        self.written().lapsed |= !found;
+        Ok(())
+    }
+
     fn look_for_others(&self) -> Result<(), Error> {
         let mut listed = Vec::new();
         self.storage.list(Kind::Lock, &mut |lock| listed.push(lock))?;
+        let own = listed.iter().find(|lock| lock.id == self.id).and_then(|own| own.modified);
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = own;
+        let clocks = Clocks { ours: SystemTime::now(), storage: own };
         // Where nothing may be deleted every run leaves its lock behind; reading them all would take longer each time.
         let many = !self.exclusive && listed.len() > MANY;
-        for other in listed.into_iter().filter(|other| other.id != self.id && !(many && is_ancient(other))) {
-            let lock = match self.read(other.id) {
+        let to_read = |other: &Listed| other.id != self.id && !(many && clocks.is_ancient(other));
+        for other in listed.into_iter().filter(to_read) {
+            let lock = match self.read(&other) {
                 Ok(lock) => Some(lock),
                 Err(Error::Connector(error)) if error.kind == ErrorKind::NotFound => continue,
                 Err(Error::Connector(error)) => return Err(Error::Connector(error)),
                 Err(_) => None,
             };
             match &lock {
-                Some(lock) if is_stale(&other, lock, self.terms.stale) => {
+                Some(lock) if clocks.is_stale(&other, lock, self.terms.stale) => {
                     // Deleting is tidiness, not correctness: a key that may not delete leaves it.
                     let _ = self.storage.delete(Kind::Lock, other.id);
                 }
@@ -194,7 +229,8 @@ impl Held {
                     });
                 }
                 None if self.exclusive => {
-                    return Err(Error::Locked { holder: "an unknown program".into(), exclusive: false });
+                    let holder = format!("an unknown program (lock {})", other.id);
+                    return Err(Error::Locked { holder, exclusive: false });
                 }
                 _ => {}
             }
@@ -202,7 +238,12 @@ impl Held {
         Ok(())
     }
 
-    fn read(&self, id: Id) -> Result<Lock, Error> {
+    fn read(&self, listed: &Listed) -> Result<Lock, Error> {
+        let id = listed.id;
+        // It is not even fetched: what is not ours to understand is not ours to hold in memory.
+        if listed.size > LIMIT as u64 {
+            return Err(Error::malformed(&format!("lock {id}"), "longer than any lock"));
+        }
         let bytes = self.storage.get(Kind::Lock, id)?;
         open_lock(&self.keys, &self.encoding, id, &bytes)
     }
@@ -215,26 +256,40 @@ impl Held {
     }
 }
 
-/// Returns whether a lock was last written so long ago that it is stale whatever it says inside.
-fn is_ancient(listed: &Listed) -> bool {
-    listed
-        .modified
-        .is_some_and(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age >= ANCIENT))
+/// What the clocks show: ours, and that of the storage as far as it tells.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    ours: SystemTime,
+    /// When our own lock was written, by the listing.
+    storage: Option<SystemTime>,
 }
 
-fn is_stale(listed: &Listed, lock: &Lock, stale: Duration) -> bool {
-    let inside = lock.timestamp.to_system();
-    // The writer's clock may go before that of the storage, within reason: a time far ahead of the listing's is no
-    // time at all, and must not keep a lock alive for ever.
-    let sane = |inside: &SystemTime| listed.modified.is_none_or(|listed| *inside <= listed + SKEW);
-    // A lock written with an old time inside was released by a key that may not delete.
-    let written = match (listed.modified, inside) {
-        (Some(listed), Some(inside)) if lock.timestamp != Timestamp::EPOCH => {
-            Some(if sane(&inside) { listed.max(inside) } else { listed })
-        }
-        (_, inside) => inside,
-    };
-    written.is_none_or(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age >= stale))
+impl Clocks {
+    /// Returns how long ago a lock was written, as the storage sees it.
+    fn listed_age(&self, written: SystemTime) -> Duration {
+        self.storage.unwrap_or(self.ours).duration_since(written).unwrap_or_default()
+    }
+
+    /// Returns whether a lock was last written so long ago that it is stale whatever it says inside.
+    fn is_ancient(&self, listed: &Listed) -> bool {
+        listed.modified.is_some_and(|written| self.listed_age(written) >= ANCIENT)
+    }
+
+    fn is_stale(&self, listed: &Listed, lock: &Lock, stale: Duration) -> bool {
+        // A lock written with this time inside was released by a key that may not delete.
+        let Some(inside) = lock.timestamp.to_system().filter(|_| lock.timestamp != Timestamp::EPOCH) else {
+            return true;
+        };
+        let inside_age = self.ours.duration_since(inside).unwrap_or_default();
+        let age = match listed.modified {
+            // The writer's clock may go before that of the storage, within reason: a time far ahead of the listing's is
+            // no time at all, and must not keep a lock alive for ever.
+            Some(written) if inside > written + SKEW => self.listed_age(written),
+            Some(written) => self.listed_age(written).min(inside_age),
+            None => inside_age,
+        };
+        age >= stale
+    }
 }
 
 /// Encodes a lock resource.
@@ -260,4 +315,33 @@ fn open_lock(keys: &Keys, encoding: &Encoding, id: Id, bytes: &[u8]) -> Result<L
 
 fn hostname() -> RawString {
     RawString::from(crate::base::sys::host_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    /// Whether a lock is stale that was refreshed `age` ago by clocks that all go right, for one whose own clock is
+    /// `ahead`, where the storage tells times.
+    fn stale(age: Duration, ahead: Duration) -> bool {
+        let now = SystemTime::now();
+        let written = now - age;
+        let since = written.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let timestamp = Timestamp { secs: i64::try_from(since.as_secs()).unwrap(), ..Timestamp::EPOCH };
+        let lock =
+            Lock { version: Version::V1_0_0, timestamp, hostname: RawString::default(), exclusive: false };
+        let listed = Listed { id: Id::ZERO, size: 100, modified: Some(written), tag: None };
+        let clocks = Clocks { ours: now + ahead, storage: Some(now) };
+        clocks.is_stale(&listed, &lock, MINUTE * 10)
+    }
+
+    #[test]
+    fn a_clock_that_goes_ahead_makes_no_lock_stale() {
+        assert!(!stale(MINUTE, Duration::ZERO) && stale(MINUTE * 11, Duration::ZERO));
+        assert!(!stale(MINUTE, MINUTE * 12));
+        assert!(!stale(MINUTE, MINUTE * 60 * 24 * 365));
+        assert!(stale(MINUTE * 11, MINUTE * 12));
+    }
 }

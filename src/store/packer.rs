@@ -11,12 +11,13 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use crate::base::sys::FileAt as _;
-use crate::base::{Id, Timestamp};
+use crate::base::{Id, Pages, Timestamp};
 use crate::connector::{Body, Purpose, Storage};
 use crate::crypto::random;
 use crate::crypto::seal::Item;
 use crate::format::blob::BlobType;
 use crate::format::packfile::{Footer, IndexRecord, RECORD_LEN};
+use crate::format::state::Location;
 use crate::format::version::Version;
 use crate::format::wrapper::{self, Resource};
 
@@ -26,6 +27,11 @@ use super::keys::Keys;
 
 /// Bytes buffered per open packfile before they are written to its spool file.
 const BUFFER: usize = 1 << 20;
+/// The most blobs in a packfile. Its index is in memory until it is put, 56 bytes a blob, and while it is put once more
+/// encoded: a packfile's worth of tiny blobs would take more than any budget.
+const MOST_BLOBS: usize = 1 << 15;
+/// The length of the index of a packfile that is full, padding at both ends included.
+const FULL_INDEX: usize = (MOST_BLOBS + 2) * RECORD_LEN;
 
 /// A packfile that still takes blobs.
 #[derive(Debug)]
@@ -34,8 +40,12 @@ pub(super) struct OpenPack {
     spool: File,
     /// Bytes of the resource that are in the spool file already.
     written: u64,
-    buffer: Vec<u8>,
-    index: Vec<IndexRecord>,
+    /// Room for [`BUFFER`] bytes.
+    buffer: Pages,
+    /// Encoded index records.
+    index: Pages,
+    /// Whether it holds anything but padding.
+    in_use: bool,
     created: Timestamp,
     /// Length of the blob area so far.
     area: u64,
@@ -46,8 +56,27 @@ pub(super) struct OpenPack {
 pub(super) struct StoredPack {
     pub(super) id: Id,
     pub(super) created: Timestamp,
-    pub(super) index: Vec<IndexRecord>,
     pub(super) bytes: u64,
+    /// Encoded index records.
+    index: Pages,
+}
+
+impl StoredPack {
+    /// Returns where its blobs are, padding included.
+    pub(super) fn locations(&self) -> impl Iterator<Item = Location> + '_ {
+        self.index.as_chunks::<RECORD_LEN>().0.iter().map(|record| {
+            let record = IndexRecord::decode(record).expect("the packfile encoded it itself");
+            Location {
+                kind: record.kind,
+                version: record.version,
+                id: record.id,
+                packfile: self.id,
+                offset: record.offset,
+                length: record.length,
+                flags: 0,
+            }
+        })
+    }
 }
 
 /// How packfiles end, so that lengths tell little and readers that read too far stay inside.
@@ -73,12 +102,13 @@ impl OpenPack {
             purpose,
             spool: storage.spool()?,
             written: 0,
-            buffer: Vec::with_capacity(BUFFER + BUFFER / 4),
-            index: Vec::new(),
+            buffer: Pages::with_capacity(BUFFER).map_err(no_memory)?,
+            index: Pages::new(),
+            in_use: false,
             created: Timestamp::now(),
             area: 0,
         };
-        pack.buffer.extend_from_slice(&wrapper::header(Resource::Packfile, Version::V1_0_0));
+        pack.write(&wrapper::header(Resource::Packfile, Version::V1_0_0))?;
         if let Padding::Upstream { limit } = padding {
             let length = 1 + random::below(u64::from(limit.max(2)) - 1);
             pack.pad(length)?;
@@ -86,48 +116,41 @@ impl OpenPack {
         Ok(pack)
     }
 
-    /// Returns the length of the blob area in bytes.
-    pub(super) fn area(&self) -> u64 {
-        self.area
+    /// Returns whether nothing more should be added: its blob area is longer than `most` bytes, or its blobs are many.
+    pub(super) fn is_full(&self, most: u64) -> bool {
+        self.area > most || self.index.len() >= MOST_BLOBS * RECORD_LEN
     }
 
-    /// Returns how many blobs it holds, padding included.
-    pub(super) fn blob_count(&self) -> usize {
-        self.index.len()
-    }
-
+    /// Returns whether it holds nothing but padding.
     pub(super) fn is_empty(&self) -> bool {
-        self.index.iter().all(|record| record.kind == BlobType::RANDOM)
+        !self.in_use
     }
 
     /// Appends an encoded blob.
     pub(super) fn append(&mut self, kind: BlobType, id: Id, encoded: &[u8]) -> Result<(), Error> {
         let length = u32::try_from(encoded.len()).map_err(|_| Error::too_large(kind, id))?;
-        self.index.push(IndexRecord {
-            kind,
-            version: Version::V1_0_0,
-            id,
-            offset: self.area,
-            length,
-            flags: 0,
-        });
+        let (version, offset) = (Version::V1_0_0, self.area);
+        let record = IndexRecord { kind, version, id, offset, length, flags: 0 };
+        self.index.reserve(RECORD_LEN, FULL_INDEX).map_err(no_memory)?;
+        self.index.extend_from_slice(&record.encode()).map_err(no_memory)?;
+        self.in_use |= kind != BlobType::RANDOM;
         self.area += u64::from(length);
         self.write(encoded)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= BUFFER {
+        if self.buffer.len() + bytes.len() > BUFFER {
             self.flush()?;
         }
+        if bytes.len() < BUFFER {
+            return self.buffer.extend_from_slice(bytes).map_err(no_memory);
+        }
+        self.written += spool(&self.spool, bytes, self.written)?;
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.spool
-            .write_all_at(&self.buffer, self.written)
-            .map_err(|source| Error::spool("write", source))?;
-        self.written += self.buffer.len() as u64;
+        self.written += spool(&self.spool, &self.buffer, self.written)?;
         self.buffer.clear();
         Ok(())
     }
@@ -138,18 +161,20 @@ impl OpenPack {
         self.append(BlobType::RANDOM, random::id(), &bytes)
     }
 
-    /// Appends padding, index, footer and trailer, and puts the packfile.
+    /// Appends padding, index, footer and trailer, and puts the packfile. `end` is memory that whoever finishes many
+    /// packfiles lends to each of them.
     pub(super) fn finish(
         mut self,
         storage: &dyn Storage,
         keys: &Keys,
         encoding: &Encoding,
         padding: Padding,
+        end: &mut Vec<u8>,
     ) -> Result<StoredPack, Error> {
-        let end = self.pad_and_close(keys, encoding, padding)?;
-        self.write(&end)?;
+        self.pad_and_close(keys, encoding, padding, end)?;
+        self.write(end)?;
         self.flush()?;
-        let (id, trailer) = hash_spool(&self.spool, self.written, keys)?;
+        let (id, trailer) = hash_spool(&self.spool, self.written, keys, self.buffer.fill_up())?;
         self.spool
             .write_all_at(trailer.as_bytes(), self.written)
             .map_err(|source| Error::spool("write", source))?;
@@ -158,13 +183,14 @@ impl OpenPack {
         Ok(StoredPack { id, created: self.created, index: self.index, bytes: length })
     }
 
-    /// Appends the padding behind the last blob; returns the encoded index, footer and footer length.
+    /// Appends the padding behind the last blob; writes the encoded index, footer and footer length to `end`.
     fn pad_and_close(
         &mut self,
         keys: &Keys,
         encoding: &Encoding,
         padding: Padding,
-    ) -> Result<Vec<u8>, Error> {
+        end: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         /// What upstream's readers may read past a blob (FORMAT.md, "Padding and over-reading").
         const OVER_READ: u64 = 8 << 10;
         /// The compressed length of the index depends a little on the padding's own record, so that the right
@@ -178,10 +204,8 @@ impl OpenPack {
         };
         let around = (wrapper::HEADER_LEN + wrapper::TRAILER_LEN) as u64;
         let id = random::id();
-        let mut end = Vec::new();
         for _ in 0..TRIES {
-            end.clear();
-            self.encode_end_with_padding(id, length, keys, encoding, &mut end)?;
+            self.encode_end_with_padding(id, length, keys, encoding, end)?;
             let total = around + self.area + length + end.len() as u64;
             let missing = goal(total) - total;
             if missing == 0 {
@@ -189,46 +213,49 @@ impl OpenPack {
             }
             length += missing;
         }
-        end.clear();
-        self.encode_end_with_padding(id, length, keys, encoding, &mut end)?;
+        self.encode_end_with_padding(id, length, keys, encoding, end)?;
         let bytes = random::bytes(usize::try_from(length).expect("padding is below 2 GiB"));
-        self.append(BlobType::RANDOM, id, &bytes)?;
-        Ok(end)
+        self.append(BlobType::RANDOM, id, &bytes)
     }
 
     /// Encodes what follows the blob area, as it is with a padding blob of `length` bytes behind the last blob.
     fn encode_end_with_padding(
-        &self,
+        &mut self,
         id: Id,
         length: u64,
         keys: &Keys,
         encoding: &Encoding,
         end: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let mut index = encode_index(&self.index);
         let kind = BlobType::RANDOM;
         let short = u32::try_from(length).map_err(|_| Error::too_large(kind, id))?;
         let version = Version::V1_0_0;
         let padding = IndexRecord { kind, version, id, offset: self.area, length: short, flags: 0 };
-        index.extend_from_slice(&padding.encode());
+        let before = self.index.len();
+        self.index.extend_from_slice(&padding.encode()).map_err(no_memory)?;
+        let count = self.index.len() / RECORD_LEN;
         let footer = Footer {
             timestamp: self.created.unix_nanos(),
-            count: u32::try_from(self.index.len() + 1).map_err(|_| Error::too_large(kind, id))?,
+            count: u32::try_from(count).map_err(|_| Error::too_large(kind, id))?,
             index_offset: self.area + length,
-            index_mac: keys.ids().mac(&index),
+            index_mac: keys.ids().mac(&self.index),
             flags: 0,
         };
-        encode_end(encoding, &index, &footer, end)
+        end.clear();
+        let encoded = encode_end(encoding, &self.index, &footer, end);
+        self.index.truncate(before);
+        encoded
     }
 }
 
-/// Encodes index records back to back.
-pub(super) fn encode_index(index: &[IndexRecord]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(index.len() * RECORD_LEN);
-    for record in index {
-        bytes.extend_from_slice(&record.encode());
-    }
-    bytes
+/// Writes bytes to a spool file; returns how many.
+fn spool(file: &File, bytes: &[u8], at: u64) -> Result<u64, Error> {
+    file.write_all_at(bytes, at).map_err(|source| Error::spool("write", source))?;
+    Ok(bytes.len() as u64)
+}
+
+fn no_memory(source: io::Error) -> Error {
+    Error::Memory { what: "a packfile", source }
 }
 
 /// Appends encoded index, encoded footer and the footer's length.
@@ -241,11 +268,10 @@ fn encode_end(encoding: &Encoding, index: &[u8], footer: &Footer, out: &mut Vec<
     Ok(())
 }
 
-/// Returns name and trailer of a spooled packfile: MAC(payload) and MAC(header ‖ payload).
-fn hash_spool(spool: &File, length: u64, keys: &Keys) -> Result<(Id, Id), Error> {
+/// Returns name and trailer of a spooled packfile, read through `buffer`: MAC(payload) and MAC(header ‖ payload).
+fn hash_spool(spool: &File, length: u64, keys: &Keys, buffer: &mut [u8]) -> Result<(Id, Id), Error> {
     let mut name = keys.trailers().hasher();
     let mut trailer = keys.trailers().hasher();
-    let mut buffer = vec![0; BUFFER];
     let mut offset = 0;
     while offset < length {
         let want = usize::try_from(length - offset).unwrap_or(usize::MAX).min(buffer.len());

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{At, Id, PathError};
+use crate::base::{At, Id, PathError, bare};
 use crate::format::config::Config;
 
 /// What is remembered of one location.
@@ -89,7 +89,8 @@ impl Pin {
                 .map(Some)
                 .map_err(std::io::Error::other)
                 .at("understand", &path)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            // Below what is no folder there is no file either: HOME=/dev/null is how some say that there is no home.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
             Err(error) => return Err(Err::<(), _>(error).at("read", &path).expect_err("an error").into()),
         };
         Ok(Self { path, location: location.to_owned(), record, copy })
@@ -187,7 +188,7 @@ pub(super) fn create_private(folder: &Path) -> Result<(), PathError> {
 /// Writes a file under a temporary name, 0600, and renames it into place.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     let folder = path.parent().expect("a file lies in a folder");
-    let mut file = tempfile::NamedTempFile::new_in(folder).at("create a file in", folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(bare).at("create a file in", folder)?;
     file.write_all(bytes).at("write", file.path())?;
     file.as_file().sync_all().at("synchronise", path)?;
     file.persist(path).map_err(|error| error.error).at("rename a file to", path)?;

@@ -41,6 +41,8 @@ pub struct OpenOptions {
     pub spill_dir: Option<PathBuf>,
     /// Takes missing pinned states as given from now on.
     pub accept_missing: bool,
+    /// The memory that a command may take, bytes: loading the catalogue sorts within a part of it. `None` sets no bound.
+    pub memory: Option<u64>,
 }
 
 /// Why a store cannot be opened.
@@ -96,6 +98,7 @@ pub struct Repository {
     catalogue: RwLock<Arc<Catalogue>>,
     spills: SpillDir,
     cache: Option<CacheDir>,
+    memory: Option<u64>,
     pin: Mutex<Option<Pin>>,
     warnings: Mutex<Vec<Warning>>,
     damaged: Mutex<Vec<(Id, Option<i64>)>>,
@@ -104,6 +107,8 @@ pub struct Repository {
     guarded: bool,
     /// Whether states seen before are gone.
     states_missing: std::sync::atomic::AtomicBool,
+    /// Whether it was noted that the pin cannot be written.
+    unpinned: std::sync::atomic::AtomicBool,
 }
 
 /// Something that is wrong with a store without keeping it from being opened.
@@ -119,6 +124,8 @@ pub enum Warning {
     },
     /// States that were seen before are gone.
     MissingStates(Vec<Id>),
+    /// The store cannot be remembered on this machine: that it is exchanged or set back will not be noticed.
+    Unpinned(PathError),
 }
 
 impl Repository {
@@ -173,6 +180,7 @@ impl Repository {
                 encoding: &origin.encoding,
                 spills: &origin.spills,
                 cache: cache.as_ref(),
+                memory: options.memory,
             })?,
         };
         let Origin { storage, keys, encoding, spills } = origin;
@@ -194,12 +202,14 @@ impl Repository {
             catalogue: RwLock::new(Arc::new(catalogue)),
             spills,
             cache,
+            memory: options.memory,
             pin: Mutex::new(pin),
             warnings: Mutex::default(),
             damaged: Mutex::default(),
             lock_terms: Mutex::default(),
             guarded,
             states_missing: std::sync::atomic::AtomicBool::new(false),
+            unpinned: std::sync::atomic::AtomicBool::new(false),
         };
         repository.note_damaged(damaged);
         if !guarded {
@@ -226,13 +236,25 @@ impl Repository {
         // A state whose place another took was there, and may go: only who has the key can say so.
         let missing = pin.missing_states(&|id| present.contains(id) || catalogue.is_folded(id));
         if missing.is_empty() || accept_missing {
-            pin.update(&self.config, &self.config_bytes, self.keys.key_check(), present.into_iter())?;
+            match pin.update(&self.config, &self.config_bytes, self.keys.key_check(), present.into_iter()) {
+                Err(PinError::Io(error)) => self.note_unpinned(error),
+                done => done?,
+            }
         } else {
             let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
             warnings.push(Warning::MissingStates(missing));
             self.states_missing.store(true, std::sync::atomic::Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Notes, once, that the pin could not be written. Why that ends nothing: who has no place for pins, such as a
+    /// service without a home, may use the store all the same, and is told.
+    fn note_unpinned(&self, error: PathError) {
+        if !self.unpinned.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            warnings.push(Warning::Unpinned(error));
+        }
     }
 
     /// Returns whether states that were seen before are gone, and nobody accepted that.
@@ -249,7 +271,7 @@ impl Repository {
         let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         let damaged = |warning: &Warning| match warning {
             Warning::DamagedState { id, error } => Some((*id, error.is_damage())),
-            Warning::MissingStates(_) => None,
+            Warning::MissingStates(_) | Warning::Unpinned(_) => None,
         };
         Ok(warnings.iter().filter_map(damaged).collect())
     }
@@ -370,6 +392,7 @@ impl Repository {
             encoding: &self.encoding,
             spills: &self.spills,
             cache: self.cache.as_ref(),
+            memory: self.memory,
         })?;
         if self.storage.is_archive()
             && let Some(damaged) = damaged.pop()

@@ -7,7 +7,7 @@
 //! `put` holds the gate for reading from the mark to the append; a checkpoint takes it for writing, so what was
 //! known before the checkpoint is in a packfile that the checkpoint covers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -23,7 +23,7 @@ use crate::crypto::mac::MacKey;
 use crate::crypto::random;
 use crate::crypto::seal::Item;
 use crate::format::blob::BlobType;
-use crate::format::state::{Delete, Location, PackEntry, StateEntry};
+use crate::format::state::{Delete, PackEntry, StateEntry};
 use crate::format::version::Version;
 
 use super::blob::{BlobSink, Lane};
@@ -97,6 +97,8 @@ struct Shared {
     /// Tickets of the packfiles handed to the storage threads and not yet durable.
     in_flight: Mutex<Tickets>,
     landed: std::sync::Condvar,
+    /// Every packfile that this session stored: looked for again when the lock lapsed.
+    stored: Mutex<Vec<Id>>,
 }
 
 /// A session that adds to a store.
@@ -116,6 +118,8 @@ pub struct Writer {
     closing: Option<Sender<Closing>>,
     threads: Vec<JoinHandle<()>>,
     lock: LockGuard,
+    /// Whether the lock lapsed before a checkpoint: what is relied on is still to be looked at.
+    owed: AtomicBool,
     snapshot: Id,
     deletes: Vec<Delete>,
     checkpoint: Mutex<CheckpointState>,
@@ -138,9 +142,8 @@ impl std::fmt::Debug for Writer {
 
 /// How often a lock may lapse while a run looks after what happened during the lapse before.
 const LAPSES: u32 = 5;
-/// The most blobs in a packfile. Its index is in memory until it is put, 56 bytes a blob, and while it is put once more
-/// as bytes and once more encoded: a packfile's worth of tiny blobs would take more than any budget.
-const MOST_BLOBS: usize = 1 << 15;
+/// Bytes of state entries that are recorded at once.
+const RECORDED: usize = 32 << 10;
 /// The most storage threads: more connections than these carry no more from one machine.
 const MOST_STORAGE_THREADS: usize = 16;
 /// The most that may be spooled for packfiles on their way, in bytes of disk.
@@ -176,6 +179,7 @@ impl Writer {
             counters: Counters::default(),
             in_flight: Mutex::default(),
             landed: std::sync::Condvar::new(),
+            stored: Mutex::default(),
         });
         let count = storage_threads(storage.parallelism(), repository.config().packfile.max);
         let (closing, packs) = bounded::<Closing>(0);
@@ -194,6 +198,7 @@ impl Writer {
             closing: Some(closing),
             threads,
             lock,
+            owed: AtomicBool::new(false),
             snapshot,
             deletes: Vec::new(),
             checkpoint: Mutex::new(CheckpointState { parent: base.newest(), last: Instant::now() }),
@@ -252,7 +257,7 @@ impl Writer {
             None => OpenPack::new(self.repository().storage().as_ref(), self.shared.padding, purpose)?,
         };
         pack.append(kind, id, encoded)?;
-        if pack.area() > self.repository().config().packfile.max || pack.blob_count() >= MOST_BLOBS {
+        if pack.is_full(self.repository().config().packfile.max) {
             return self.close(pack, false);
         }
         *open = Some(pack);
@@ -320,6 +325,7 @@ impl Writer {
             self.close(pack, false)?;
         }
         self.shared.wait_for_packs()?;
+        self.look_at_own()?;
         let id = random::id();
         self.put_state(id, &mut state.parent, &[])?;
         state.last = Instant::now();
@@ -419,7 +425,7 @@ impl Writer {
         }
         self.shared.wait_for_packs()?;
         for round in 0.. {
-            if !self.lock.lapsed() {
+            if !self.lock.was_lost()? && !self.owed.swap(false, Ordering::AcqRel) {
                 break;
             }
             // It lapses again and again: nobody can promise that anything stays.
@@ -447,13 +453,41 @@ impl Writer {
         Ok(self.stats())
     }
 
-    /// After a lapse of the lock: what is relied on must still be there. What was coloured meanwhile is read from
-    /// its packfile, which outlives its colour by the grace period, and sent anew.
+    /// Before a checkpoint: if the lock lapsed, what this session stored must still be there. What it relied on is
+    /// looked at before the commit.
+    fn look_at_own(&self) -> Result<(), Error> {
+        if !self.lock.was_lost()? {
+            return Ok(());
+        }
+        // First, so that a failure in between does not make the commit forget it.
+        self.owed.store(true, Ordering::Release);
+        self.lock.renew()?;
+        self.find_own()
+    }
+
+    /// Fails unless every packfile that this session stored is listed.
+    fn find_own(&self) -> Result<(), Error> {
+        let mut missing: HashSet<Id> = lock(&self.shared.stored).iter().copied().collect();
+        self.repository().storage().list(crate::connector::Kind::Packfile, &mut |listed| {
+            missing.remove(&listed.id);
+        })?;
+        if missing.is_empty() { Ok(()) } else { Err(Error::Overtaken) }
+    }
+
+    /// After a lapse of the lock: what was stored and what is relied on must still be there. What was there before and
+    /// was coloured meanwhile is read from its packfile, which outlives its colour by the grace period, and sent anew.
+    ///
+    /// Why a packfile of this session may be coloured: maintenance takes the colour of one that a live snapshot needs,
+    /// however old the colour is. One that a state deleted never comes back, be its file there or not.
     ///
     /// The lock is taken again first, so that what is found stays as it is until the commit.
     fn look_again(&self) -> Result<(), Error> {
         self.lock.renew()?;
         let now = self.repository().reload()?;
+        if lock(&self.shared.stored).iter().any(|pack| now.was_deleted(pack)) {
+            return Err(Error::Overtaken);
+        }
+        self.find_own()?;
         let gone = |(ordinal, used): (usize, &bool)| *used && !now.is_live_pack(self.base.pack_id(ordinal));
         if !self.usable.iter().enumerate().any(gone) {
             return Ok(());
@@ -580,14 +614,15 @@ impl Shared {
         std::thread::Builder::new()
             .name("packfiles".into())
             .spawn(move || {
+                let mut end = Vec::new();
                 for closing in packs {
-                    shared.store(closing);
+                    shared.store(closing, &mut end);
                 }
             })
             .map_err(|source| Error::spool("start a thread for", source))
     }
 
-    fn store(&self, closing: Closing) {
+    fn store(&self, closing: Closing, end: &mut Vec<u8>) {
         let repository = &self.repository;
         let stored = if self.failed.load(Ordering::Acquire) {
             Err(Error::Aborted)
@@ -599,6 +634,7 @@ impl Shared {
                     repository.keys(),
                     repository.encoding(),
                     closing.padding,
+                    end,
                 )
                 .and_then(|pack| self.record(pack))
         };
@@ -611,22 +647,18 @@ impl Shared {
     }
 
     fn record(&self, pack: StoredPack) -> Result<(), Error> {
+        lock(&self.stored).push(pack.id);
         self.counters.packs.fetch_add(1, Ordering::Relaxed);
         self.counters.pack_bytes.fetch_add(pack.bytes, Ordering::Relaxed);
-        let mut bytes = Vec::with_capacity(pack.index.len() * 90);
-        for record in &pack.index {
-            StateEntry::Location(Location {
-                kind: record.kind,
-                version: record.version,
-                id: record.id,
-                packfile: pack.id,
-                offset: record.offset,
-                length: record.length,
-                flags: 0,
-            })
-            .encode(&mut bytes);
-        }
+        let mut bytes = Vec::with_capacity(RECORDED + 128);
         let mut pending = lock(&self.pending);
+        for location in pack.locations() {
+            StateEntry::Location(location).encode(&mut bytes);
+            if bytes.len() >= RECORDED {
+                pending.locations.push(&[&bytes])?;
+                bytes.clear();
+            }
+        }
         pending.locations.push(&[&bytes])?;
         pending.packs.push((pack.id, pack.created.unix_nanos()));
         Ok(())

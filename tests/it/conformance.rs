@@ -33,6 +33,7 @@ pub(crate) fn writable(make: &dyn Fn() -> Box<dyn Storage>) {
     resources_round_trip(&*make());
     packfiles_and_states_are_never_replaced(&*make());
     locks_are_replaced(&*make());
+    no_lock_is_read_that_no_lock_can_be(&*make());
     spooled_bodies_round_trip(&*make());
     deletion_is_idempotent(&*make());
     ids_are_spread_and_listed_completely(&*make());
@@ -184,6 +185,28 @@ fn locks_are_replaced(store: &dyn Storage) {
         store.put(Kind::Lock, id(1), Body::Bytes(bytes)).unwrap();
         check_reads(store, Kind::Lock, id(1), bytes);
         assert_eq!(list(store, Kind::Lock), [(id(1), bytes.len() as u64)]);
+    }
+}
+
+fn no_lock_is_read_that_no_lock_can_be(store: &dyn Storage) {
+    store.create(b"c").unwrap();
+    let most = usize::try_from(Kind::Lock.most_whole()).unwrap();
+    let mut spool = store.spool().unwrap();
+    spool.write_all(&vec![7; most + 1]).unwrap();
+    for (number, length, read) in [(1, most, true), (2, most + 1, false)] {
+        let body = Body::Spool { file: &spool, length: length as u64 };
+        // Where it is not even taken, nothing is left to be read.
+        if let Err(error) = store.put(Kind::Lock, id(number), body) {
+            assert!(!read, "{error}");
+            continue;
+        }
+        match store.get(Kind::Lock, id(number)) {
+            Ok(bytes) => assert!(read && bytes.len() == length, "{length}"),
+            Err(error) => {
+                assert!(!read && error.kind == ErrorKind::Protocol, "{error:?}");
+                assert!(error.to_string().contains(&id(number).to_hex()), "{error}");
+            }
+        }
     }
 }
 

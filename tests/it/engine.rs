@@ -487,3 +487,27 @@ impl Storage for Shared {
         self.store.delete(kind, id)
     }
 }
+
+/// A file that was written in place and given its old size and time back is read again, unless that is not wanted.
+#[test]
+fn a_time_that_was_put_back_deceives_nobody() {
+    let user = crate::cli::User::new();
+    user.ok("at ./store create -plaintext");
+    let file = user.home().join("container");
+    let write = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);
+        fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    };
+    write("before");
+    user.ok("at ./store backup container");
+    write("within");
+    user.ok("at ./store backup -ignore-ctime container");
+    assert_eq!(user.ok("at ./store cat latest:container"), "before");
+    write("behind");
+    user.ok("at ./store backup container");
+    assert_eq!(user.ok("at ./store cat latest:container"), "behind");
+    let said = user.ok("at ./store backup container");
+    assert!(said.contains("1 unchanged"), "{said}");
+}

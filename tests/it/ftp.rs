@@ -1,6 +1,5 @@
-//! FTP against real servers, plain and over TLS: `FTP_ENDPOINT`, `FTP_TLS_ENDPOINT` (host:port), `FTP_USER`,
-//! `FTP_PASSWORD`, `FTP_CA_FILE` and `FTP_FOLDER` are what `tests/servers/vsftpd` prints; the folder is one of this
-//! machine.
+//! FTP against real servers, plain and over TLS: what `tests/servers/vsftpd` (LIST) and `tests/servers/pure-ftpd` (MLSD)
+//! print, such as `FTP_ENDPOINT` and `PURE_FTP_ENDPOINT`, says where they are; their folders are of this machine.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,34 +15,44 @@ struct Bed {
     folder: tempfile::TempDir,
     endpoint: String,
     options: String,
+    /// Whether folders are listed by facts: it is Pure-FTPd then.
+    by_facts: bool,
 }
 
 impl Bed {
-    /// Runs a test on the plain server and on the one with TLS.
+    /// Runs a test on every server there is.
     fn each(test: impl Fn(&Self)) {
-        let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let (Some(plain), Some(tls), Some(user), Some(password), Some(ca), Some(root)) = (
-            get("FTP_ENDPOINT"),
-            get("FTP_TLS_ENDPOINT"),
-            get("FTP_USER"),
-            get("FTP_PASSWORD"),
-            get("FTP_CA_FILE"),
-            get("FTP_FOLDER"),
-        ) else {
-            println!(
-                "not run: FTP tests, because FTP_ENDPOINT and the other variables of a real server are not set"
-            );
-            return;
-        };
-        let login = format!("username={user} password={password}");
-        for (endpoint, options) in [
-            (format!("ftp://{plain}"), format!("{login} tls=off")),
-            (format!("ftps://{tls}"), format!("{login} tls_ca_file={ca}")),
-        ] {
-            let root = PathBuf::from(&root);
-            let folder = tempfile::tempdir_in(&root).unwrap();
-            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-            test(&Self { root, folder, endpoint, options });
+        for (name, prefix) in [("vsftpd", "FTP"), ("Pure-FTPd", "PURE_FTP")] {
+            let get =
+                |name: &str| std::env::var(format!("{prefix}_{name}")).ok().filter(|value| !value.is_empty());
+            let (Some(plain), Some(tls), Some(user), Some(password), Some(ca), Some(root)) = (
+                get("ENDPOINT"),
+                get("TLS_ENDPOINT"),
+                get("USER"),
+                get("PASSWORD"),
+                get("CA_FILE"),
+                get("FOLDER"),
+            ) else {
+                println!(
+                    "not run: FTP tests against {name}, because {prefix}_ENDPOINT and its like are not set"
+                );
+                continue;
+            };
+            let login = format!("username={user} password={password}");
+            let mut servers = vec![
+                (format!("ftp://{plain}"), format!("{login} tls=off")),
+                (format!("ftps://{tls}"), format!("{login} tls_ca_file={ca}")),
+            ];
+            if let Some(implicit) = get("IMPLICIT_ENDPOINT") {
+                let options = format!("{login} tls=implicit tls_ca_file={ca}");
+                servers.push((format!("ftps://{implicit}"), options));
+            }
+            for (endpoint, options) in servers {
+                let root = PathBuf::from(&root);
+                let folder = tempfile::tempdir_in(&root).unwrap();
+                fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+                test(&Self { root, folder, endpoint, options, by_facts: prefix == "PURE_FTP" });
+            }
         }
     }
 

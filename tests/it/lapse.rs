@@ -15,12 +15,15 @@ use plakar::format::state::{Coloured, Delete, Metadata, StateEntry, encode_metad
 use plakar::format::version::Version;
 use plakar::format::wrapper::{self, Resource};
 use plakar::snapshot::{
-    ArchiveExport, BackupOptions, BackupReport, Counter, Monitor, Problem, SyncOptions, Tally, backup, list,
-    sync,
+    ArchiveExport, BackupOptions, BackupReport, Counter, Fate, MaintenanceOptions, MaintenanceReport,
+    Monitor, Problem, SyncOptions, Tally, backup, list, sync,
 };
-use plakar::store::{ArchiveKind, ArchiveWriter, Error, LockTerms, Repository};
+use plakar::store::{
+    ArchiveKind, ArchiveWriter, CheckpointPolicy, CreateOptions, Error, LockTerms, Repository,
+};
 
 use crate::engine::{Shared, assert_clean, assert_restores, back_up, create, kinds, noise, reopen};
+use crate::maintenance::forget_locks;
 
 const GONE: Duration = Duration::from_millis(300);
 
@@ -121,9 +124,19 @@ fn back_up_meanwhile(
     phase: &'static str,
     act: impl FnOnce() + Send,
 ) -> Result<BackupReport, Error> {
+    back_up_by(&BackupOptions::default(), repository, tree, phase, act)
+}
+
+fn back_up_by(
+    options: &BackupOptions,
+    repository: &Arc<Repository>,
+    tree: &Path,
+    phase: &'static str,
+    act: impl FnOnce() + Send,
+) -> Result<BackupReport, Error> {
     let importer = FsImporter::builder().place(tree).build().unwrap();
     let monitor = Meanwhile { tally: Tally::default(), phase, act: Mutex::new(Some(act)) };
-    let report = backup(repository, &importer, &BackupOptions::default(), &monitor);
+    let report = backup(repository, &importer, options, &monitor);
     assert!(monitor.act.lock().unwrap().is_none(), "the run never got there");
     report
 }
@@ -263,4 +276,127 @@ fn a_snapshot_that_comes_back_is_whole_after_a_lapse() {
     let repository = reopen(storage);
     assert_clean(&repository);
     assert_restores(&repository, 0, &tree);
+}
+
+/// An empty store with small packfiles, so that a run stores several before its commit.
+fn small_packs() -> Arc<dyn Storage> {
+    let storage: Arc<dyn Storage> = Arc::new(Shared::new(&Arc::new(MemoryStore::new())));
+    let options = CreateOptions { packfile_size: Some(100_000), ..kinds()[0].1.clone() };
+    create(Arc::clone(&storage), &options);
+    storage
+}
+
+/// A tree that fills several of them.
+fn grow_packs(tree: &Path) {
+    grow(tree);
+    (0..30).for_each(|n| fs::write(tree.join(format!("{n}")), noise(60_000 + n)).unwrap());
+    std::thread::sleep(Duration::from_millis(100));
+}
+
+fn states(storage: &dyn Storage) -> usize {
+    let mut count = 0;
+    storage.list(Kind::State, &mut |_| count += 1).unwrap();
+    count
+}
+
+/// Maintains without a grace period, so many days from now, on a machine that takes every lock for stale.
+fn maintain_regardless(storage: &Arc<dyn Storage>, days: i64) -> MaintenanceReport {
+    let now = Timestamp::now();
+    let options = MaintenanceOptions {
+        apply: true,
+        grace: Duration::ZERO,
+        now: Some(Timestamp { secs: now.secs + days * 24 * 3600, ..now }),
+        ..MaintenanceOptions::default()
+    };
+    loop {
+        forget_locks(storage.as_ref());
+        match plakar::snapshot::maintain(&reopen(Arc::clone(storage)), &options, &Tally::default()) {
+            // A lock was written again just now.
+            Err(Error::Locked { .. }) => {}
+            done => return done.unwrap(),
+        }
+    }
+}
+
+/// Marks and deletes what no snapshot needs.
+fn delete_all(storage: &Arc<dyn Storage>) {
+    assert!(maintain_regardless(storage, 2).of(Fate::Coloured).0 > 1);
+    assert!(maintain_regardless(storage, 3).of(Fate::Swept).0 > 1);
+}
+
+fn assert_next_run_is_whole(storage: &Arc<dyn Storage>, tree: &Path) {
+    let repository = reopen(Arc::clone(storage));
+    assert_eq!(list(&repository).0.len(), 0, "nothing was committed");
+    back_up(&repository, tree);
+    assert_clean(&repository);
+    assert_restores(&repository, 0, tree);
+}
+
+#[test]
+fn a_run_whose_own_packfiles_were_deleted_is_not_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    grow_packs(&tree);
+    // The machine slept; another one's clock goes ahead; the same, and the lock is written again before the commit.
+    for case in ["asleep", "ahead", "written again"] {
+        let storage = small_packs();
+        let writer = if case == "asleep" { sleepy(&storage) } else { reopen(Arc::clone(&storage)) };
+        if case == "written again" {
+            let refresh = Duration::from_millis(20);
+            writer.set_lock_terms(LockTerms { refresh, ..LockTerms::default() });
+        }
+        let error = back_up_meanwhile(&writer, &tree, "index", || {
+            std::thread::sleep(GONE);
+            delete_all(&storage);
+            if case == "written again" {
+                std::thread::sleep(GONE);
+            }
+        })
+        .unwrap_err();
+        assert!(matches!(error, Error::Overtaken), "{case}: {error}");
+        assert_next_run_is_whole(&storage, &tree);
+    }
+}
+
+#[test]
+fn no_checkpoint_names_packfiles_that_were_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    grow_packs(&tree);
+    let storage = small_packs();
+    let often = CheckpointPolicy { bytes: 1, interval: Duration::from_secs(1000) };
+    let options = BackupOptions { checkpoints: often, ..BackupOptions::default() };
+    let mut before = 0;
+    let writer = reopen(Arc::clone(&storage));
+    let error = back_up_by(&options, &writer, &tree, "index", || {
+        delete_all(&storage);
+        before = states(storage.as_ref());
+    })
+    .unwrap_err();
+    assert!(matches!(error, Error::Overtaken), "{error}");
+    assert!(before > 2 && states(storage.as_ref()) == before, "a state was put");
+    assert_next_run_is_whole(&storage, &tree);
+}
+
+#[test]
+fn own_packfiles_that_were_only_marked_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    grow_packs(&tree);
+    for bytes in [1, u64::MAX] {
+        let storage = small_packs();
+        let often = CheckpointPolicy { bytes, interval: Duration::from_secs(1000) };
+        let options = BackupOptions { checkpoints: often, ..BackupOptions::default() };
+        let writer = reopen(Arc::clone(&storage));
+        let mut marked = (0, 0);
+        let act = || marked = maintain_regardless(&storage, 2).of(Fate::Coloured);
+        back_up_by(&options, &writer, &tree, "index", act).unwrap();
+        assert!(marked.0 > 1);
+        assert_clean(&reopen(Arc::clone(&storage)));
+        assert!(maintain_regardless(&storage, 30).of(Fate::Revived).0 > 1);
+        maintain_regardless(&storage, 60);
+        let repository = reopen(storage);
+        assert_clean(&repository);
+        assert_restores(&repository, 0, &tree);
+    }
 }

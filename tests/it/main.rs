@@ -51,6 +51,7 @@ mod s3_lock;
 mod s3_maintenance;
 mod s3_permissions;
 mod s3_scale;
+mod s3_servers;
 mod s3_signals;
 mod s3_store;
 mod s3_storm;

@@ -77,10 +77,15 @@ impl Bed {
 
     /// What a killed run leaves behind it is not waited for.
     fn forget_locks(&self) {
-        let mut ids = Vec::new();
-        self.store.list(Kind::Lock, &mut |listed| ids.push(listed.id)).unwrap();
-        ids.iter().for_each(|id| self.store.delete(Kind::Lock, *id).unwrap());
+        forget_locks(self.store.as_ref());
     }
+}
+
+/// Takes all locks away, as who takes them for stale does.
+pub(crate) fn forget_locks(storage: &dyn Storage) {
+    let mut ids = Vec::new();
+    storage.list(Kind::Lock, &mut |listed| ids.push(listed.id)).unwrap();
+    ids.iter().for_each(|id| storage.delete(Kind::Lock, *id).unwrap());
 }
 
 fn content(seed: u64, length: usize) -> Vec<u8> {
@@ -407,11 +412,44 @@ fn what_no_state_knows_goes_when_it_is_old() {
     let strangers = bed.packs().len() - known.len();
     assert!(strangers > 0);
     assert_eq!(run(&bed, 1).of(Fate::Young).0, strangers as u64);
+    // However short the grace period is: it may be of a run that is under way, and whose lock was lost.
+    for hours in [0, 23, 25] {
+        let now = Timestamp::now();
+        let short = MaintenanceOptions {
+            apply: false,
+            grace: Duration::ZERO,
+            now: (hours > 0).then_some(Timestamp { secs: now.secs + hours * 3600, ..now }),
+            ..MaintenanceOptions::default()
+        };
+        let plan = maintain(&bed.open(), &short, &Tally::default()).unwrap();
+        let fate = if hours < 24 { Fate::Young } else { Fate::Coloured };
+        assert_eq!(plan.of(fate).0, strangers as u64, "{hours}: {plan:?}");
+    }
     assert_eq!(run(&bed, 8).of(Fate::Coloured).0, strangers as u64);
     assert_eq!(run(&bed, 9).of(Fate::Waiting).0, strangers as u64);
     assert_eq!(run(&bed, 16).of(Fate::Swept).0, strangers as u64);
     assert_eq!(bed.packs(), known);
     assert_clean(&bed.open());
+}
+
+#[test]
+fn a_clock_that_is_behind_makes_no_grace_period_shorter() {
+    let bed = Bed::new(0, 100_000);
+    bed.write("a", 1, 300_000);
+    let id = bed.back_up();
+    bed.rm(id);
+    let folding = |days| MaintenanceOptions { fold_above: Some(1), ..options(days) };
+    let maintain = |days| maintain(&bed.open(), &folding(days), &Tally::default()).unwrap();
+    let marked = maintain(-100);
+    assert!(marked.of(Fate::Coloured).0 > 1 && marked.folded_count > 1, "{marked:?}");
+    for days in [0, 6] {
+        let done = maintain(days);
+        assert_eq!(done.of(Fate::Waiting), marked.of(Fate::Coloured));
+        assert_eq!((done.deleted_states, done.waiting_states > 0), (0, true), "{done:?}");
+    }
+    let swept = maintain(8);
+    assert_eq!(swept.of(Fate::Swept), marked.of(Fate::Coloured));
+    assert!(swept.deleted_states > 0, "{swept:?}");
 }
 
 #[test]

@@ -48,13 +48,35 @@ fn make_tree(root: &Path) {
     }
 }
 
-/// Runs a command under the limit; returns its peak of anonymous memory, in bytes.
-fn watched(user: &User, line: &str) -> u64 {
-    watched_below(LIMIT, user, line)
+/// The most memory that a process was seen to have, in bytes.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Peaks {
+    /// Pages that it touched and no file stands behind.
+    pub(crate) anonymous: u64,
+    /// What the limit of data counts: stacks, and all that the allocator took from the system.
+    pub(crate) data: u64,
 }
 
-/// The same under another limit, in bytes.
-pub(crate) fn watched_below(limit: u64, user: &User, line: &str) -> u64 {
+impl Peaks {
+    /// Raises the peaks to what `/proc/PID/status` says.
+    fn raise(&mut self, status: &str) {
+        let mut raise = |peak: &mut u64, name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = value.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+            *peak = (*peak).max(kib.unwrap_or(0) << 10);
+        };
+        raise(&mut self.anonymous, "RssAnon:");
+        raise(&mut self.data, "VmData:");
+    }
+}
+
+/// Runs a command under the limit; returns its peak of anonymous memory, in bytes.
+fn watched(user: &User, line: &str) -> u64 {
+    watched_below(LIMIT, user, line).anonymous
+}
+
+/// Runs a command under a limit of its data memory in bytes, and watches it.
+pub(crate) fn watched_below(limit: u64, user: &User, line: &str) -> Peaks {
     let log = user.home().join("log");
     let mut command = user.command(line.split_whitespace());
     command.stdout(File::create(&log).unwrap()).stderr(File::options().append(true).open(&log).unwrap());
@@ -62,20 +84,17 @@ pub(crate) fn watched_below(limit: u64, user: &User, line: &str) -> u64 {
     let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
     // Set while it starts: what counts is what it asks for from then on.
     prlimit(Some(Pid::from_child(&child)), Resource::Data, limit).unwrap();
-    let mut peak = 0;
+    let mut peaks = Peaks::default();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = anonymous.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        peak = peak.max(kib.unwrap_or(0) << 10);
+        peaks.raise(&fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default());
         std::thread::sleep(Duration::from_millis(2));
     };
     assert!(status.success(), "plakar {line}: {status}: {}", fs::read_to_string(&log).unwrap());
-    assert!(peak > MIB, "plakar {line}: it was watched");
-    peak
+    assert!(peaks.anonymous > MIB && peaks.data > MIB, "plakar {line}: it was watched");
+    peaks
 }
 
 /// Returns every file below a folder with the hash of its content.

@@ -356,7 +356,20 @@ fn an_archive_in_cold_storage_is_retrieved_as_a_whole() {
     let ran = user.run(&format!("{at} cat latest:a/small"));
     assert!(ran.code == 1 && ran.stderr.contains("must first be retrieved"), "{ran:?}");
     assert!(ran.stderr.contains("-retrieve"), "{ran:?}");
+    // Those that have no flags for it name a command that does.
+    for command in ["ls", "info", "locate small", "ls latest"] {
+        let ran = user.run(&format!("{at} {command}"));
+        assert!(ran.code == 1 && ran.stderr.contains("must first be retrieved from cold storage"), "{ran:?}");
+        let hint =
+            "hint: plakar at @cold:x.ptar check -no-wait asks for that (with -retrieve it waits, too); then";
+        assert!(ran.stderr.contains(hint), "{ran:?}");
+    }
     assert_eq!(server.counters().of("RestoreObject"), 0);
+    // What that asks for is on its way then, and known to be.
+    assert_eq!(user.run(&format!("{at} check -no-wait")).code, 75);
+    let ran = user.run(&format!("{at} ls"));
+    assert!(ran.code == 75 && ran.stderr.contains("is being retrieved"), "{ran:?}");
+    lay();
     // A restore asks by itself; without waiting, the same command goes on.
     let line = format!("{at} restore -no-wait -retrieval-tier bulk -retrieval-days 3 -to out latest");
     let ran = user.run(&line);
@@ -367,7 +380,7 @@ fn an_archive_in_cold_storage_is_retrieved_as_a_whole() {
     assert!(ran.code == 75 && ran.stderr.contains("is under way"), "{ran:?}");
     (0..3).for_each(|_| drop(user.run(&line)));
     assert_restored(&user, "out");
-    assert_eq!(server.counters().of("RestoreObject"), 1, "it is asked for once");
+    assert_eq!(server.counters().of("RestoreObject"), 2, "each of the two times it is asked for once");
     user.ok("at other create -plaintext");
     for line in [
         format!("{at} cat -retrieve -retrieval-poll 20ms latest:a/small"),

@@ -253,6 +253,29 @@ fn an_expired_token_behind_a_head_is_renewed_too() {
 }
 
 #[test]
+fn a_token_that_is_refused_is_renewed_once() {
+    let (bed, dir) = (bed(), tempfile::tempdir().unwrap());
+    let names: Vec<String> = (0..5).map(|n| format!("key{n}")).collect();
+    for name in &names {
+        bed.own_server().set_key(name, key(name).expired());
+    }
+    let asked = Arc::new(Mutex::new(names.into_iter()));
+    let sts = Fake::new(move |_| {
+        let name = asked.lock().unwrap().next().unwrap();
+        sts_answer("AssumeRoleWithWebIdentity", &name, 3600)
+    });
+    let token = write(&dir.path().join("token"), "t");
+    let environment = [
+        ("AWS_ROLE_ARN", "r"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", &token),
+        ("AWS_ENDPOINT_URL_STS", &sts.url("")),
+    ];
+    let error = use_it(&store(&bed, &[], &environment).unwrap()).unwrap_err();
+    assert!(error.kind == ErrorKind::Denied && error.to_string().contains("ExpiredToken"), "{error}");
+    assert_eq!((sts.seen().len(), bed.own_server().counters().total()), (2, 2));
+}
+
+#[test]
 fn credentials_that_end_soon_are_renewed_and_old_ones_kept_while_they_hold() {
     let (bed, dir) = (bed(), tempfile::tempdir().unwrap());
     let sts = Fake::new(|_| sts_answer("AssumeRoleWithWebIdentity", "one", 2));
@@ -543,6 +566,150 @@ fn an_instances_metadata_is_asked_in_its_second_version() {
     assert_eq!(store(&bed, &[], &[]).unwrap_err().kind, ErrorKind::Denied);
     let off = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str()), ("AWS_EC2_METADATA_DISABLED", "true")];
     assert_eq!(store(&bed, &[], &off).unwrap_err().kind, ErrorKind::Denied);
+}
+
+/// Answers with everything that was sent, as a careless service does.
+fn echo(seen: &Seen) -> String {
+    let headers: Vec<String> = seen.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let body = String::from_utf8_lossy(&percent_decode(seen.body.replace('+', " ").as_bytes())).into_owned();
+    format!("{} {} {} {body}", seen.method, seen.path, headers.join(", "))
+}
+
+/// Every answer that is none, echoing what was sent.
+fn nonsense(seen: &Seen, number: usize) -> (u16, String) {
+    let text = echo(seen).replace('&', " ").replace(['<', '>', '"'], "'");
+    match number {
+        0 => (
+            403,
+            format!("<ErrorResponse><Error><Code>X</Code><Message>{text}</Message></Error></ErrorResponse>"),
+        ),
+        1 => (200, text),
+        2 => (200, format!("{{\"Code\":\"{text}\"}}")),
+        3 => (
+            200,
+            format!(
+                "{{\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"hush-answer\",\"Expiration\":\"{text}\"}}"
+            ),
+        ),
+        4 => (302, text),
+        _ => {
+            let (_, answer) = sts_answer("AssumeRole", "one", 3600);
+            (200, answer.replace("one-secret", "hush-answer").replace("<Expiration>", "<Expiration>x"))
+        }
+    }
+}
+
+/// What must never be said.
+const HUSH: [&str; 7] =
+    ["hush-base", "hush-token", "hush-external", "hush-agent", "hush-session", "hush-answer", "hush-web"];
+
+#[test]
+fn no_source_that_fails_tells_what_it_was_given() {
+    let (bed, dir) = (bed(), tempfile::tempdir().unwrap());
+    let number = Arc::new(Mutex::new(0));
+    let which = Arc::clone(&number);
+    // A metadata service answers its first two questions as it should: its session's token is a secret, too.
+    let fake = Fake::new(move |seen| match seen.path.as_str() {
+        "/latest/api/token" => (200, "hush-session".into()),
+        "/latest/meta-data/iam/security-credentials/" => (200, "my-role".into()),
+        _ => nonsense(seen, *which.lock().unwrap()),
+    });
+    let config = format!(
+        "[profile base]\naws_access_key_id = BASE\naws_secret_access_key = hush-base\naws_session_token = hush-token\n\
+         [profile role]\nrole_arn = arn:role\nsource_profile = base\nexternal_id = hush-external\n\
+         [profile web]\nrole_arn = arn:role\nweb_identity_token_file = {0}\nexternal_id = hush-external\n\
+         [profile tool]\ncredential_process = echo hush-answer\n\
+         [profile tool2]\ncredential_process = sh -c 'echo hush-answer; echo failed >&2; echo hush-answer >&2; exit 1'\n",
+        write(&dir.path().join("web"), "hush-web")
+    );
+    let config = write(&dir.path().join("config"), &config);
+    let broken = write(&dir.path().join("broken"), "[default]\naws_secret_access_key hush-base\n");
+    let (sts, agent) = (fake.url("/"), fake.url("/v1"));
+    let profile = |name: &'static str| vec![("AWS_PROFILE", name), ("AWS_CONFIG_FILE", config.as_str())];
+    let token = write(&dir.path().join("agent"), "hush-agent");
+    let sources = [
+        ("role of profile role", profile("role")),
+        ("role of profile web", profile("web")),
+        ("credential_process", profile("tool")),
+        ("credential_process", profile("tool2")),
+        (
+            "container",
+            vec![
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.as_str()),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token),
+            ],
+        ),
+        (
+            "container",
+            vec![
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.as_str()),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "hush-agent"),
+            ],
+        ),
+        (
+            "container's authorization",
+            vec![
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.as_str()),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "hush-agent\nhush-agent"),
+            ],
+        ),
+        ("instance metadata", vec![("AWS_EC2_METADATA_SERVICE_ENDPOINT", agent.trim_end_matches("/v1"))]),
+        ("line 2", vec![("AWS_CONFIG_FILE", broken.as_str())]),
+    ];
+    for (name, mut environment) in sources {
+        environment.push(("AWS_ENDPOINT_URL_STS", &sts));
+        for answer in 0..6 {
+            *number.lock().unwrap() = answer;
+            let (text, shown) = match store(&bed, &[], &environment) {
+                Err(error) => (error.to_string(), format!("{error:?}")),
+                Ok(store) => {
+                    let error = use_it(&store).unwrap_err();
+                    (
+                        error.to_string(),
+                        format!("{error:?} {store:?} {:?}", std::error::Error::source(&error)),
+                    )
+                }
+            };
+            assert!(text.contains(name), "{name} {answer}: {text}");
+            for hush in HUSH {
+                assert!(!text.contains(hush) && !shown.contains(hush), "{name} {answer}: {hush} in {text}");
+            }
+        }
+    }
+    // The requests did carry them, so the search is not vacuous.
+    let sent: String = fake.seen().iter().map(echo).collect();
+    for hush in ["hush-token", "hush-external", "hush-agent", "hush-session", "hush-web"] {
+        assert!(sent.contains(hush), "{hush}");
+    }
+    assert_eq!(bed.own_server().counters().total(), 0, "no request goes out unsigned");
+}
+
+#[test]
+fn a_metadata_service_that_never_answers_is_given_up() {
+    // It is listened to, and that is all.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let bed = bed();
+    let error =
+        use_it(&store(&bed, &[], &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]).unwrap()).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.kind, ErrorKind::Transport, "{text}");
+    assert!(text.contains("instance metadata") && text.contains("AWS_ACCESS_KEY_ID"), "{text}");
+}
+
+#[test]
+fn the_environment_gives_all_three_parts() {
+    let bed = bed();
+    let mut environment = vec![
+        ("AWS_ACCESS_KEY_ID", "one"),
+        ("AWS_SECRET_ACCESS_KEY", "one-secret"),
+        ("AWS_SESSION_TOKEN", "one-token"),
+    ];
+    use_it(&store(&bed, &[], &environment).unwrap()).unwrap();
+    // Empty is unset: the next source is asked, and here there is none.
+    environment[0].1 = "";
+    environment[1].1 = "";
+    assert_eq!(store(&bed, &[], &environment).unwrap_err().kind, ErrorKind::Denied);
 }
 
 #[test]

@@ -95,6 +95,12 @@ fn an_unchanged_bucket_is_backed_up_again_without_a_get() {
         (10, 0, 0)
     );
 
+    // By force, each is read again.
+    server.reset_counters();
+    let force = BackupOptions { force: true, ..BackupOptions::default() };
+    assert_eq!(backup(&repository, &importer, &force, &Tally::default()).unwrap().unchanged_count, 0);
+    assert_eq!(server.counters().of("GetObject"), 1000);
+
     server.insert("bucket", "src/d3/f3", s3server::Object::new("changed"));
     server.insert("bucket", "src/d3/new", s3server::Object::new("new"));
     server.reset_counters();

@@ -13,14 +13,14 @@ use crate::s3server::{self, Action, Fault, Key, Object};
 
 /// A content in memory that counts what is read of it.
 #[derive(Debug, Default)]
-struct Bytes {
+pub(crate) struct Bytes {
     content: Vec<u8>,
     read: AtomicU64,
     broken_at: Option<u64>,
 }
 
 impl Bytes {
-    fn new(bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self { content: bytes.into(), ..Self::default() }
     }
 }

@@ -8,6 +8,7 @@ use plakar::base::Id;
 use plakar::connector::{Body, Error, ErrorKind, Importer as _, Kind, Storage};
 use plakar::connectors::s3::{ExportOptions, Options, S3Exporter, S3Importer, S3Store};
 
+use crate::cli::User;
 use crate::s3_bed::Bed;
 use crate::s3_exporter::copy;
 use crate::s3server::{self, ACCESS_KEY, Action, Fault, Key, Object, S3Server, SECRET_KEY};
@@ -246,6 +247,10 @@ fn a_session_token_goes_along() {
     assert_eq!(with("other").unwrap_err().kind, ErrorKind::Denied);
 }
 
+/// A customer's key, and how it is sent.
+const CUSTOMER_KEY: &str = "0123456789abcdef0123456789abcdeX";
+const CUSTOMER_KEY_SENT: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZVg=";
+
 /// Runs something that fails in every way there is, and collects all that is said about it.
 fn everything_that_is_said(bed: &Bed, options: &Options) -> String {
     let server = bed.own_server();
@@ -259,7 +264,7 @@ fn everything_that_is_said(bed: &Bed, options: &Options) -> String {
         headers: Vec::new(),
         // A server that quotes the request it refuses.
         xml: format!(
-            "</Error><Error><Message>GET /k?X-Amz-Credential={ACCESS_KEY}%2Fx&amp;X-Amz-Signature=0123456789abcdef {SECRET_KEY}</Message>"
+            "</Error><Error><Message>GET /k?X-Amz-Credential={ACCESS_KEY}%2Fx&amp;X-Amz-Signature=0123456789abcdef {SECRET_KEY} {CUSTOMER_KEY_SENT}</Message>"
         ),
     };
     let quoting = Action::Replace(format!(
@@ -305,7 +310,7 @@ fn said_of_debug(store: &S3Store, importer: &S3Importer, say: &mut dyn FnMut(Err
 #[test]
 fn nothing_that_is_said_holds_a_secret() {
     let bed = own();
-    let mut options = bed.options("", &[("sse_customer_key", "0123456789abcdef0123456789abcdeX")]);
+    let mut options = bed.options("", &[("sse_customer_key", CUSTOMER_KEY)]);
     options.tuning.attempts = 2;
     let mut said = everything_that_is_said(&bed, &options);
     // Wrong secrets are echoed by the server with the signature they made.
@@ -319,12 +324,68 @@ fn nothing_that_is_said_holds_a_secret() {
         "wrong-but-secret",
         "X-Amz-Signature",
         "X-Amz-Credential",
-        "0123456789abcdef0123456789abcdeX",
+        CUSTOMER_KEY,
+        CUSTOMER_KEY_SENT,
     ] {
         assert!(!said.contains(secret), "{secret} was said");
     }
     // The requests themselves did carry signatures, so the search is not vacuous.
-    assert!(bed.own_server().counters().targets.iter().all(|target| target.contains("X-Amz-Signature=")));
+    let targets = bed.own_server().counters().targets;
+    assert!(targets.iter().all(|target| target.contains("X-Amz-Signature=")));
+    // And they do not live long.
+    assert!(targets.iter().all(|target| target.contains("X-Amz-Expires=300&")));
+}
+
+#[test]
+fn a_trace_holds_no_secret() {
+    let server = S3Server::new();
+    for bucket in ["source", "kept", "target"] {
+        server.make_bucket(bucket);
+    }
+    server.insert("source", "key", Object::new("content"));
+    let mut user = User::new();
+    let place = |bucket: &str| {
+        format!(
+            "s3://{}/{bucket} access_key={ACCESS_KEY} secret_access_key={SECRET_KEY} use_tls=false",
+            server.authority()
+        )
+    };
+    user.set("PLAKAR_PASSPHRASE", "a hush-hush passphrase");
+    user.ok(&format!("store add kept {}", place("kept")));
+    user.ok(&format!("source add from {}", place("source")));
+    user.ok(&format!("destination add to {}", place("target")));
+    let mut said = String::new();
+    let mut run = |line: &str, code: Option<i32>| {
+        let ran = user.run(&format!("-trace all at @kept {line}"));
+        assert!(code.is_none_or(|code| ran.code == code), "{line}: {ran:?}");
+        // (A store that is being made is not traced.)
+        assert!(line == "create" || ran.stderr.contains("trace: storage: "), "{line}: {ran:?}");
+        let _ = write!(said, "{} {}", ran.stdout, ran.stderr);
+    };
+    for line in ["create", "backup @from", "ls", "check", "restore -to @to latest"] {
+        run(line, Some(0));
+    }
+    for action in [
+        Action::Status {
+            status: 403,
+            code: "AccessDenied",
+            headers: Vec::new(),
+            xml: format!("</Error><Error><Message>X-Amz-Signature=0123456789abcdef {SECRET_KEY}</Message>"),
+        },
+        Action::status(301, "PermanentRedirect"),
+        Action::Replace(format!(
+            "<Error><Code>X</Code><Message>{SECRET_KEY} X-Amz-Signature=abc</Message></Error>"
+        )),
+    ] {
+        server.clear_faults();
+        server.inject(Fault::when(|seen| seen.op != "PutObject", action));
+        for line in ["ls", "backup @from", "restore -to @to latest"] {
+            run(line, None);
+        }
+    }
+    for secret in [SECRET_KEY, "X-Amz-Signature", "X-Amz-Credential", "hush-hush"] {
+        assert!(!said.contains(secret), "{secret} was said");
+    }
 }
 
 #[test]

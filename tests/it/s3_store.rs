@@ -10,7 +10,7 @@ use plakar::connectors::s3::S3Store;
 
 use crate::conformance;
 use crate::s3_bed::Bed;
-use crate::s3server::{self, Key, Object};
+use crate::s3server::{self, Action, Fault, Key, Object};
 
 fn id(n: u8) -> Id {
     Id([n; 32])
@@ -214,6 +214,21 @@ fn virtual_host_style_reaches_the_same_bucket() {
     assert_eq!(S3Store::new(options).unwrap().get(Kind::State, id(1)).unwrap(), b"state");
     let targets = server.counters().targets;
     assert!(targets[0].starts_with("GET /v/states/"), "{targets:?}");
+}
+
+#[test]
+fn a_server_without_conditional_writes_is_written_to_without_them() {
+    let bed = Bed::own(s3server::Options { conditional_put: false, ..s3server::Options::default() });
+    let server = bed.own_server();
+    let store = store(&bed, "");
+    server.inject(Fault::on("PutObject", Action::status(501, "NotImplemented")).times(1));
+    store.create(b"config").unwrap();
+    for n in 1..4 {
+        store.put(Kind::State, id(n), Body::Bytes(b"state")).unwrap();
+    }
+    // The refusal is learnt once.
+    assert_eq!(server.counters().of("PutObject"), 5);
+    assert_eq!(store.get(Kind::State, id(3)).unwrap(), b"state");
 }
 
 #[test]

@@ -185,9 +185,13 @@ fn lasting(
 
 #[test]
 fn an_object_that_cannot_be_read_is_named_and_the_others_are_kept() {
-    for action in
-        [Action::status(500, "InternalError"), Action::status(403, "AccessDenied"), Action::Truncate(0)]
-    {
+    for action in [
+        Action::status(500, "InternalError"),
+        Action::status(403, "AccessDenied"),
+        // Deleted since it was listed.
+        Action::status(404, "NoSuchKey"),
+        Action::Truncate(0),
+    ] {
         let told = format!("{action:?}");
         let (scene, report, tally) =
             lasting(|seen| seen.op == "GetObject" && seen.key == b"src/3/object 3", action);

@@ -15,7 +15,7 @@ use crate::s3server::{ACCESS_KEY, Object, S3Server, SECRET_KEY};
 const COMMANDS: &str = include_str!("../data/documents.txt");
 
 /// Returns the commands of a document: lines that begin with `plakar`, prompt and margin aside, with those that a
-/// backslash continues.
+/// backslash continues; and those in the text between backticks, where some of the words may stand before the first.
 fn commands(document: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut open = false;
@@ -28,6 +28,7 @@ fn commands(document: &str) -> Vec<String> {
         } else if text.starts_with("plakar ") {
             found.push(text.to_owned());
         } else {
+            found.extend(in_text(text));
             continue;
         }
         let last = found.last_mut().expect("a command was found");
@@ -39,6 +40,39 @@ fn commands(document: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Returns the commands in a line of text.
+fn in_text(line: &str) -> impl Iterator<Item = String> {
+    let parts: Vec<&str> = line.split('`').collect();
+    let command = |pair: &[&str]| {
+        let (before, code) = (pair[0].trim_end(), pair[1].trim());
+        let begun = ["plakar at", "plakar"].into_iter().find(|words| before.ends_with(words));
+        match begun {
+            _ if code.starts_with("plakar ") => Some(code.to_owned()),
+            Some(begun) => Some(format!("{begun} {code}")),
+            None => None,
+        }
+    };
+    // Code stands in every second part, and only if the last part is not code that never ends.
+    let whole = parts.len() / 2 * 2;
+    parts[..whole].chunks(2).filter_map(command).collect::<Vec<_>>().into_iter()
+}
+
+#[test]
+fn commands_are_found_wherever_they_stand() {
+    let document = "# Title\n\n```bash\n  $ plakar a \\\n    b \\\n    c\nplakar d  # why\n```\n\
+        Use plakar `e <x>` and `plakar f`, see `plakar`; check with plakar at `@g verify`. Not `other` or `cp x`.\n\
+        * View: `plakar config`\nplakar/v1\n";
+    let wanted = [
+        "plakar a b c",
+        "plakar d  # why",
+        "plakar e <x>",
+        "plakar f",
+        "plakar at @g verify",
+        "plakar config",
+    ];
+    assert_eq!(commands(document), wanted);
 }
 
 /// Returns the kept commands by document.
@@ -80,6 +114,8 @@ struct Reader {
     server: S3Server,
     /// The store that was named last, to take snapshot ids from.
     store: String,
+    /// How many names were made up.
+    names: usize,
 }
 
 impl Reader {
@@ -110,7 +146,7 @@ impl Reader {
             fs::create_dir_all(user.home().join(folder)).unwrap();
             fs::write(user.home().join(folder).join("index.html"), "<p>hello</p>\n").unwrap();
         }
-        Self { user, server, store: String::new() }
+        Self { user, server, store: String::new(), names: 0 }
     }
 
     /// Puts in what the reader has to put in.
@@ -136,6 +172,16 @@ impl Reader {
         }
         for key in ["<SCW_SECRET_KEY>", "<your-secret-key>", "<YOUR_SECRET_ACCESS_KEY>"] {
             filled = filled.replace(key, SECRET_KEY);
+        }
+        self.names += usize::from(filled.contains(" create <name>"));
+        let name = format!("any{}", self.names);
+        for (word, value) in [
+            ("<name>", &*name),
+            ("<option>", "storage_class"),
+            ("<value>", "STANDARD"),
+            ("<store>", "@mystore"),
+        ] {
+            filled = filled.replace(word, value);
         }
         if let Some(store) = filled.strip_prefix("plakar at ").and_then(|rest| rest.split(' ').next()) {
             self.store = store.trim_matches('"').to_owned();
@@ -179,6 +225,9 @@ fn follow(document: &str, reader: &mut Reader, mut before: impl FnMut(&mut Reade
         let ran = reader.shell(command);
         if command.ends_with(" ui") {
             assert!(ran.code == 1 && ran.stderr.contains("not available yet"), "{command}: {ran:?}");
+        } else if *command == "plakar at @scw_store" {
+            // The text tells of a beginning, not of a command.
+            assert!(ran.code == 64 && ran.stderr.contains("no command was given"), "{command}: {ran:?}");
         } else if command.starts_with("plakar pkg build") || command.starts_with("plakar pkg rm") {
             assert!(ran.code == 1 && ran.stderr.contains("part of the program"), "{command}: {ran:?}");
         } else {

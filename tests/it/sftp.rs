@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use plakar::base::{Id, RawString};
 use plakar::connector::{Body, ErrorKind, Exporter as _, Item, Kind, Outcome, Storage as _};
 use plakar::connectors::fs::{Existing, FsStore};
-use plakar::connectors::sftp::{SftpExporter, SftpStore};
+use plakar::connectors::sftp::{SftpStore, open_exporter};
 use plakar::format::entry::{Entry, FileInfo, Mode};
 
 use crate::cli::User;
@@ -214,7 +214,7 @@ fn sftp_destination_follows_no_planted_link() {
         assert_eq!(fs::read(bed.path("outside/target")).unwrap(), b"kept");
         assert_eq!(fs::read_dir(bed.path("outside/deep")).unwrap().count(), 0);
         // A link that comes while the restore runs.
-        let exporter = SftpExporter::open(bed.options("late"), Existing::Replace, false).unwrap();
+        let exporter = open_exporter(bed.options("late"), Existing::Replace, false).unwrap();
         let path: RawString = "folder".into();
         let entry = Entry::new("/", FileInfo::new("folder", Mode::dir(0o755)));
         let item = Item { path: &path, entry: &entry, xattrs: &[] };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use plakar::base::{Id, Timestamp};
-use plakar::connector::Storage;
+use plakar::connector::{Kind, Storage};
 use plakar::connectors::fs::FsStore;
 use plakar::connectors::memory::MemoryStore;
 use plakar::connectors::ptar::PtarStore;
@@ -544,6 +544,25 @@ fn a_lock_blocks_while_it_lives_and_no_time_makes_it_live_for_ever() {
     let path = put_lock(&repository, &store, Id([3; 32]), false, in_an_age);
     assert_eq!(back_up(&user, "store", &source).code, 0);
     assert!(path.exists());
+}
+
+/// Its length says how much is to be read, and that is what whoever put it there wants.
+#[test]
+fn a_file_of_a_tebibyte_among_the_locks_stops_no_backup() {
+    let bench = Bench::new();
+    let user = bench.user();
+    let store = bench.copy(&user);
+    let id = Id([3; 32]);
+    let path = store.join("locks").join(id.to_hex());
+    fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(back_up(&user, "store", &bench.path("source")).code, 0);
+    let error = FsStore::new(&store).get(Kind::Lock, id).unwrap_err();
+    assert!(error.to_string().contains(&id.to_hex()), "{error}");
+    // It may be a newer program's: maintenance waits for it, and says which it is.
+    let ran = user.run("at store maintenance -apply");
+    assert!(ran.code != 0 && ran.stderr.contains(&id.to_hex()), "{ran:#?}");
+    let left: Vec<_> = fs::read_dir(store.join("locks")).unwrap().collect();
+    assert_eq!(left.len(), 1, "only that one is left");
 }
 
 #[test]

@@ -54,6 +54,9 @@ pub(crate) struct Args {
     /// Read metadata again that listings do not show (tags, ACLs)
     #[arg(long)]
     recheck: bool,
+    /// Trust size and modification time of a file, whatever else changed about it (its ctime)
+    #[arg(long)]
+    ignore_ctime: bool,
     /// Make the run resumable whenever SIZE more was stored, and every two minutes
     #[arg(long, value_name = "SIZE", value_parser = super::super::quantity::size, default_value = "1GiB")]
     checkpoint: u64,
@@ -143,6 +146,7 @@ fn open(
         excludes: args.ignore.clone(),
         ignore_files: args.ignore_file.clone(),
         recheck: args.recheck,
+        ignore_ctime: args.ignore_ctime,
         retrieve: args.retrieval.retrieves(),
     };
     let locations = source.locations();

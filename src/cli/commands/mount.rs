@@ -204,7 +204,7 @@ mod linux {
             }
             OpenError::NoFuse(_) => Some(
                 "it takes /dev/fuse (modprobe fuse; containers: --device /dev/fuse and the capability SYS_ADMIN), and for users \
-                 other than root the package fuse3"
+                 other than root the package fuse3 and the right to open /dev/fuse (mode 0666)"
                     .to_owned(),
             ),
             OpenError::Mount { source, .. } if source.to_string().contains("user_allow_other") => {

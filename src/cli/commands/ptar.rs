@@ -263,6 +263,10 @@ fn passphrase(
     Ok(Some(chosen))
 }
 
+/// What to do where a snapshot that should be packed is damaged: an archive is whole or not made.
+const SALVAGE: &str = "check names what is damaged; 'plakar at NEW sync from STORE' copies the snapshots that are whole \
+    into a new store, and 'ptar -k NEW' packs that";
+
 /// Puts stores and sources into the archive; what went in is told unless standard output is taken. Returns whether
 /// something of a source is missing.
 fn fill(
@@ -289,9 +293,13 @@ fn fill(
                         Exit::Damage,
                         format!("not all snapshots of {place} can be read"),
                     )
-                    .hint("plakar at STORE check names what is damaged"));
+                    .hint(SALVAGE));
                 }
-                export.add(&store.repository, &found)?;
+                export.add(&store.repository, &found).map_err(|error| {
+                    let damaged = error.is_damage();
+                    let error = CommandError::from(error);
+                    if damaged { error.hint(SALVAGE) } else { error }
+                })?;
             }
             export.finish()
         };

@@ -3,10 +3,13 @@
 use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use serde::Serialize;
 
 use super::super::context::Context;
+use super::super::entries::shown;
 use super::super::error::{CommandError, Exit};
 use super::super::stores::storage_of;
 use super::super::trace::Traced;
@@ -14,7 +17,7 @@ use crate::base::{Cancel, Printable};
 use crate::connector::{ErrorKind, Storage};
 use crate::connectors::Limits;
 use crate::format::wrapper::{self, Resource};
-use crate::ui::units;
+use crate::ui::{Output, units};
 use crate::web::{Access, Handler, Log, Rights, Server, Settings, StoreService, Token, identity};
 
 /// The port that is listened on unless another is named: upstream's.
@@ -70,11 +73,57 @@ struct Request<'a> {
     r#type: &'static str,
     peer: String,
     method: &'a str,
-    target: &'a str,
+    target: String,
     status: u16,
     received: u64,
     sent: u64,
     duration: f64,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    r#type: &'static str,
+    command: &'static str,
+    requests: u64,
+    received: u64,
+    sent: u64,
+    duration: f64,
+}
+
+/// What was served.
+#[derive(Debug, Default)]
+struct Served {
+    requests: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Served {
+    fn count(&self, access: &Access<'_>) {
+        for (counter, more) in
+            [(&self.requests, 1), (&self.received, access.received), (&self.sent, access.sent)]
+        {
+            counter.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells of it at the end.
+    fn sum_up(&self, begun: Instant, output: &Output) -> Result<(), CommandError> {
+        let [requests, received, sent] =
+            [&self.requests, &self.received, &self.sent].map(|counter| counter.load(Ordering::Relaxed));
+        if output.is_json() {
+            let duration = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+            let (r#type, command) = ("summary", "server");
+            return Ok(output.json(&Summary { r#type, command, requests, received, sent, duration })?);
+        }
+        Ok(output.summary(format_args!(
+            "served {} in {}: {} received, {} sent",
+            units::counted(requests, "request"),
+            units::duration(begun.elapsed()),
+            units::bytes(received),
+            units::bytes(sent)
+        ))?)
+    }
 }
 
 /// Serves until a signal comes.
@@ -103,10 +152,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     let settings = settings(context);
     let service = service(context, storage, rights, token, local, settings.connections);
     let handler: Handler = Box::new(move |request: &_, body: &mut _| service.answer(request, body));
+    let (begun, served) = (Instant::now(), Arc::new(Served::default()));
     let log: Log = {
         let (output, json) = (context.output.clone(), context.output.is_json());
         let told = json || context.globals.trace.is_some_and(|trace| trace.web);
+        let served = Arc::clone(&served);
         Box::new(move |access: &Access<'_>| {
+            served.count(access);
             if told {
                 tell(&output, access);
             }
@@ -116,6 +168,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         Server::new(listener, settings, tls, handler, log).map_err(|error| failed(&args.listen, error))?;
     server.run(&context.cancel).map_err(|error| failed(&args.listen, error))?;
     context.output.notice("the server has ended; every request was answered");
+    served.sum_up(begun, &context.output)?;
     Ok(Exit::Ok)
 }
 
@@ -294,14 +347,14 @@ fn service(
 }
 
 /// Tells of a request.
-fn tell(output: &crate::ui::Output, access: &Access<'_>) {
+fn tell(output: &Output, access: &Access<'_>) {
     if output.is_json() {
         // A reader that left is noticed at the end.
         let _ = output.json(&Request {
             r#type: "request",
             peer: access.peer.to_string(),
             method: access.method,
-            target: access.target,
+            target: shown(access.target),
             status: access.status,
             received: access.received,
             sent: access.sent,

@@ -83,7 +83,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         };
         stores::tell_notes(context, to);
         report::sync(&done, &what, false, &context.output)?;
-        Ok(unreadable.is_empty())
+        Ok(unreadable.is_empty() && done.damaged.is_empty())
     };
     let mut whole = true;
     if direction != Direction::From {

@@ -23,7 +23,7 @@ use serde_norway::{Mapping, Value};
 
 use super::super::error::CommandError;
 use super::{comments, legacy};
-use crate::base::{At as _, PathError, Printable, sys};
+use crate::base::{At as _, PathError, Printable, bare, sys};
 use crate::connectors::{Options, Role};
 
 /// The version that is written.
@@ -238,7 +238,10 @@ impl From<serde_norway::Error> for Wrong {
 /// Reads a file of at most 4 MiB; nothing when there is none.
 pub(super) fn read(path: &Path) -> Result<Option<String>, ConfigurationError> {
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Below what is no folder there is no file either: HOME=/dev/null is how some say that there is no home.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         other => other.at("open", path)?,
     };
     let mut text = String::new();
@@ -375,8 +378,8 @@ impl Ready {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = path.parent().expect("a file in a folder");
         create_folder(folder)?;
-        let mut file =
-            tempfile::Builder::new().prefix(".plakar-").tempfile_in(folder).at("create a file in", folder)?;
+        let file = tempfile::Builder::new().prefix(".plakar-").tempfile_in(folder);
+        let mut file = file.map_err(bare).at("create a file in", folder)?;
         file.write_all(bytes).at("write", &path)?;
         sys::make_private(file.as_file()).at("protect", &path)?;
         file.as_file().sync_all().at("write", &path)?;

@@ -24,6 +24,13 @@ pub(super) fn show(
             return Err(unknown(name, roles[0], all));
         }
     }
+    if let [role] = roles
+        && all.entries(*role).is_empty()
+        && !output.is_json()
+    {
+        let noun = role.noun();
+        output.notice(format!("no {noun} is configured; plakar {noun} add NAME LOCATION makes one"));
+    }
     for &role in roles {
         let chosen = all.entries(role).iter().filter(|(name, _)| names.is_empty() || names.contains(name));
         let chosen: Entries = chosen

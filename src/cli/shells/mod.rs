@@ -7,6 +7,7 @@ mod bash;
 mod facts;
 mod fish;
 mod man;
+mod scan;
 mod zsh;
 
 pub(super) use bash::script as bash;

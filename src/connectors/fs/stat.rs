@@ -13,6 +13,8 @@ pub(super) struct Facts {
     pub(super) size: i64,
     /// The last change of the content.
     pub(super) modified: Timestamp,
+    /// The last change of anything, set by the system alone.
+    pub(super) changed: Timestamp,
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) uid: u32,
@@ -33,6 +35,7 @@ impl From<&Stat> for Facts {
                 secs: stat.st_mtime,
                 nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
             },
+            changed: Timestamp { secs: stat.st_ctime, nanos: u32::try_from(stat.st_ctime_nsec).unwrap_or(0) },
             device: stat.st_dev,
             inode: stat.st_ino,
             uid: stat.st_uid,
@@ -53,6 +56,7 @@ impl From<&Stat> for Facts {
                 secs: stat.st_mtime,
                 nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
             },
+            changed: Timestamp { secs: stat.st_ctime, nanos: u32::try_from(stat.st_ctime_nsec).unwrap_or(0) },
             device: device(i64::from(stat.st_dev)),
             inode: stat.st_ino,
             uid: stat.st_uid,

@@ -11,7 +11,7 @@ use lru::LruCache;
 
 use crate::base::{At, Id, RangeFile, sys};
 use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
-use crate::connectors::container::{MAX_CONFIG, past_the_end};
+use crate::connectors::container::{MAX_CONFIG, past_the_end, whole_length};
 use crate::connectors::layout::{self, CONFIG, CONFIG_LOCK, KINDS, TEMPORARY, is_shard};
 use crate::connectors::place::{self, Pending};
 
@@ -299,9 +299,11 @@ impl Storage for FsStore {
 
     fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>> {
         let path = layout::path_of(&self.root, kind, id);
-        let (mut file, length) = open_regular(&path)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-        file.read_to_end(&mut bytes).at("read", &path)?;
+        let (file, length) = open_regular(&path)?;
+        let length = whole_length(kind, length, &path.display().to_string())?;
+        let mut bytes = Vec::with_capacity(length.min(1 << 20));
+        // What grows meanwhile is not read for ever.
+        file.take(kind.most_whole()).read_to_end(&mut bytes).at("read", &path)?;
         Ok(bytes)
     }
 

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use suppaftp::FtpError;
 
 use super::options::{Options, Tls};
-use super::session::{Session, Sockets, explain};
+use super::session::{Session, explain};
+use super::sockets::{LOOK, Sockets};
 use super::tls::{self, Configs};
 use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
 
-/// How often the wish to end is looked for.
-const LOOK: Duration = Duration::from_millis(50);
 /// How long what was begun may still take once everything is to end: temporary files are removed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long to wait before a lost connection is opened anew.

@@ -17,7 +17,7 @@ use super::listing;
 use super::options::{Options, unsayable};
 use super::session::{Session, bytes, end_of_data, text};
 use crate::base::{Printable, Timestamp};
-use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
+use crate::connector::{ContentSource, Error, ErrorKind, Item, Result};
 use crate::connectors::existing::Existing;
 use crate::connectors::tree::{Standing, Steps, Target, TreeExporter, fault_on_windows, parent};
 use crate::format::entry::Mode;
@@ -29,71 +29,22 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How many listings are remembered.
 const LISTINGS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 
-/// A folder on a server as a destination.
-#[derive(Debug)]
-pub struct FtpExporter(TreeExporter<Server>, bool);
-
-impl FtpExporter {
-    /// Connects, and opens the folder, making it if it is missing.
-    pub fn open(options: Options, existing: Existing, skip_permissions: bool) -> Result<Self> {
-        let client = Client::new(options)?;
-        let root = absolute(&client)?;
-        let plain =
-            client.again("connect to", &|| client.options().server(), |session| Ok(!session.secure))?;
-        let strict_below = (!is_unix(&client)?).then_some(root.len());
-        let server = Server {
-            client,
-            strict_below,
-            skip_permissions,
-            listings: Mutex::new(LruCache::new(LISTINGS)),
-            written: Mutex::default(),
-            owners_told: AtomicBool::new(false),
-        };
-        Ok(Self(TreeExporter::open(server, root, existing, skip_permissions)?, plain))
-    }
-
-    /// Returns whether everything, the password included, can be read on the way.
-    pub fn is_plain(&self) -> bool {
-        self.1
-    }
-}
-
-impl Exporter for FtpExporter {
-    fn location(&self) -> String {
-        self.0.location()
-    }
-
-    fn folder(&self, item: &Item<'_>) -> Result<Outcome> {
-        self.0.folder(item)
-    }
-
-    fn file(&self, item: &Item<'_>, content: &dyn ContentSource) -> Result<Outcome> {
-        self.0.file(item, content)
-    }
-
-    fn special(&self, item: &Item<'_>) -> Result<Outcome> {
-        self.0.special(item)
-    }
-
-    fn finish_folder(&self, item: &Item<'_>) -> Result<Outcome> {
-        self.0.finish_folder(item)
-    }
-
-    fn stands(&self, item: &Item<'_>, receipt: Option<Receipt>) -> Result<bool> {
-        self.0.stands(item, receipt)
-    }
-
-    fn receipt(&self, item: &Item<'_>) -> Receipt {
-        self.0.receipt(item)
-    }
-
-    fn links(&self) -> bool {
-        self.0.links()
-    }
-
-    fn work(&self) -> Work {
-        self.0.work()
-    }
+/// Connects, and opens a folder on a server as a destination, making it if it is missing.
+pub fn open_exporter(options: Options, existing: Existing, skip_permissions: bool) -> Result<TreeExporter> {
+    let client = Client::new(options)?;
+    let root = absolute(&client)?;
+    let plain = client.again("connect to", &|| client.options().server(), |session| Ok(!session.secure))?;
+    let strict_below = (!is_unix(&client)?).then_some(root.len());
+    let server = Server {
+        client,
+        plain,
+        strict_below,
+        skip_permissions,
+        listings: Mutex::new(LruCache::new(LISTINGS)),
+        written: Mutex::default(),
+        owners_told: AtomicBool::new(false),
+    };
+    TreeExporter::open(server, root, existing, skip_permissions)
 }
 
 type Listing = Arc<HashMap<Vec<u8>, Standing>>;
@@ -102,6 +53,8 @@ type Listing = Arc<HashMap<Vec<u8>, Standing>>;
 #[derive(Debug)]
 struct Server {
     client: Client,
+    /// Whether nothing is encrypted.
+    plain: bool,
     skip_permissions: bool,
     /// Where the server may be a Windows one: how long the root is, below which names are looked at closely.
     strict_below: Option<usize>,
@@ -367,9 +320,7 @@ impl Target for Server {
             }
             match session.ftp.mlst(Some(&path)) {
                 Ok(line) => {
-                    let line =
-                        line.replacen("type=cdir;", "type=dir;", 1).replacen("Type=cdir;", "type=dir;", 1);
-                    let line = listing::facts(&bytes(&line)).ok().flatten().ok_or(FtpError::BadResponse)?;
+                    let line = listing::one(&bytes(&line)).map_err(|()| FtpError::BadResponse)?;
                     Ok(Some(Some(standing(&line))))
                 }
                 Err(FtpError::UnexpectedResponse(answer)) if answer.status.code() == 550 => Ok(Some(None)),
@@ -387,6 +338,24 @@ impl Target for Server {
         let there = self.listing(folder)?.get(name).copied();
         // Times of LIST are not what was set.
         Ok(there.map(|there| Standing { modified: None, ..there }))
+    }
+
+    /// Asks for the time where listings have none that is exact.
+    fn look_closely(&self, path: &[u8]) -> Result<Option<Standing>> {
+        let Some(there) = self.look(path)? else { return Ok(None) };
+        if there.modified.is_some() || !there.mode.is_regular() {
+            return Ok(Some(there));
+        }
+        let modified = self.ask("look at", path, |session, path| {
+            if !session.has("MDTM") {
+                return Ok(None);
+            }
+            match session.ftp.mdtm(&path) {
+                Ok(time) => Ok(Some(time.and_utc().timestamp())),
+                other => fine(other).map(|_| None),
+            }
+        })?;
+        Ok(Some(Standing { modified, ..there }))
     }
 
     fn names(&self, folder: &[u8]) -> Result<Vec<Vec<u8>>> {
@@ -482,5 +451,9 @@ impl Target for Server {
 
     fn workers(&self) -> usize {
         self.client.options().connections
+    }
+
+    fn is_plain(&self) -> bool {
+        self.plain
     }
 }

@@ -1,5 +1,7 @@
 //! A folder on a server as a source.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -45,16 +47,23 @@ pub(super) struct Listed {
 
 /// Lists a folder.
 pub(super) fn list(client: &Client, path: &[u8]) -> Result<Listed> {
+    list_by(client, path, true)
+}
+
+/// Lists a folder; with `facts` by MLSD where the server has it.
+fn list_by(client: &Client, path: &[u8], facts: bool) -> Result<Listed> {
     if unsayable(path) {
         return Err(cannot_say("list", path));
     }
     client.again("list", &|| shown(path), |session| {
         let mut listed = Listed::default();
-        let exact = session.has("MLSD") || session.has("MLST");
+        let count = Cell::new(0_usize);
+        let exact = facts && (session.has("MLSD") || session.has("MLST"));
         let mut take = |line: Vec<u8>| {
             if line.is_empty() {
                 return;
             }
+            count.set(count.get() + 1);
             let read = if exact { listing::facts(&line) } else { listing::long_line(&line) };
             match read {
                 Ok(found) => listed.lines.extend(found),
@@ -67,15 +76,35 @@ pub(super) fn list(client: &Client, path: &[u8]) -> Result<Listed> {
         } else {
             // Servers take an argument of LIST for options or patterns: the folder is entered instead.
             session.ftp.cwd(text(path))?;
-            match session.lines("LIST -a", MOST_NAMES, &mut take) {
-                Err(FtpError::UnexpectedResponse(answer)) if answer.status.code() >= 500 => {
-                    session.lines("LIST", MOST_NAMES, &mut take)?;
+            let refused = match session.lines("LIST -a", MOST_NAMES, &mut take) {
+                Err(FtpError::UnexpectedResponse(answer)) if answer.status.code() != 421 => true,
+                other => {
+                    other?;
+                    false
                 }
-                other => other?,
+            };
+            // A server that knows the option lists the folder itself; another one may look for a file of that name.
+            if refused || count.get() == 0 {
+                session.lines("LIST", MOST_NAMES, &mut take)?;
             }
         }
         Ok(listed)
     })
+}
+
+/// Finds out where links lead that the server's facts say only of that they are links.
+fn name_links(client: &Client, path: &[u8], lines: &mut [Line]) {
+    let is_open = |line: &&mut Line| line.info.mode.is_symlink() && line.target.is_none();
+    if !lines.iter_mut().any(|mut line| is_open(&&mut line)) {
+        return;
+    }
+    // What is not told here is reported link by link.
+    let Ok(long) = list_by(client, path, false) else { return };
+    let mut targets: HashMap<_, _> =
+        long.lines.into_iter().filter_map(|line| Some((line.info.name, line.target?))).collect();
+    for line in lines.iter_mut().filter(is_open) {
+        line.target = targets.remove(&line.info.name);
+    }
 }
 
 fn cannot_say(op: &'static str, path: &[u8]) -> Error {
@@ -104,10 +133,8 @@ pub(super) fn look(client: &Client, path: &[u8]) -> Result<FileInfo> {
         let spelt = text(path);
         if session.has("MLST") {
             let line = super::session::bytes(&session.ftp.mlst(Some(&spelt))?);
-            // The line names the path in the server's own way; some call the folder "cdir".
-            let line = text(&line).replace("type=cdir;", "type=dir;").replace("Type=cdir;", "type=dir;");
-            let line =
-                listing::facts(&super::session::bytes(&line)).ok().flatten().ok_or(FtpError::BadResponse)?;
+            // The line names the path in the server's own way.
+            let line = listing::one(&line).map_err(|()| FtpError::BadResponse)?;
             return Ok(FileInfo { name: name.into(), ..line.info });
         }
         if session.ftp.cwd(&spelt).is_ok() {
@@ -148,7 +175,8 @@ struct Tree<'a>(&'a Client);
 
 impl Folders for Tree<'_> {
     fn list(&self, path: &[u8]) -> Result<Vec<Found>> {
-        let listed = list(self.0, path)?;
+        let mut listed = list(self.0, path)?;
+        name_links(self.0, path, &mut listed.lines);
         let found = |line: Line| {
             let name = line.info.name.as_bytes().to_vec();
             let info = match &line.target {

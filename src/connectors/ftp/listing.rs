@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use suppaftp::list::{ListParser, PosixPexQuery};
 
 use super::session::{bytes, text};
+use super::unix;
 use crate::base::{RawString, Timestamp};
 use crate::format::entry::{FileInfo, Mode};
 
@@ -19,9 +20,28 @@ pub(super) struct Line {
     pub(super) target: Option<RawString>,
 }
 
-/// Reads a line of MLSD, or that of MLST (RFC 3659, 7.2). `None` for the folder itself and its parent; an error where
-/// the line is none.
+/// Reads a line of MLSD (RFC 3659, 7.2). `None` for the folder itself and its parent; an error where the line is none.
 pub(super) fn facts(line: &[u8]) -> Result<Option<Line>, ()> {
+    let (line, kind) = parse(line)?;
+    Ok((kind == Of::Entry).then_some(line))
+}
+
+/// Reads the line of MLST. What was asked for may be called the listed folder, or its parent: Pure-FTPd says so of the
+/// root.
+pub(super) fn one(line: &[u8]) -> Result<Line, ()> {
+    parse(line).map(|(line, _)| line)
+}
+
+/// What a line is about.
+#[derive(PartialEq, Eq)]
+enum Of {
+    /// Something in the folder.
+    Entry,
+    /// The folder, or its parent.
+    Folder,
+}
+
+fn parse(line: &[u8]) -> Result<(Line, Of), ()> {
     let line = line.strip_prefix(b" ").unwrap_or(line);
     // A space ends the facts; the name may hold anything.
     let at = line.iter().position(|byte| *byte == b' ').ok_or(())?;
@@ -47,13 +67,15 @@ pub(super) fn facts(line: &[u8]) -> Result<Option<Line>, ()> {
     let kind = kind.ok_or(())?;
     let lower = kind.to_ascii_lowercase();
     let mut target = None;
-    let bits = mode.unwrap_or(if lower.starts_with("dir") { 0o755 } else { 0o644 }) & 0o7777;
+    let bits = mode.unwrap_or(if lower.ends_with("dir") { 0o755 } else { 0o644 }) & 0o7777;
+    let of = if matches!(lower.as_str(), "cdir" | "pdir") { Of::Folder } else { Of::Entry };
     let unix_type = match lower.as_str() {
-        "cdir" | "pdir" => return Ok(None),
-        "dir" => 0o040_000,
+        "dir" | "cdir" | "pdir" => 0o040_000,
         "file" => 0o100_000,
         other if other.starts_with("os.unix=s") && other.contains("link") => {
-            target = kind.split_once(':').map(|(_, target)| RawString::from(target));
+            // Some say that it is a link, and leave out where it leads.
+            target =
+                kind.split_once(':').map(|(_, target)| RawString::from(target)).filter(|t| !t.is_empty());
             0o120_000
         }
         // Devices and whatever else there is: shown, not read.
@@ -69,7 +91,7 @@ pub(super) fn facts(line: &[u8]) -> Result<Option<Line>, ()> {
         group,
         ..FileInfo::new(name, Mode::from_unix(unix_type | bits))
     };
-    Ok(Some(Line { info, permissions: mode.is_some(), target }))
+    Ok((Line { info, permissions: mode.is_some(), target }, of))
 }
 
 /// Reads `YYYYMMDDHHMMSS`, with a fraction or without, in UTC.
@@ -96,6 +118,9 @@ pub(super) fn spell(time: Timestamp) -> Option<String> {
 pub(super) fn long_line(line: &[u8]) -> Result<Option<Line>, ()> {
     if line.is_empty() || line.starts_with(b"total ") {
         return Ok(None);
+    }
+    if let Some(line) = unix::line(line, jiff::Timestamp::now()) {
+        return Ok((!matches!(&*line.info.name, b"." | b"..")).then_some(line));
     }
     let spelt = text(line);
     let file = ListParser::parse_posix(&spelt).or_else(|_| ListParser::parse_dos(&spelt)).map_err(drop)?;
@@ -160,9 +185,12 @@ mod tests {
         assert_eq!((folder.info.mode, folder.permissions), (Mode::dir(0o755), false));
         let link = of_facts("type=OS.unix=slink:/x;unix.mode=0777; l");
         assert!(link.info.mode.is_symlink() && link.target == Some("/x".into()));
-        for line in ["type=cdir; .", "type=pdir; .."] {
+        for line in ["type=cdir; .", "type=pdir; ..", " Type=pdir;unix.mode=0755; /"] {
             assert_eq!(facts(line.as_bytes()), Ok(None));
+            assert_eq!(one(line.as_bytes()).unwrap().info.mode, Mode::dir(0o755));
         }
+        let link = of_facts("type=OS.unix=slink:;size=7; l");
+        assert!(link.info.mode.is_symlink() && link.target.is_none());
         assert_eq!(spell(Timestamp::from_secs(1_577_934_245)).unwrap(), "20200102030405");
     }
 

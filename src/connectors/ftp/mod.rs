@@ -19,11 +19,13 @@ mod importer;
 mod listing;
 mod options;
 mod session;
+mod sockets;
 mod tls;
+mod unix;
 
 #[cfg(test)]
 mod tests;
 
-pub use exporter::FtpExporter;
+pub use exporter::open_exporter;
 pub use importer::FtpImporter;
 pub use options::{Options, Tls};

@@ -2,52 +2,30 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::net::Shutdown;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use suppaftp::types::FileType;
-use suppaftp::{
-    DataStream, Encoding, FtpError, FtpResult, Mode, RustlsConnector, RustlsFtpStream, Status, TlsConnector,
-    TransferStream,
-};
+use suppaftp::{DataStream, Encoding, FtpError, FtpResult, ImplFtpStream, Mode, Status, TransferStream};
 
 use super::options::{Options, Tls};
-use super::tls::Connector;
+use super::sockets::{LOOK, PATIENCE, Sockets, dial, open_data};
+use super::tls::{Connector, LastWords, Stream};
 use crate::base::Printable;
 use crate::connector::{Error, ErrorKind, Result};
 use crate::connectors::tree::MOST_BYTES;
 
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(30);
-/// How long a server may say nothing.
-const PATIENCE: Duration = Duration::from_mins(2);
-
 /// The stream of a transfer.
-pub(super) type Transfer = TransferStream<<RustlsConnector as TlsConnector>::Stream>;
+pub(super) type Transfer = TransferStream<Stream>;
+/// The crate's view of a session.
+type Ftp = ImplFtpStream<Stream>;
 
-/// Sockets of a session, so that somebody else can end its waiting.
-#[derive(Debug)]
-pub(super) struct Sockets {
-    control: TcpStream,
-    data: Mutex<Option<TcpStream>>,
-}
-
-impl Sockets {
-    fn data(&self) -> std::sync::MutexGuard<'_, Option<TcpStream>> {
-        self.data.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends both connections: who waits for them learns it at once.
-    pub(super) fn cut(&self) {
-        // One that is closed already needs no closing.
-        let _ = self.control.shutdown(Shutdown::Both);
-        if let Some(data) = &*self.data() {
-            let _ = data.shutdown(Shutdown::Both);
-        }
-    }
-}
+/// From how many names on a listing may be one that the server cut short.
+const MANY: usize = 500;
+/// How long the server's last word on a long listing is waited for where it cannot be read twice.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Bytes as they are: names need not be UTF-8, and must come back as they went.
 #[derive(Debug)]
@@ -75,11 +53,13 @@ pub(super) fn bytes(text: &str) -> Vec<u8> {
 
 /// One control connection.
 pub(super) struct Session {
-    pub(super) ftp: RustlsFtpStream,
+    pub(super) ftp: Ftp,
     pub(super) sockets: Arc<Sockets>,
     /// What the server says it has, in capitals.
     features: HashSet<String>,
     pub(super) secure: bool,
+    /// What an encrypted control connection read last.
+    words: LastWords,
     extended: bool,
 }
 
@@ -99,9 +79,10 @@ impl Session {
         let failed = |error: FtpError| explain("connect to", options.server(), error);
         let stream = dial(options)?;
         let control = stream.try_clone().map_err(|error| Error::io("connect to", options.server(), error))?;
-        let sockets = Arc::new(Sockets { control, data: Mutex::default() });
+        let sockets = Arc::new(Sockets::new(control));
         known(&sockets);
-        let connector = || config.map(|config| Connector::new(config, PATIENCE));
+        let words = LastWords::default();
+        let connector = || config.map(|config| Connector::new(config, PATIENCE, &sockets, &words));
         let mut secure = false;
         let mut ftp = match (options.tls, connector()) {
             (Tls::Implicit, Some(connector)) => {
@@ -110,18 +91,9 @@ impl Session {
                 let address = stream.peer_addr().map_err(|e| Error::io("connect to", options.server(), e))?;
                 drop(stream);
                 sockets.cut();
-                RustlsFtpStream::connect_secure_implicit(address, connector, &options.host).map_err(failed)?
+                Ftp::connect_secure_implicit(address, connector, &options.host).map_err(failed)?
             }
-            _ => RustlsFtpStream::connect_with_stream(stream).map_err(failed)?,
-        };
-        let sockets = if secure {
-            let control = ftp.get_ref().try_clone();
-            let control = control.map_err(|error| Error::io("connect to", options.server(), error))?;
-            let sockets = Arc::new(Sockets { control, data: Mutex::default() });
-            known(&sockets);
-            sockets
-        } else {
-            sockets
+            _ => Ftp::connect_with_stream(stream).map_err(failed)?,
         };
         // What the server says it has decides, once; whether a certificate is good does not.
         let wanted = match options.tls {
@@ -151,13 +123,13 @@ impl Session {
         }
         ftp.set_passive_nat_workaround(true);
         ftp.set_mode(Mode::ExtendedPassive);
-        let own = Arc::clone(&sockets);
+        let (own, cancel) = (Arc::clone(&sockets), options.cancel.clone());
         let ftp = ftp.passive_stream_builder(move |address| {
-            let stream = open_data(address).map_err(FtpError::ConnectionError)?;
-            *own.data() = stream.try_clone().ok();
+            let stream = open_data(address, &cancel).map_err(FtpError::ConnectionError)?;
+            own.transfer_over(&stream);
             Ok(stream)
         });
-        Ok(Self { ftp, sockets, features, secure, extended: true })
+        Ok(Self { ftp, sockets, features, secure, words, extended: true })
     }
 
     /// Returns whether the server says that it has a command.
@@ -193,7 +165,7 @@ impl Session {
 
     /// Forgets the data connection, so that it closes when its stream does.
     pub(super) fn release(&self) {
-        self.sockets.data().take();
+        self.sockets.forget_data();
     }
 
     /// Ends a transfer and hears how it went.
@@ -202,7 +174,7 @@ impl Session {
         transfer.finish()
     }
 
-    /// Reads the lines of a listing. A line has at most 16 KiB.
+    /// Reads the lines of a listing. A line has at most 16 KiB. Fails where the server says that there are more.
     pub(super) fn lines(
         &mut self,
         command: &str,
@@ -210,11 +182,75 @@ impl Session {
         each: &mut dyn FnMut(Vec<u8>),
     ) -> FtpResult<()> {
         let mut transfer = self.transfer(command, 0)?;
-        let read = read_lines(&mut transfer, most, each);
+        let mut count = 0;
+        let read = read_lines(&mut transfer, most, &mut |line| {
+            count += 1;
+            each(line);
+        });
+        let overheard =
+            if read.is_ok() && !self.secure && count >= MANY { self.overhear() } else { Vec::new() };
         let ended = self.end(transfer);
         read.map_err(FtpError::ConnectionError)?;
-        ended
+        ended?;
+        let last = if self.secure {
+            self.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        } else {
+            overheard
+        };
+        whole(&last).map_err(FtpError::ConnectionError)
     }
+
+    /// Reads the server's word on the transfer that ends without taking it away: the crate, which reads it next, tells
+    /// whether it was a good one, and nothing else.
+    fn overhear(&self) -> Vec<u8> {
+        // Some servers wait for that.
+        self.sockets.end_data();
+        let Ok(control) = self.sockets.control().try_clone() else { return Vec::new() };
+        let begun = Instant::now();
+        let mut buffer = vec![0; 1 << 10];
+        let mut heard = 0;
+        let limited = control.set_read_timeout(Some(LAST_WORD));
+        while limited.is_ok() && begun.elapsed() < LAST_WORD {
+            match control.peek(&mut buffer) {
+                // All of it once the last line is there: three digits and a space.
+                Ok(count) if count > 0 => {
+                    heard = count;
+                    if count == buffer.len() || is_complete(&buffer[..count]) {
+                        break;
+                    }
+                    std::thread::sleep(LOOK / 5);
+                }
+                _ => break,
+            }
+        }
+        // What cannot be set now fails when it is read.
+        let _ = control.set_read_timeout(Some(PATIENCE));
+        buffer.truncate(heard);
+        buffer
+    }
+}
+
+/// Returns whether a reply is there up to its last line.
+fn is_complete(reply: &[u8]) -> bool {
+    let Some(reply) = reply.strip_suffix(b"\r\n").or_else(|| reply.strip_suffix(b"\n")) else { return false };
+    let last = reply.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    matches!(last, [a, b, c, b' ', ..] if [a, b, c].iter().all(|digit| digit.is_ascii_digit()))
+}
+
+/// Fails where the server's word on a listing is that it left some of it out. That is the one way in which Pure-FTPd
+/// tells of its limit, 10,000 names where nobody raised it.
+fn whole(last: &[u8]) -> io::Result<()> {
+    let last = last.strip_suffix(b"\n").unwrap_or(last);
+    let line = last.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    let words = text(line);
+    if words.to_ascii_lowercase().contains("truncated") {
+        let told = format!(
+            "the server lists only a part of it: {}; raise its limit on listings",
+            Printable::message(words.trim())
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidData, told));
+    }
+    Ok(())
 }
 
 fn read_lines(stream: &mut impl Read, most: usize, each: &mut dyn FnMut(Vec<u8>)) -> io::Result<()> {
@@ -240,37 +276,6 @@ fn read_lines(stream: &mut impl Read, most: usize, each: &mut dyn FnMut(Vec<u8>)
         each(line);
     }
     Err(io::Error::new(io::ErrorKind::InvalidData, format!("the server lists more than {most} names")))
-}
-
-fn dial(options: &Options) -> Result<TcpStream> {
-    let failed = |error: io::Error| {
-        Error::new(ErrorKind::Transport, "connect to", options.server())
-            .detail(error.to_string())
-            .because(error)
-    };
-    let addresses = (options.host.as_str(), options.port).to_socket_addrs().map_err(failed)?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        if options.cancel.is_cancelled() {
-            return Err(Error::new(ErrorKind::Cancelled, "connect to", options.server()));
-        }
-        match TcpStream::connect_timeout(&address, CONNECT).and_then(patient) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(failed(last))
-}
-
-fn open_data(address: SocketAddr) -> io::Result<TcpStream> {
-    patient(TcpStream::connect_timeout(&address, CONNECT)?)
-}
-
-fn patient(stream: TcpStream) -> io::Result<TcpStream> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 /// Stops the sending side of a data connection that is not encrypted; an encrypted one ends itself.
@@ -360,6 +365,23 @@ mod unit {
             (502, "502 Unknown", ErrorKind::Unsupported),
         ] {
             assert_eq!(kind_of(code, words), kind, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_listing_is_none() {
+        for said in
+            ["226-Options: -a -l\r\n226 Output truncated to 10000 matches\r\n", "226 Listing Truncated\r\n"]
+        {
+            assert!(whole(said.as_bytes()).unwrap_err().to_string().contains("only a part"));
+            assert!(is_complete(said.as_bytes()));
+        }
+        // A name in an earlier reply says nothing.
+        for said in ["", "250 truncated.txt\r\n226 10 matches total\r\n", "226 Transfer complete\r\n"] {
+            whole(said.as_bytes()).unwrap();
+        }
+        for said in ["", "226-Options: -a -l\r\n", "226 Output trunc"] {
+            assert!(!is_complete(said.as_bytes()), "{said}");
         }
     }
 

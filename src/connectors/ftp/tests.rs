@@ -5,11 +5,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use super::{FtpExporter, FtpImporter, Options};
+use super::{FtpImporter, Options, open_exporter};
 use crate::base::{RawString, Timestamp};
-use crate::connector::{
-    ContentSource, Error, ErrorKind, Exporter as _, Importer as _, Item, Outcome, Result,
-};
+use crate::connector::{Error, ErrorKind, Exporter as _, Importer as _, Item, Outcome, Result};
 use crate::connectors::existing::Existing;
 use crate::format::entry::{Entry, FileInfo, Mode};
 
@@ -170,32 +168,13 @@ fn serve(play: &Arc<Mutex<Play>>) -> Options {
     Options::parse(&format!("ftp://{address}/root"), &options).unwrap()
 }
 
-#[derive(Debug)]
-struct Bytes(&'static [u8]);
-
-impl ContentSource for Bytes {
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let from = usize::try_from(offset).unwrap();
-        buffer.copy_from_slice(&self.0[from..from + buffer.len()]);
-        Ok(())
-    }
-
-    fn boundaries(&self) -> Vec<u64> {
-        vec![0]
-    }
-}
-
 /// Restores a file over what has its name.
 fn restore(play: &Arc<Mutex<Play>>, name: &str, existing: Existing) -> Result<Outcome> {
-    let exporter = FtpExporter::open(serve(play), existing, false)?;
+    let exporter = open_exporter(serve(play), existing, false)?;
     let mut info = FileInfo::new("x", Mode::regular(0o644));
     info.modified = Timestamp::from_secs(1_600_000_000);
     let item = Item { path: &RawString::from(name), entry: &Entry::new("/", info), xattrs: &[] };
-    exporter.file(&item, &Bytes(b"new"))
+    exporter.file(&item, &b"new".to_vec())
 }
 
 fn pairs(contents: &[(String, String)]) -> Vec<(&str, &str)> {

@@ -1,8 +1,9 @@
 //! Encryption: who vouches for a server.
 
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,9 +13,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 use rustls_platform_verifier::BuilderVerifierExt as _;
-use suppaftp::{FtpResult, RustlsConnector, TlsConnector};
+use suppaftp::{FtpResult, RustlsConnector, TlsConnector, TlsStream};
 
 use super::options::Options;
+use super::sockets::Sockets;
 use crate::connector::{Error, ErrorKind, Result};
 
 /// The settings of encrypted connections, the preferred ones first.
@@ -112,30 +114,106 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
+/// How much of what was read last is remembered, in bytes.
+const REMEMBERED: usize = 1 << 10;
+
+type Encrypted = <RustlsConnector as TlsConnector>::Stream;
+
+/// The end of what a stream read.
+pub(super) type LastWords = Arc<Mutex<Vec<u8>>>;
+
+/// An encrypted stream. The control connection's remembers what was read last: the crate keeps the words of some replies
+/// to itself.
+#[derive(Debug)]
+pub(super) struct Stream(Heard);
+
+/// What is read and written.
+#[derive(Debug)]
+pub(super) struct Heard {
+    stream: Encrypted,
+    words: Option<LastWords>,
+}
+
+impl Read for Heard {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.mut_ref().read(buffer)?;
+        if let Some(words) = &self.words {
+            let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
+            words.extend_from_slice(&buffer[count.saturating_sub(REMEMBERED)..count]);
+            let old = words.len().saturating_sub(REMEMBERED);
+            words.drain(..old);
+        }
+        Ok(count)
+    }
+}
+
+impl Write for Heard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.mut_ref().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.mut_ref().flush()
+    }
+}
+
+impl TlsStream for Stream {
+    type InnerStream = Heard;
+
+    fn tcp_stream(self) -> FtpResult<TcpStream> {
+        self.0.stream.tcp_stream()
+    }
+
+    fn get_ref(&self) -> &TcpStream {
+        self.0.stream.get_ref()
+    }
+
+    fn mut_ref(&mut self) -> &mut Heard {
+        &mut self.0
+    }
+}
+
 /// Encrypts streams that never wait for ever.
 #[derive(Debug)]
 pub(super) struct Connector {
     inner: RustlsConnector,
     patience: Duration,
+    /// For the first stream, which is the control connection's.
+    first: Mutex<Option<(Arc<Sockets>, LastWords)>>,
 }
 
 impl Connector {
-    /// Makes one for a session: tickets of one session are of no use to another.
-    pub(super) fn new(config: &Arc<ClientConfig>, patience: Duration) -> Self {
+    /// Makes one for a session: tickets of one session are of no use to another. The control connection is made known to
+    /// `sockets`, and what it reads to `words`.
+    pub(super) fn new(
+        config: &Arc<ClientConfig>,
+        patience: Duration,
+        sockets: &Arc<Sockets>,
+        words: &LastWords,
+    ) -> Self {
         let mut own = ClientConfig::clone(config);
         own.resumption = rustls::client::Resumption::in_memory_sessions(8);
-        Self { inner: RustlsConnector::from(Arc::new(own)), patience }
+        let first = Mutex::new(Some((Arc::clone(sockets), Arc::clone(words))));
+        Self { inner: RustlsConnector::from(Arc::new(own)), patience, first }
     }
 }
 
 impl TlsConnector for Connector {
-    type Stream = <RustlsConnector as TlsConnector>::Stream;
+    type Stream = Stream;
 
-    fn connect(&self, domain: &str, stream: TcpStream) -> FtpResult<Self::Stream> {
+    fn connect(&self, domain: &str, stream: TcpStream) -> FtpResult<Stream> {
         let set = stream
             .set_read_timeout(Some(self.patience))
             .and_then(|()| stream.set_write_timeout(Some(self.patience)));
         set.map_err(suppaftp::FtpError::ConnectionError)?;
-        self.inner.connect(domain, stream)
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let words = match first {
+            Some((sockets, words)) => {
+                sockets.adopt(&stream).map_err(suppaftp::FtpError::ConnectionError)?;
+                Some(words)
+            }
+            None => None,
+        };
+        Ok(Stream(Heard { stream: self.inner.connect(domain, stream)?, words }))
     }
 }

@@ -21,8 +21,6 @@ use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Purpose, Result, St
 use crate::connectors::container::{MAX_CONFIG, past_the_end};
 use crate::format::ptar::STATE_ID;
 
-/// The longest resource that is read whole, in bytes.
-const MAX_WHOLE: u64 = 2 << 30;
 /// The longest listing that is taken, in bytes: tens of millions of resources.
 const MAX_LISTING: u64 = 4 << 30;
 /// A listing of at most this many bytes is not spooled.
@@ -382,7 +380,7 @@ impl Storage for HttpStore {
         let ask = Ask::new("read", Method::GET, path(kind, id));
         self.session.run(&ask, &mut |answer| {
             self.plain(&answer, &ask.path)?;
-            answer.bytes(MAX_WHOLE)
+            answer.bytes(kind.most_whole())
         })
     }
 

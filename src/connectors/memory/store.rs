@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use crate::base::sys::FileAt as _;
 use crate::base::{At, Id};
 use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
-use crate::connectors::container::past_the_end;
+use crate::connectors::container::{past_the_end, whole_length};
 
 #[derive(Clone, Debug)]
 struct Resource {
@@ -143,7 +143,9 @@ impl Storage for MemoryStore {
     }
 
     fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>> {
-        Ok(self.find("read", kind, id)?.to_vec())
+        let bytes = self.find("read", kind, id)?;
+        whole_length(kind, bytes.len() as u64, &name(kind, id))?;
+        Ok(bytes.to_vec())
     }
 
     fn read_range(

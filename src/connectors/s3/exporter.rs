@@ -507,7 +507,7 @@ impl Exporter for S3Exporter {
             Err(outcome) => return Ok(outcome),
         };
         key.push(b'/');
-        self.store(&key, &Put::default(), &Nothing)?;
+        self.store(&key, &Put::default(), &Vec::new())?;
         Ok(Outcome::Restored)
     }
 
@@ -607,24 +607,5 @@ impl Read for RangeReader<'_> {
         buffer[..n].copy_from_slice(&self.piece[self.at..self.at + n]);
         self.at += n;
         Ok(n)
-    }
-}
-
-/// The content of a folder marker.
-#[derive(Debug)]
-struct Nothing;
-
-impl ContentSource for Nothing {
-    fn size(&self) -> u64 {
-        0
-    }
-
-    fn read_at(&self, _offset: u64, buffer: &mut [u8]) -> Result<()> {
-        debug_assert!(buffer.is_empty(), "there is nothing to read");
-        Ok(())
-    }
-
-    fn boundaries(&self) -> Vec<u64> {
-        Vec::new()
     }
 }

@@ -259,9 +259,24 @@ impl Importer for S3Importer {
             }
             _ => self.get(record, range, listed),
         };
+        let is_another = |found: &Download| {
+            let etag = found.etag();
+            !etag.is_empty() && listed.is_some_and(|listed| !listed.is_empty() && *listed != etag)
+        };
         let (download, newer) = match asked {
             // Replaced since it was listed: the version there now is as good, if it is read as one.
             Err(failure) if matches!(failure.status, 412 | 416) => (self.get(record, None, None), true),
+            // A server that does not know the condition answers with what it has.
+            Ok(found) if is_another(&found) => match range {
+                Some(_) => (self.get(record, None, None), true),
+                None => (Ok(found), true),
+            },
+            // Nor does it know of ranges, or the object has become shorter than the first of them.
+            Err(failure) if range.is_some() && failure.kind == ErrorKind::Protocol => {
+                let whole = self.get(record, None, None);
+                let newer = whole.as_ref().is_ok_and(is_another);
+                (whole, newer)
+            }
             result => (result, false),
         };
         let download = download.map_err(|failure| archived(failure, record))?;

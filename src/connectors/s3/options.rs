@@ -480,6 +480,28 @@ mod tests {
     }
 
     #[test]
+    fn the_variable_of_the_service_goes_before_the_one_of_all() {
+        let region = |env: &[(&str, &str)]| parse_env("s3://b/", &[], env).unwrap().region;
+        assert_eq!(region(&[("AWS_DEFAULT_REGION", "eu-west-1"), ("AWS_REGION", "eu-west-2")]), "eu-west-2");
+        assert_eq!(region(&[("AWS_DEFAULT_REGION", "eu-west-1"), ("AWS_REGION", "")]), "eu-west-1");
+        let host =
+            |env: &[(&str, &str)]| parse_env("s3://b/p", &[], env).unwrap().location.endpoint.authority();
+        let (all, own) =
+            (("AWS_ENDPOINT_URL", "http://127.0.0.1:1"), ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:2"));
+        assert_eq!(host(&[all, own]), "127.0.0.1:2");
+        assert_eq!(host(&[all, ("AWS_ENDPOINT_URL_S3", "")]), "127.0.0.1:1");
+        // Options go before both, and an empty option is none.
+        let given = [("endpoint", "http://127.0.0.1:3"), ("region", "xx-1")];
+        let got = parse_env("s3://b/p", &given, &[all, own, ("AWS_REGION", "eu-west-2")]).unwrap();
+        assert_eq!(
+            (got.location.endpoint.authority().as_str(), got.region.as_str()),
+            ("127.0.0.1:3", "xx-1")
+        );
+        let got = parse_env("s3://b/p", &[("endpoint", ""), ("region", "")], &[all]).unwrap();
+        assert_eq!(got.location.endpoint.authority(), "127.0.0.1:1");
+    }
+
+    #[test]
     fn a_profile_says_what_nothing_else_says() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config");

@@ -10,8 +10,8 @@ use super::options::Options;
 use super::store::{make_folders, mode_of};
 use super::transfer::{self, Upload, standing};
 use super::wire::Attrs;
-use crate::base::{RawString, Timestamp};
-use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
+use crate::base::Timestamp;
+use crate::connector::{ContentSource, Error, ErrorKind, Item, Result};
 use crate::connectors::existing::Existing;
 use crate::connectors::tree::{MOST_NAMES, Standing, Target, TreeExporter, fault_on_windows, seconds};
 
@@ -20,64 +20,20 @@ const PIECE: u64 = 1 << 20;
 /// The length of runs of zeros that are left out, in bytes.
 const HOLE: usize = 64 << 10;
 
-/// A folder on a server as a destination.
-#[derive(Debug)]
-pub struct SftpExporter(TreeExporter<Server>);
-
-impl SftpExporter {
-    /// Connects, and opens the folder, making it if it is missing.
-    pub fn open(options: Options, existing: Existing, skip_permissions: bool) -> Result<Self> {
-        Self::with_client(Client::new(options), existing, skip_permissions)
-    }
-
-    pub(super) fn with_client(client: Client, existing: Existing, skip_permissions: bool) -> Result<Self> {
-        let root = absolute(&client)?;
-        let strict_below = is_windows(&client)?.then_some(root.len());
-        let server = Server { client, skip_permissions, strict_below, written: Mutex::default() };
-        Ok(Self(TreeExporter::open(server, root, existing, skip_permissions)?))
-    }
+/// Connects, and opens a folder on a server as a destination, making it if it is missing.
+pub fn open_exporter(options: Options, existing: Existing, skip_permissions: bool) -> Result<TreeExporter> {
+    with_client(Client::new(options), existing, skip_permissions)
 }
 
-impl Exporter for SftpExporter {
-    fn location(&self) -> String {
-        self.0.location()
-    }
-
-    fn folder(&self, item: &Item<'_>) -> Result<Outcome> {
-        self.0.folder(item)
-    }
-
-    fn file(&self, item: &Item<'_>, content: &dyn ContentSource) -> Result<Outcome> {
-        self.0.file(item, content)
-    }
-
-    fn hard_link(&self, item: &Item<'_>, first: &RawString) -> Result<Outcome> {
-        self.0.hard_link(item, first)
-    }
-
-    fn special(&self, item: &Item<'_>) -> Result<Outcome> {
-        self.0.special(item)
-    }
-
-    fn finish_folder(&self, item: &Item<'_>) -> Result<Outcome> {
-        self.0.finish_folder(item)
-    }
-
-    fn stands(&self, item: &Item<'_>, receipt: Option<Receipt>) -> Result<bool> {
-        self.0.stands(item, receipt)
-    }
-
-    fn receipt(&self, item: &Item<'_>) -> Receipt {
-        self.0.receipt(item)
-    }
-
-    fn links(&self) -> bool {
-        self.0.links()
-    }
-
-    fn work(&self) -> Work {
-        self.0.work()
-    }
+pub(super) fn with_client(
+    client: Client,
+    existing: Existing,
+    skip_permissions: bool,
+) -> Result<TreeExporter> {
+    let root = absolute(&client)?;
+    let strict_below = is_windows(&client)?.then_some(root.len());
+    let server = Server { client, skip_permissions, strict_below, written: Mutex::default() };
+    TreeExporter::open(server, root, existing, skip_permissions)
 }
 
 /// What SFTP can do to files.

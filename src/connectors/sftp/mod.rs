@@ -31,7 +31,7 @@ mod transfer;
 mod wire;
 
 pub use archive::{SftpArchive, SftpFile};
-pub use exporter::SftpExporter;
+pub use exporter::open_exporter;
 pub use importer::SftpImporter;
 pub use options::Options;
 pub use sink::SftpSink;

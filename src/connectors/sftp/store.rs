@@ -17,7 +17,7 @@ use super::transfer::{self, Opened, Upload};
 use super::wire::{Attrs, Named, open};
 use crate::base::{Id, Printable};
 use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
-use crate::connectors::container::{MAX_CONFIG, past_the_end};
+use crate::connectors::container::{MAX_CONFIG, past_the_end, whole_length};
 use crate::connectors::layout::{self, CONFIG, KINDS, TEMPORARY};
 use crate::connectors::tree::{MOST_NAMES, join, parent};
 use crate::format::entry::Mode;
@@ -120,11 +120,10 @@ impl SftpStore {
     }
 
     /// Reads a whole file of at most `most` bytes, if there is such a limit.
-    fn read_all(&self, path: &[u8], most: Option<u64>) -> Result<Vec<u8>> {
+    fn read_all(&self, path: &[u8], most: u64) -> Result<Vec<u8>> {
         self.client.again(|connection| {
             let (file, length) = open_regular(connection, path)?;
-            let length = most.map_or(length, |most| length.min(most + 1));
-            let length = usize::try_from(length)
+            let length = usize::try_from(length.min(most + 1))
                 .map_err(|_| Error::new(ErrorKind::Full, "read", Printable::new(path).to_string()))?;
             let file = Arc::new(file);
             let mut out = Vec::new();
@@ -401,7 +400,7 @@ impl Storage for SftpStore {
 
     fn config(&self) -> Result<Vec<u8>> {
         let path = self.below(CONFIG);
-        let config = match self.read_all(&path, Some(MAX_CONFIG)) {
+        let config = match self.read_all(&path, MAX_CONFIG) {
             Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Io) => {
                 let root = self.client.again(|connection| connection.stat(&self.root));
                 if root.is_ok_and(|attrs| mode_of(&attrs).is_regular()) {
@@ -466,7 +465,10 @@ impl Storage for SftpStore {
     }
 
     fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>> {
-        self.read_all(&self.path_of(kind, id), None)
+        let path = self.path_of(kind, id);
+        let bytes = self.read_all(&path, kind.most_whole())?;
+        whole_length(kind, bytes.len() as u64, &Printable::new(&path).to_string())?;
+        Ok(bytes)
     }
 
     fn read_range(

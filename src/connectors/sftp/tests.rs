@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::connection::{Carrier, Connection, Death};
-use super::exporter::SftpExporter;
+use super::exporter;
 use super::importer::SftpImporter;
 use super::options::Options;
 use super::sink::SftpSink;
@@ -19,8 +19,7 @@ use super::transfer::Opened;
 use super::wire::{Fields, Packet, kind, status};
 use crate::base::{Cancel, Id, RawString};
 use crate::connector::{
-    ArchiveSink as _, ContentSource, Error, ErrorKind, Exporter as _, Importer, Item, Kind, Outcome, Result,
-    Storage,
+    ArchiveSink as _, Error, ErrorKind, Exporter as _, Importer, Item, Kind, Outcome, Result, Storage,
 };
 use crate::connectors::existing::Existing;
 use crate::format::entry::{Entry, FileInfo, Mode};
@@ -369,25 +368,6 @@ fn a_break_in_the_middle_of_a_listing_ends_the_scan() {
     assert_eq!((error.kind, dialled.load(Ordering::SeqCst)), (ErrorKind::Transport, 2));
 }
 
-#[derive(Debug)]
-struct Bytes(&'static [u8]);
-
-impl ContentSource for Bytes {
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let from = usize::try_from(offset).unwrap();
-        buffer.copy_from_slice(&self.0[from..from + buffer.len()]);
-        Ok(())
-    }
-
-    fn boundaries(&self) -> Vec<u64> {
-        vec![0]
-    }
-}
-
 /// Plays a server with files, each known by its path; handles are paths. `home` is its folder; whatever has no dot
 /// and no file is a folder. After `renames` renames the connection ends, once.
 fn files(
@@ -453,10 +433,10 @@ fn old() -> Files {
 }
 
 fn restore(client: Client, name: &str) -> Result<Outcome> {
-    let exporter = SftpExporter::with_client(client, Existing::Replace, true)?;
+    let exporter = exporter::with_client(client, Existing::Replace, true)?;
     let entry = Entry::new("/", FileInfo::new("x", Mode::regular(0o644)));
     let item = Item { path: &RawString::from(name), entry: &entry, xattrs: &[] };
-    exporter.file(&item, &Bytes(b"new"))
+    exporter.file(&item, &b"new".to_vec())
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::schema::table;
 use crate::base::sys::FileAt as _;
 use crate::base::{Cancel, Id};
 use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
-use crate::connectors::container::{MAX_CONFIG, past_the_end};
+use crate::connectors::container::{MAX_CONFIG, past_the_end, whole_length};
 
 /// The longest resource in bytes: `SQLITE_MAX_LENGTH`, less the room for a row's key and head.
 pub const MAX_LENGTH: u64 = 1_000_000_000 - 1024;
@@ -78,8 +78,10 @@ impl SqliteStore {
     fn part(&self, kind: Kind, id: Id, range: Option<(u64, usize)>) -> Result<Vec<u8>> {
         self.database.read("read", |connection| {
             let (row, total) = self.find(connection, "read", kind, id)?;
-            let whole = usize::try_from(total).unwrap_or(usize::MAX);
-            let (offset, length) = range.unwrap_or((0, whole));
+            let (offset, length) = match range {
+                Some(range) => range,
+                None => (0, whole_length(kind, total, &self.target(kind, id))?),
+            };
             let end = u64::try_from(length).ok().and_then(|length| offset.checked_add(length));
             if end.is_none_or(|end| end > total) {
                 return Err(past_the_end(&self.target(kind, id), offset, length, total));

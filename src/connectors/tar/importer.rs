@@ -93,7 +93,9 @@ impl TarImporter {
         let spills = SpillDir::new(std::env::temp_dir(), Some(RunCipher::shared()));
         let mut collector = Collector::new(&spills, self.memory);
         let mut members = Members::new(self.input()?);
+        let mut is_empty = true;
         while let Some(member) = members.next()? {
+            is_empty = false;
             match node_of(member) {
                 Ok((path, node)) => collector.push(&path, &node)?,
                 Err(error) => {
@@ -103,7 +105,20 @@ impl TarImporter {
                 }
             }
         }
-        let store = members.into_input().finish()?;
+        if let Some(at) = members.follows() {
+            let error = Error::new(ErrorKind::Unsupported, "back up", "what follows the archive");
+            let why = format!(
+                "it ends before byte {at}, where more stands: another archive is a source of its own"
+            );
+            if refused(error.detail(why)).is_break() {
+                return Ok(None);
+            }
+        }
+        let input = members.into_input();
+        if is_empty {
+            return Err(input.malformed("it holds no member"));
+        }
+        let store = input.finish()?;
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
         Ok(Some(collector))
     }

@@ -304,17 +304,23 @@ impl Input {
     }
 
     /// Reads what is behind the end marker, so that whoever writes is not cut off and a decompressor sees its end.
-    pub(super) fn drain(&mut self) -> Result<()> {
-        if matches!(self.from, From::File { .. }) {
-            return Ok(());
-        }
+    /// Returns where the first byte stands that is not zero.
+    pub(super) fn drain(&mut self) -> Result<Option<u64>> {
+        let is_file = matches!(self.from, From::File { .. });
         let mut buffer = vec![0; SPOOL_BLOCK];
-        while self.fill(&mut buffer)? > 0 {
+        let mut found = None;
+        loop {
+            let start = self.position;
+            let filled = self.fill(&mut buffer)?;
+            let more = buffer[..filled].iter().position(|byte| *byte != 0);
+            found = found.or(more.map(|at| start + at as u64));
+            if filled == 0 || is_file && found.is_some() {
+                return Ok(found);
+            }
             if self.cancel.is_cancelled() {
                 return Err(Error::new(ErrorKind::Cancelled, "read", &self.target));
             }
         }
-        Ok(())
     }
 
     /// Ends the reading in order.

@@ -56,11 +56,13 @@ pub(super) struct Members {
     global: Extended,
     /// Bytes of extended headers and long names since the last member.
     before: u64,
+    /// Where something stands behind the end marker.
+    follows: Option<u64>,
 }
 
 impl Members {
     pub(super) fn new(input: Input) -> Self {
-        Self { input, global: Extended::default(), before: 0 }
+        Self { input, global: Extended::default(), before: 0, follows: None }
     }
 
     /// Returns the archive, whose end was reached.
@@ -129,6 +131,11 @@ impl Members {
         }
     }
 
+    /// Returns where something stands behind the end marker, which was reached.
+    pub(super) fn follows(&self) -> Option<u64> {
+        self.follows
+    }
+
     /// Reads what follows the first block of zeros.
     fn end(&mut self) -> Result<()> {
         let mut block = [0; BLOCK];
@@ -136,7 +143,8 @@ impl Members {
         if self.input.block(&mut block)? && !fields::is_zero(&block) {
             return Err(self.input.malformed("a lone block of zeros stands before more of it"));
         }
-        self.input.drain()
+        self.follows = self.input.drain()?;
+        Ok(())
     }
 
     fn take_global(&mut self, bytes: &[u8]) -> Result<()> {

@@ -126,13 +126,15 @@ fn the_last_of_a_name_counts_and_links_keep_what_they_were_made_of() {
         member("nowhere", b'1', b"", "later"),
         file("later", "late"),
         END.to_vec(),
-        file("behind the end", "no").clone(),
+        file("behind the end", "no"),
     ]
     .concat();
     assert_eq!(
         tree(&archive),
         [
             "! cannot back up \"dir/../x\" of the archive: its name leads out of the archive",
+            "! cannot back up what follows the archive: it ends before byte 8192, where more stands: another archive is a \
+             source of its own",
             "//",
             "/a two",
             "/abs/name absolute",
@@ -209,6 +211,30 @@ fn sparse_files_have_their_holes_back() {
 }
 
 #[test]
+fn what_follows_the_end_is_not_passed_over_in_silence() {
+    let one = [file("a", "content"), END.to_vec(), vec![0; 9000]].concat();
+    let two = [&one[..], &file("b", "more"), &END].concat();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&two).unwrap();
+    for bytes in [two, gzip.finish().unwrap()] {
+        let (file, options) = (tempfile::NamedTempFile::new().unwrap(), ImportOptions::default());
+        std::fs::write(file.path(), bytes).unwrap();
+        let mut records = Vec::new();
+        let importer = TarImporter::open(file.path(), &options).unwrap();
+        importer
+            .scan(&mut |record| {
+                records.push(record);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        let refused: Vec<_> = records.iter().filter_map(|record| record.info.as_ref().err()).collect();
+        let place = format!("it ends before byte {}", one.len());
+        assert!(matches!(&refused[..], [only] if only.to_string().contains(&place)), "{refused:?}");
+        assert!(records.iter().any(|record| &*record.path.lossy() == "/a"));
+    }
+}
+
+#[test]
 fn a_broken_archive_fails_with_the_place() {
     let whole = [file("a", "content"), file("b", "more"), END.to_vec()].concat();
     assert!(read(&whole).is_ok());
@@ -222,6 +248,7 @@ fn a_broken_archive_fails_with_the_place() {
     let mut torn = whole.clone();
     torn[1024 + 3] ^= 1;
     assert!(read(&torn).unwrap_err().to_string().contains("checksum of a header is wrong, at byte 1536"));
+    assert!(read(&[0; 10_240]).unwrap_err().to_string().contains("it holds no member"));
     assert!(read(&[7; 4096]).unwrap_err().to_string().contains("it is no tar archive"));
     assert!(read(&[&[0; 512][..], &whole].concat()).unwrap_err().to_string().contains("lone block of zeros"));
     let huge = [header("a", b'x', 1 << 32, "").to_vec(), END.to_vec()].concat();

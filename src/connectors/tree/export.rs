@@ -1,23 +1,16 @@
 //! Restoring a tree to a server.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
-use super::names;
+use super::claims::Claims;
+use super::{names, replace};
 use crate::base::{Printable, RawString, Timestamp};
 use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
 use crate::connectors::existing::Existing;
 use crate::connectors::{objects, place};
 use crate::format::entry::Mode;
-
-/// For how long a folder that was looked at is taken for one.
-pub(super) const TRUST: Duration = Duration::from_secs(1);
-/// How many folders are remembered as looked at.
-const REMEMBERED: usize = 4096;
 
 /// What stands at a path. A link is a link.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +39,11 @@ pub(in crate::connectors) trait Target: fmt::Debug + Send + Sync {
 
     /// Looks at a path; `None` where nothing is.
     fn look(&self, path: &[u8]) -> Result<Option<Standing>>;
+
+    /// The same, with the time of a file if there is any way to learn it.
+    fn look_closely(&self, path: &[u8]) -> Result<Option<Standing>> {
+        self.look(path)
+    }
 
     /// Returns the names in a folder.
     fn names(&self, folder: &[u8]) -> Result<Vec<Vec<u8>>>;
@@ -77,27 +75,21 @@ pub(in crate::connectors) trait Target: fmt::Debug + Send + Sync {
 
     /// Returns how many threads may wait for the server with profit.
     fn workers(&self) -> usize;
-}
 
-/// What this restore did, by hashes of paths: how much it holds depends on the number of files.
-#[derive(Debug, Default)]
-struct Made {
-    /// Files, by the hash of the path without regard to case: the hash of the path.
-    files: HashMap<u64, u64>,
-    /// Folders that were not there before.
-    folders: HashSet<u64>,
-    /// Folders that were looked at, and when.
-    looked_at: HashMap<u64, Instant>,
+    /// Returns whether everything, the password included, can be read on the way.
+    fn is_plain(&self) -> bool {
+        false
+    }
 }
 
 /// A folder on a server as a destination.
 #[derive(Debug)]
-pub(in crate::connectors) struct TreeExporter<T> {
-    target: T,
+pub struct TreeExporter {
+    target: Box<dyn Target>,
     root: Vec<u8>,
     existing: Existing,
     skip_permissions: bool,
-    made: Mutex<Made>,
+    claims: Claims,
     counter: AtomicU64,
     /// Whether the root was made, or empty: else its own metadata is not touched.
     fresh: AtomicBool,
@@ -108,10 +100,10 @@ pub(in crate::connectors) struct TreeExporter<T> {
     leftovers: OnceLock<String>,
 }
 
-impl<T: Target> TreeExporter<T> {
+impl TreeExporter {
     /// Opens the root, making it if it is missing.
     pub(in crate::connectors) fn open(
-        target: T,
+        target: impl Target + 'static,
         root: Vec<u8>,
         existing: Existing,
         skip_permissions: bool,
@@ -121,11 +113,11 @@ impl<T: Target> TreeExporter<T> {
             .map_err(|error| Error::io("open", target.describe(), std::io::Error::from(error)))?;
         let number = random & !1 | u64::from(fresh);
         Ok(Self {
-            target,
+            target: Box::new(target),
             root,
             existing,
             skip_permissions,
-            made: Mutex::default(),
+            claims: Claims::default(),
             counter: AtomicU64::new(0),
             fresh: AtomicBool::new(fresh),
             number,
@@ -134,8 +126,9 @@ impl<T: Target> TreeExporter<T> {
         })
     }
 
-    fn made(&self) -> MutexGuard<'_, Made> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns whether everything, the password included, can be read on the way.
+    pub fn is_plain(&self) -> bool {
+        self.target.is_plain()
     }
 
     fn path(&self, item: &RawString) -> Vec<u8> {
@@ -152,12 +145,16 @@ impl<T: Target> TreeExporter<T> {
         let ends = item.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends {
             let path = names::join(&self.root, &item[..end]);
-            let key = hash_of(&path);
-            if self.made().looked_at.get(&key).is_some_and(|at| at.elapsed() < TRUST) {
+            if self.claims.is_refused(&path) {
+                return Err(Error::new(ErrorKind::Exists, "enter", shown(&path)).detail(
+                    "this folder was not restored: the server does not tell its name from another's",
+                ));
+            }
+            if self.claims.is_trusted(&path) {
                 continue;
             }
             match self.target.look(&path)? {
-                Some(there) if there.mode.is_dir() => self.trust(key),
+                Some(there) if there.mode.is_dir() => self.claims.trust(&path),
                 Some(there) => {
                     let what = if there.mode.is_symlink() { "a symbolic link" } else { "a file" };
                     return Err(Error::new(ErrorKind::Exists, "enter", shown(&path))
@@ -167,14 +164,6 @@ impl<T: Target> TreeExporter<T> {
             }
         }
         Ok(())
-    }
-
-    fn trust(&self, key: u64) {
-        let mut made = self.made();
-        if made.looked_at.len() >= REMEMBERED {
-            made.looked_at.clear();
-        }
-        made.looked_at.insert(key, Instant::now());
     }
 
     /// Applies the policy to what has an item's name, before any work is done.
@@ -192,14 +181,16 @@ impl<T: Target> TreeExporter<T> {
         }
     }
 
-    /// Notes a file, and fails where the server does not tell its name from that of another one of this restore.
+    /// Notes a path, and fails where the server does not tell it from that of another item of this restore.
     fn claim(&self, path: &[u8]) -> Result<()> {
-        let (folded, exact) = (hash_of(&fold(path)), hash_of(path));
-        let other = self.made().files.insert(folded, exact).filter(|other| *other != exact);
-        if other.is_none() || self.target.look(path)?.is_none() {
+        if self.claims.claim(path) { self.distinct(path) } else { Ok(()) }
+    }
+
+    /// Fails where what stands at a path has another name.
+    fn distinct(&self, path: &[u8]) -> Result<()> {
+        if self.target.look(path)?.is_none() {
             return Ok(());
         }
-        // Something stands there: is that its name, or another one's?
         let (folder, name) = names::parent(path);
         if self.target.names(folder)?.iter().any(|there| there == name) {
             return Ok(());
@@ -211,7 +202,10 @@ impl<T: Target> TreeExporter<T> {
     /// Gives what was made under a temporary name its own.
     fn place(&self, temporary: &[u8], path: &[u8], missing: Vec<String>) -> Result<Outcome> {
         let replace = self.existing == Existing::Replace;
-        let Err(error) = self.target.rename(temporary, path, replace) else {
+        // Another thread may have put the other one in place since this one was claimed.
+        let turn = self.claims.turn(path);
+        let distinct = if turn.is_some() { self.distinct(path) } else { Ok(()) };
+        let Err(error) = distinct.and_then(|()| self.target.rename(temporary, path, replace)) else {
             return Ok(if missing.is_empty() { Outcome::Restored } else { Outcome::Partly(missing) });
         };
         // Its name says that it is temporary; nothing is to be done about one that stays.
@@ -257,7 +251,7 @@ impl<T: Target> TreeExporter<T> {
     }
 }
 
-impl<T: Target> Exporter for TreeExporter<T> {
+impl Exporter for TreeExporter {
     fn location(&self) -> String {
         self.target.describe()
     }
@@ -272,25 +266,28 @@ impl<T: Target> Exporter for TreeExporter<T> {
             return Ok(Outcome::Unsupported(why));
         }
         self.guard(item.path)?;
-        let key = hash_of(&path);
+        // Below a folder that is another one by its real name everything would overwrite what is there.
+        self.claim(&path).inspect_err(|error| {
+            if error.kind == ErrorKind::Exists {
+                self.claims.refuse(&path);
+            }
+        })?;
+        let mut missing = Vec::new();
         if !self.target.make_folder(&path)? {
             let there = self.target.look(&path)?;
             if there.is_some_and(|there| there.mode.is_dir()) {
-                self.trust(key);
+                self.claims.trust(&path);
                 self.sweep(&path);
                 return Ok(Outcome::Equal);
             }
             if self.existing != Existing::Replace {
                 return self.settle(&path);
             }
-            self.target.remove(&path)?;
-            if !self.target.make_folder(&path)? {
-                return Err(exists(&path));
-            }
+            missing.extend(replace::by_folder(&*self.target, &path)?);
         }
-        self.made().folders.insert(key);
-        self.trust(key);
-        Ok(Outcome::Restored)
+        self.claims.made(&path);
+        self.claims.trust(&path);
+        Ok(if missing.is_empty() { Outcome::Restored } else { Outcome::Partly(missing) })
     }
 
     fn file(&self, item: &Item<'_>, content: &dyn ContentSource) -> Result<Outcome> {
@@ -386,7 +383,7 @@ impl<T: Target> Exporter for TreeExporter<T> {
                 return Ok(Outcome::Skipped);
             }
             self.guard(item.path)?;
-            let own = self.made().folders.remove(&hash_of(&path));
+            let own = self.claims.take_made(&path);
             if self.existing != Existing::Replace && !own {
                 return Ok(Outcome::Skipped);
             }
@@ -414,7 +411,7 @@ impl<T: Target> Exporter for TreeExporter<T> {
         if self.target.refuses(&path).is_some() || self.guard(item.path).is_err() {
             return Ok(false);
         }
-        let stands = self.target.look(&path)?.is_some_and(|there| self.stands_equal(item, &there));
+        let stands = self.target.look_closely(&path)?.is_some_and(|there| self.stands_equal(item, &there));
         if stands {
             self.claim(&path)?;
         }
@@ -440,20 +437,6 @@ fn shown(path: &[u8]) -> String {
 
 fn exists(path: &[u8]) -> Error {
     Error::new(ErrorKind::Exists, "restore", shown(path)).detail("something has this name already")
-}
-
-fn hash_of(path: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    path.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// Returns a path as a file system that disregards case sees it, near enough.
-fn fold(path: &[u8]) -> Vec<u8> {
-    match std::str::from_utf8(path) {
-        Ok(text) => text.to_lowercase().into_bytes(),
-        Err(_) => path.to_ascii_lowercase(),
-    }
 }
 
 /// Returns the whole seconds of a time that a protocol of unsigned 32 bits can say; `None` for "no time" and what lies

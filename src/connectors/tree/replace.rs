@@ -1,7 +1,7 @@
 //! Renaming where answers get lost and where servers do not replace: nothing is deleted before the new file has its
 //! name.
 
-use super::export::Standing;
+use super::export::{Standing, Target};
 use super::names::{join, parent};
 use crate::base::Printable;
 use crate::connector::{Error, ErrorKind, Result};
@@ -54,10 +54,7 @@ impl Steps<'_> {
             Ok(Some(old)) if !old.mode.is_dir() => old,
             _ => return Err(error),
         };
-        let (folder, name) = parent(to);
-        let digits = random_digits().map_err(|error| Error::io("rename to", shown(to), error))?;
-        let repeated = &name[..name.len().min(REPEATED)];
-        let aside = join(folder, &[b".", repeated, b".", digits.as_bytes(), b".old"].concat());
+        let aside = aside(to)?;
         if let Err(refused) = self.rename(to, &aside, Some(old.size)) {
             // The connection may be what is gone: then nobody knows.
             let unknown = matches!(refused.kind, ErrorKind::Transport | ErrorKind::Cancelled);
@@ -71,6 +68,48 @@ impl Steps<'_> {
         }
         (self.remove)(&aside).map_err(|error| left(error, "was replaced, and is still", &aside))
     }
+}
+
+/// Puts a folder where a file or a link stands: that is put aside first, deleted last, and put back where no folder can
+/// be made. Returns what is left to do where it could not be deleted.
+///
+/// Fails without having changed anything, or says where the file is.
+pub(super) fn by_folder(target: &dyn Target, path: &[u8]) -> Result<Option<String>> {
+    let aside = aside(path)?;
+    if let Err(refused) = target.rename(path, &aside, false) {
+        if matches!(refused.kind, ErrorKind::Transport | ErrorKind::Cancelled) {
+            return Err(left(refused, "may be", &aside));
+        }
+        let said = refused.detail.as_deref().unwrap_or("no reason given");
+        let why = format!(
+            "a file has the name of this folder, and the server does not rename it out of the way ({said}): it stays"
+        );
+        return Err(Error::new(refused.kind, "create", shown(path)).detail(why));
+    }
+    let made = target.make_folder(path).and_then(|made| {
+        let taken =
+            || Error::new(ErrorKind::Exists, "create", shown(path)).detail("something has this name already");
+        if made { Ok(()) } else { Err(taken()) }
+    });
+    if let Err(error) = made {
+        return Err(match target.rename(&aside, path, false) {
+            Ok(()) => error,
+            Err(_) => left(error, "is", &aside),
+        });
+    }
+    let kept = |error: Error| {
+        let said = error.detail.map_or_else(String::new, |said| format!(" ({said})"));
+        format!("deleting the file that had the name: it is {} now{said}", shown(&aside))
+    };
+    Ok(target.remove(&aside).err().map(kept))
+}
+
+/// Returns the name that what stands at a path is put aside under.
+fn aside(path: &[u8]) -> Result<Vec<u8>> {
+    let (folder, name) = parent(path);
+    let digits = random_digits().map_err(|error| Error::io("rename to", shown(path), error))?;
+    let repeated = &name[..name.len().min(REPEATED)];
+    Ok(join(folder, &[b".", repeated, b".", digits.as_bytes(), b".old"].concat()))
 }
 
 fn left(error: Error, how: &str, aside: &[u8]) -> Error {

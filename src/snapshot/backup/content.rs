@@ -1,5 +1,6 @@
 //! From a stream of bytes to an object: cutting, naming, storing.
 
+use std::collections::TryReserveError;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -162,8 +163,12 @@ impl<'a> ContentWriter<'a> {
         mut filled: usize,
         limit: usize,
         counted: &dyn Fn(u64),
-    ) -> io::Result<usize> {
-        if self.buffer.len() < limit {
+    ) -> Result<usize, ContentError> {
+        if let Some(more) = limit.checked_sub(self.buffer.len()) {
+            // What is refused is no fault of the source.
+            let refused =
+                |source: TryReserveError| Error::Memory { what: "a content", source: source.into() };
+            self.buffer.try_reserve(more).map_err(refused)?;
             self.buffer.resize(limit, 0);
         }
         while filled < limit {
@@ -174,7 +179,7 @@ impl<'a> ContentWriter<'a> {
                     counted(read as u64);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(filled)

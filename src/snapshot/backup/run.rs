@@ -260,10 +260,13 @@ impl Run<'_> {
                 })
                 .collect();
             if workers.is_empty() {
-                return Err(Error::Aborted);
+                let source = std::io::ErrorKind::OutOfMemory.into();
+                return Err(Error::Memory { what: "a thread", source });
             }
             drop(to_do);
-            let joiner = scope.spawn(|| self.join_all(to_join, joined));
+            let joiner = std::thread::Builder::new()
+                .spawn_scoped(scope, || self.join_all(to_join, joined))
+                .map_err(|source| Error::Memory { what: "a thread", source })?;
             let scanned = self.scan(found, monitor, &stop);
             let mut result = joiner.join().unwrap_or(Err(Error::Aborted));
             for worker in workers {

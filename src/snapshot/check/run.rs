@@ -127,6 +127,8 @@ fn note_warnings(repository: &Repository, ledger: &Ledger) {
                     ledger.add_message(&format!("state {id}"), message.into());
                 }
             }
+            // That is this machine's trouble, not the store's.
+            Warning::Unpinned(_) => {}
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Which packfiles there are, and what each is needed for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::base::Id;
-use crate::connector::Kind;
+use crate::connector::{Kind, Listed};
 use crate::format::blob::BlobType;
 use crate::format::wrapper::HEADER_LEN;
 use crate::store::{Catalogue, Error, KnownSet, Place, Repository};
@@ -37,8 +38,17 @@ pub(super) struct PackUse {
 pub(super) struct Census {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) packs: Vec<PackUse>,
-    /// Files that no state knows, with their lengths.
-    pub(super) strangers: Vec<(Id, u64)>,
+    /// Files that no state knows, by their ids.
+    pub(super) strangers: BTreeMap<Id, Stranger>,
+}
+
+/// A file that no state knows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stranger {
+    /// Its length in bytes.
+    pub(super) size: u64,
+    /// When it was written, by the storage's clock, where the listing tells.
+    pub(super) modified: Option<SystemTime>,
 }
 
 impl Census {
@@ -48,16 +58,17 @@ impl Census {
         for (ordinal, pack) in packs.iter_mut().enumerate() {
             (pack.known, pack.coloured) = catalogue.pack_status(ordinal);
         }
-        let mut strangers = HashMap::new();
+        let mut strangers = BTreeMap::new();
         repository.storage().list(Kind::Packfile, &mut |listed| {
             let known = catalogue.pack_ordinal(&listed.id).map(|ordinal| &mut packs[ordinal]);
             match known.filter(|pack| pack.known) {
                 Some(pack) => pack.size = Some(listed.size),
-                None => drop(strangers.insert(listed.id, listed.size)),
+                None => {
+                    let Listed { id, size, modified, .. } = listed;
+                    strangers.insert(id, Stranger { size, modified });
+                }
             }
         })?;
-        let mut strangers: Vec<(Id, u64)> = strangers.into_iter().collect();
-        strangers.sort_unstable();
         Ok(Self { catalogue, packs, strangers })
     }
 

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::base::Id;
+use crate::base::{Id, Timestamp};
 use crate::store::{Error, PackReader, Repository};
 
-use super::census::{Census, PackUse};
+use super::census::{Census, PackUse, Stranger};
 use super::run::{Fate, PackFate};
 
 /// What a plan is made by.
@@ -13,6 +13,10 @@ use super::run::{Fate, PackFate};
 pub(super) struct Terms {
     /// Older than this counts, in Unix nanoseconds.
     pub(super) cutoff: i64,
+    /// Of what no state knows, only what is older than this counts, by the clock of who wrote it.
+    pub(super) unknown: i64,
+    /// The same by the storage's clock.
+    pub(super) unknown_listed: i64,
     /// The most that is copied, in bytes.
     pub(super) max_repack: u64,
 }
@@ -71,14 +75,16 @@ impl Plan {
         terms: Terms,
     ) -> Result<(), Error> {
         let reader = PackReader::new(repository);
-        for &(id, size) in &census.strangers {
+        for (&id, &Stranger { size, modified }) in &census.strangers {
             let fate = if census.catalogue.was_deleted(&id) {
                 Fate::Leftover
             } else if let Some(when) = colours.get(&id) {
                 if *when <= terms.cutoff { Fate::Swept } else { Fate::Waiting }
+            } else if modified.is_some_and(|at| Timestamp::from(at).unix_nanos() > terms.unknown_listed) {
+                Fate::Young
             } else {
                 match reader.footer(id, size) {
-                    Ok(footer) if footer.timestamp <= terms.cutoff => Fate::Coloured,
+                    Ok(footer) if footer.timestamp <= terms.unknown => Fate::Coloured,
                     Ok(_) => Fate::Young,
                     Err(error) if error.is_damage() || archived.contains(&id) => Fate::Unreadable,
                     Err(error) => return Err(error),
@@ -88,7 +94,7 @@ impl Plan {
         }
         let is_known = |id: &Id| {
             census.catalogue.pack_ordinal(id).is_some_and(|ordinal| census.packs[ordinal].known)
-                || census.strangers.binary_search_by_key(id, |(id, _)| *id).is_ok()
+                || census.strangers.contains_key(id)
         };
         for (id, when) in colours.iter().filter(|(id, when)| **when <= terms.cutoff && !is_known(id)) {
             let _ = when;

@@ -24,7 +24,8 @@ use super::states::States;
 pub struct MaintenanceOptions {
     /// Whether anything is changed; otherwise the report says what would be.
     pub apply: bool,
-    /// How long a packfile stays coloured, or unknown, before it is deleted.
+    /// How long a packfile stays coloured before it is deleted. One that no state knows is not coloured before it is as
+    /// old, and never before it is a day old.
     pub grace: Duration,
     /// The most bytes that are copied out of packfiles that hold mostly garbage; 0 copies nothing.
     pub max_repack: u64,
@@ -42,6 +43,10 @@ pub struct MaintenanceOptions {
 
 /// States are folded where there are more than this: a request each for a client without a cache.
 pub const FOLD_ABOVE: usize = 64;
+
+/// What no state knows is spared for this long, however short the grace period is: it may be of a run that is under way
+/// and whose lock was lost. A run names what it stored within minutes, by its checkpoints.
+const UNKNOWN: Duration = Duration::from_hours(24);
 
 impl Default for MaintenanceOptions {
     fn default() -> Self {
@@ -75,7 +80,7 @@ pub enum Fate {
     Waiting,
     /// No snapshot needs it, but a recent checkpoint brought it.
     Spared,
-    /// No state knows it, but it is not older than the grace period: somebody may be about to name it.
+    /// No state knows it, but it is not older than the grace period, or than a day: somebody may be about to name it.
     Young,
     /// No state knows it, and it cannot be read: it is left alone.
     Unreadable,
@@ -161,8 +166,10 @@ pub fn maintain(
         None => look(repository)?,
     };
     let now = options.now.unwrap_or_else(Timestamp::now).unix_nanos();
-    let grace = i64::try_from(options.grace.as_nanos()).unwrap_or(i64::MAX);
-    let terms = Terms { cutoff: now.saturating_sub(grace), max_repack: options.max_repack };
+    let listed = exclusive.as_ref().filter(|_| options.now.is_none()).and_then(Exclusive::taken);
+    // As a state's own time: a clock that is behind must not make what is marked now look old.
+    let stamp = now.max(catalogue.newest_time());
+    let terms = terms(options, now, listed.map_or(now, |time| Timestamp::from(time).unix_nanos()));
     let mut report =
         MaintenanceReport { needs_upgrade: catalogue.only_old_states(), ..MaintenanceReport::default() };
     monitor.phase("packfiles");
@@ -184,24 +191,36 @@ pub fn maintain(
             archived: &archived,
             options,
             monitor,
-            now,
+            stamp,
         };
         run.apply(exclusive, &plan.repack, &mut report)?;
     } else {
         report.copied_bytes = plan.repack.iter().map(|pack| census.packs[*pack].used_bytes).sum();
     }
-    States { repository, options, monitor, now, cutoff: terms.cutoff }
+    States { repository, options, monitor, stamp, cutoff: terms.cutoff }
         .tidy(exclusive.as_mut(), &mut report)?;
     report.freed_bytes = report.of(Fate::Swept).1 + report.of(Fate::Leftover).1;
     report.duration = begun.elapsed();
     Ok(report)
 }
 
+/// Returns what the plan is made by; `now` is the time by our clock, `listed` by that of the storage.
+fn terms(options: &MaintenanceOptions, now: i64, listed: i64) -> Terms {
+    let nanos = |length: Duration| i64::try_from(length.as_nanos()).unwrap_or(i64::MAX);
+    let unknown = nanos(options.grace.max(UNKNOWN));
+    Terms {
+        cutoff: now.saturating_sub(nanos(options.grace)),
+        unknown: now.saturating_sub(unknown),
+        unknown_listed: listed.saturating_sub(unknown),
+        max_repack: options.max_repack,
+    }
+}
+
 fn describe(report: &mut MaintenanceReport, census: &Census, fates: Vec<PackFate>) {
     let known = || census.packs.iter().filter(|pack| pack.known);
     report.packfile_count = known().count() as u64;
     let listed = known().filter_map(|pack| pack.size);
-    report.packfile_bytes = listed.chain(census.strangers.iter().map(|(_, size)| *size)).sum();
+    report.packfile_bytes = listed.chain(census.strangers.values().map(|stranger| stranger.size)).sum();
     report.needed_bytes = known().map(|pack| pack.used_bytes).sum();
     report.fates = fates;
 }
@@ -214,7 +233,8 @@ struct Applying<'a> {
     archived: &'a HashSet<Id>,
     options: &'a MaintenanceOptions,
     monitor: &'a dyn Monitor,
-    now: i64,
+    /// When what is marked was marked, Unix nanoseconds.
+    stamp: i64,
 }
 
 impl Applying<'_> {
@@ -229,7 +249,7 @@ impl Applying<'_> {
         for pack in &report.fates {
             match pack.fate {
                 Fate::Revived => changes.delete(Delete::packfile_colour(pack.id)),
-                Fate::Coloured | Fate::Repacked => changes.colour_packfile(pack.id, self.now),
+                Fate::Coloured | Fate::Repacked => changes.colour_packfile(pack.id, self.stamp),
                 Fate::Swept => {
                     changes.delete(Delete::packfile(pack.id));
                     changes.delete(Delete::packfile_colour(pack.id));
@@ -346,5 +366,20 @@ impl Applying<'_> {
         self.monitor.count(Counter::StoredBytes, bytes);
         report.new_packfile_count = packs;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_goes_ahead_does_not_age_what_no_state_knows() {
+        const HOUR: i64 = 3600 * 1_000_000_000;
+        let options = MaintenanceOptions { grace: Duration::ZERO, ..MaintenanceOptions::default() };
+        let terms = terms(&options, 100 * HOUR, 30 * HOUR);
+        assert_eq!((terms.cutoff, terms.unknown, terms.unknown_listed), (100 * HOUR, 76 * HOUR, 6 * HOUR));
+        let week = super::terms(&MaintenanceOptions::default(), 200 * HOUR, 200 * HOUR);
+        assert_eq!((week.cutoff, week.unknown, week.unknown_listed), (32 * HOUR, 32 * HOUR, 32 * HOUR));
     }
 }

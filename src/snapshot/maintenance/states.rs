@@ -13,8 +13,8 @@ pub(super) struct States<'a> {
     pub(super) repository: &'a Arc<Repository>,
     pub(super) options: &'a MaintenanceOptions,
     pub(super) monitor: &'a dyn Monitor,
-    /// Unix nanoseconds.
-    pub(super) now: i64,
+    /// When what is folded was folded, Unix nanoseconds.
+    pub(super) stamp: i64,
     /// What was folded before this may go.
     pub(super) cutoff: i64,
 }
@@ -38,7 +38,7 @@ impl States<'_> {
             if let Some(exclusive) = exclusive.as_deref_mut() {
                 // Packfiles were copied before; the memory of that is free again.
                 let memory = usize::try_from(self.options.memory / 8).unwrap_or(usize::MAX);
-                if !exclusive.fold(&plan, self.now, memory, &self.options.cancel)? {
+                if !exclusive.fold(&plan, self.stamp, memory, &self.options.cancel)? {
                     (report.folded_count, report.strange_states) = (0, true);
                 }
             }

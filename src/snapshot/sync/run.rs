@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::{Cancel, Id};
+use crate::base::{Cancel, Id, RawString};
 use crate::format::blob::BlobType;
 use crate::format::snapshot::Header;
 use crate::format::state::Delete;
@@ -13,7 +13,7 @@ use crate::store::{
 };
 
 use super::super::catalogue::SnapshotInfo;
-use super::super::monitor::{Counter, Event, Monitor};
+use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, message_of};
 use super::copy::{copy_as_is, copy_into};
 use super::reach::Reach;
 
@@ -45,13 +45,16 @@ pub struct SyncReport {
     pub present: Vec<Id>,
     /// Snapshots whose signature was cleared.
     pub unsigned: Vec<Id>,
+    /// Snapshots that stay behind, since something of them is damaged or missing.
+    pub damaged: Vec<Id>,
     /// What was stored.
     pub stats: WriterStats,
     /// How long it took.
     pub duration: Duration,
 }
 
-/// Copies snapshots of one store into another, each committed by itself.
+/// Copies snapshots of one store into another, each committed by itself. One that is damaged stays behind, which is
+/// reported; the others are copied.
 pub fn sync(
     from: &Repository,
     to: &Arc<Repository>,
@@ -60,7 +63,7 @@ pub fn sync(
     monitor: &dyn Monitor,
 ) -> Result<SyncReport, Error> {
     let begun = Instant::now();
-    let map = IdMap::new(to.spills());
+    let mut map = IdMap::new(to.spills());
     let mut report = SyncReport::default();
     monitor.phase("sync");
     let there = to.catalogue();
@@ -68,7 +71,18 @@ pub fn sync(
     monitor.expect(Counter::Items, missing.map(SnapshotInfo::item_count).sum());
     for info in snapshots {
         let one = One { from, to, info, map: &map, options, monitor };
-        one.bring(&mut report)?;
+        match one.bring(&mut report) {
+            Ok(()) => {}
+            Err(error) if error.is_damage() => {
+                let message = format!("snapshot {} was not copied: {}", info.id, message_of(&error));
+                monitor.problem(&Problem { severity: Severity::Error, path: RawString::new(), message });
+                report.damaged.push(info.id);
+                report.unsigned.retain(|id| *id != info.id);
+                // What was copied of it was never committed: the next ones cannot refer to it.
+                map = IdMap::new(to.spills());
+            }
+            Err(error) => return Err(error),
+        }
     }
     report.duration = begun.elapsed();
     Ok(report)

@@ -34,6 +34,8 @@ pub(in super::super) struct Source<'a> {
     pub(in super::super) encoding: &'a Encoding,
     pub(in super::super) spills: &'a SpillDir,
     pub(in super::super) cache: Option<&'a CacheDir>,
+    /// The memory that the run may take, in bytes.
+    pub(in super::super) memory: Option<u64>,
 }
 
 /// A state that could not be used. What it alone named is unknown.
@@ -134,11 +136,14 @@ fn compare_trailers(storage: &dyn Storage, states: &[&Merged], threads: usize) -
         return work();
     }
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.min(states.len())).map(|_| scope.spawn(work)).collect();
+        // A system that gives fewer threads, or none, is asked for more by this one.
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let threads: Vec<_> = (1..threads.min(states.len())).filter_map(spawn).collect();
+        let own = work();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or(Err(Error::Aborted)))
-            .try_fold(true, |all, equal| Ok(all & equal?))
+            .fold(own, |all, equal| Ok(all? & equal?))
     })
 }
 

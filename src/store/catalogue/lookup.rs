@@ -371,7 +371,7 @@ impl Catalogue {
     }
 
     /// Returns the time of the newest state, in Unix nanoseconds.
-    pub(in super::super) fn newest_time(&self) -> i64 {
+    pub(crate) fn newest_time(&self) -> i64 {
         self.states.iter().map(|state| state.facts.timestamp).max().unwrap_or(i64::MIN)
     }
 

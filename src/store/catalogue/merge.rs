@@ -22,8 +22,14 @@ use super::load::{Damaged, Source, table_file};
 use super::tables::{Row, Tier, set_state, state_of};
 use super::{Merged, Seen};
 
-/// Memory for sorting new locations, in bytes.
-const SORT_MEMORY: usize = 32 << 20;
+/// The most memory for sorting new locations, in bytes.
+const SORT_MEMORY: u64 = 32 << 20;
+
+/// Returns the memory for sorting in a run that may take so much: what it sorted for its view is free again by then.
+fn sort_memory(memory: Option<u64>) -> usize {
+    let bytes = memory.map_or(SORT_MEMORY, |memory| (memory / 4).min(SORT_MEMORY));
+    usize::try_from(bytes).expect("32 MiB at most")
+}
 
 /// What merging came to.
 #[derive(Debug, Default)]
@@ -57,7 +63,7 @@ pub(super) fn merge(
         source,
         first: u32::try_from(parts.states.len()).expect("fewer than 2^32 states"),
         ordinals: (0_u32..).zip(&parts.packs).map(|(ordinal, id)| (*id, ordinal)).collect(),
-        sorter: Sorter::new(ByteOrder, source.spills, SORT_MEMORY),
+        sorter: Sorter::new(ByteOrder, source.spills, sort_memory(source.memory)),
         known: have.union(&named).copied().collect(),
         have,
         named,

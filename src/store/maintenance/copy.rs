@@ -5,7 +5,6 @@ use crate::connector::Purpose;
 use crate::crypto::random;
 use crate::crypto::seal::Item;
 use crate::format::blob::BlobType;
-use crate::format::state::Location;
 
 use super::super::blob::Lane;
 use super::super::catalogue::Place;
@@ -88,7 +87,7 @@ impl<'a> PackCopy<'a> {
             None => OpenPack::new(self.repository.storage().as_ref(), self.repository.padding(), purpose)?,
         };
         pack.append(kind, id, stored)?;
-        if pack.area() <= self.repository.config().packfile.max {
+        if !pack.is_full(self.repository.config().packfile.max) {
             *slot = Some(pack);
             return Ok(());
         }
@@ -110,18 +109,9 @@ impl<'a> PackCopy<'a> {
             other => other,
         };
         let (keys, encoding) = (self.repository.keys(), self.repository.encoding());
-        let stored: StoredPack = pack.finish(self.repository.storage().as_ref(), keys, encoding, padding)?;
-        for record in &stored.index {
-            changes.add_location(Location {
-                kind: record.kind,
-                version: record.version,
-                id: record.id,
-                packfile: stored.id,
-                offset: record.offset,
-                length: record.length,
-                flags: 0,
-            })?;
-        }
+        let storage = self.repository.storage().as_ref();
+        let stored: StoredPack = pack.finish(storage, keys, encoding, padding, &mut Vec::new())?;
+        stored.locations().try_for_each(|location| changes.add_location(location))?;
         changes.add_packfile(stored.id, stored.created.unix_nanos());
         self.packs += 1;
         self.bytes += stored.bytes;

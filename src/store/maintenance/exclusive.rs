@@ -62,6 +62,11 @@ impl Exclusive {
         &self.repository
     }
 
+    /// Returns what the storage's clock showed when the lock was taken, where its listings tell times.
+    pub fn taken(&self) -> Option<std::time::SystemTime> {
+        self.lock.taken()
+    }
+
     /// Returns whether the lock may have been taken for stale.
     pub(super) fn has_lapsed(&self) -> bool {
         self.lock.lapsed()
@@ -72,9 +77,9 @@ impl Exclusive {
         self.states.insert(id);
     }
 
-    /// Fails when the lock may have been taken for stale, or when a state came that this hold does not know.
+    /// Fails when the lock may have been taken for stale or is gone, or when a state came that this hold does not know.
     pub fn check(&self) -> Result<(), Error> {
-        if self.lock.lapsed() {
+        if self.lock.was_lost()? {
             return Err(Error::Interfered);
         }
         let (mut strange, catalogue) = (false, self.repository.catalogue());

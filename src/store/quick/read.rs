@@ -209,7 +209,7 @@ impl Quick {
     /// Reads the whole state behind the index.
     pub(in super::super) fn read_state(&self) -> Result<Catalogue, Error> {
         let Origin { storage, keys, encoding, spills } = &self.origin;
-        let source = Source { storage: storage.as_ref(), keys, encoding, spills, cache: None };
+        let source = Source { storage: storage.as_ref(), keys, encoding, spills, cache: None, memory: None };
         let (catalogue, mut damaged) = load(&source)?;
         damaged.pop().map_or(Ok(catalogue), |damaged| Err(damaged.error))
     }

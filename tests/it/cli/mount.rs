@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -420,4 +421,188 @@ fn what_cannot_be_mounted_over_is_told_apart() {
     assert!(ran.code == 0 && ran.stderr.contains("was in use"), "{ran:?}");
     drop(open);
     assert_eq!(fs::read_dir(user.home().join("mnt")).unwrap().count(), 0);
+}
+
+/// Stops a process where it is, and has it go on.
+fn halted(child: &Child, meanwhile: impl FnOnce()) {
+    let pid = Pid::from_child(child);
+    kill_process(pid, Signal::STOP).unwrap();
+    meanwhile();
+    kill_process(pid, Signal::CONT).unwrap();
+}
+
+#[test]
+fn who_was_unmounted_leaves_the_next_mount_alone() {
+    let user = User::new();
+    fs::create_dir_all(user.home().join("src")).unwrap();
+    fs::write(user.home().join("src/file"), "x").unwrap();
+    user.ok("at store create -plaintext");
+    user.ok("at store backup src");
+    if !rustix::process::geteuid().is_root() {
+        println!("not run: another mount at the place of the first: it takes root");
+        return;
+    }
+    let Some(mut first) = Mount::start(&user, "at store mount -to mnt") else { return };
+    let mut second = None;
+    halted(&first.child, || {
+        // The program of this name would ask the file system first, which does not answer now.
+        rustix::mount::unmount(&first.target, rustix::mount::UnmountFlags::empty()).unwrap();
+        second = Mount::start(&user, "at store mount -to mnt");
+    });
+    let (second, target) = (second.expect("it worked before"), first.target.clone());
+    // What this test takes away at the end is the second mount's.
+    first.target = user.home().join("nothing");
+    let ran = first.end(None);
+    assert!(ran.code == 0 && ran.stdout.starts_with("unmounted "), "{ran:?}");
+    assert!(target.join("latest").exists(), "the second mount stands");
+    let ran = second.end(Some(Signal::INT));
+    assert!(ran.code == 0 && !target.join("latest").exists(), "{ran:?}");
+}
+
+/// Names of a folder, each with the place from which the next one is read.
+fn names_from(folder: &OwnedFd, room: usize, most: usize) -> Vec<(Vec<u8>, u64)> {
+    let mut buffer = Vec::with_capacity(room);
+    let mut entries = rustix::fs::RawDir::new(folder, buffer.spare_capacity_mut());
+    let mut names = Vec::new();
+    while names.len() < most {
+        let Some(entry) = entries.next() else { break };
+        let entry = entry.unwrap();
+        names.push((entry.file_name().to_bytes().to_vec(), entry.next_entry_cookie()));
+    }
+    names
+}
+
+#[test]
+fn a_folder_of_a_hundred_thousand_files_is_read_in_pieces() {
+    const FILES: usize = 100_000;
+    let user = User::in_memory();
+    let many = user.home().join("src/many");
+    fs::create_dir_all(&many).unwrap();
+    for number in 0..FILES {
+        File::create(many.join(format!("{number:06}"))).unwrap();
+    }
+    user.ok("at store create -plaintext");
+    user.ok("at store backup src");
+    let place = user.home().join("src").canonicalize().unwrap();
+    let line = format!("-memory 32MiB at store mount -to mnt latest:{}", place.display());
+    let Some(mount) = Mount::start(&user, &line) else { return };
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+    let open = || rustix::fs::open(mount.path("many"), flags, rustix::fs::Mode::empty()).unwrap();
+    let folder = open();
+    let all = names_from(&folder, 32 << 10, usize::MAX);
+    let names: Vec<String> = all.iter().map(|(name, _)| String::from_utf8(name.clone()).unwrap()).collect();
+    assert_eq!(&names[..2], [".", ".."]);
+    assert!(names[2..].iter().eq((0..FILES).map(|number| format!("{number:06}")).collect::<Vec<_>>().iter()));
+    let held = anonymous(&mount.child);
+    // Places hold in any order, with room for few names and for many, and in another opening of the folder.
+    let again = open();
+    for (step, at) in [0, 99_999, 50_000, 1, 511, 512, 513, 70_001, 514, 100_001].into_iter().enumerate() {
+        let folder = if step % 2 == 0 { &folder } else { &again };
+        rustix::fs::seek(folder, rustix::fs::SeekFrom::Start(all[at].1)).unwrap();
+        let room = [300, 4096, 65_536][step % 3];
+        let found = names_from(folder, room, 1200);
+        let wanted = &all[at + 1..all.len().min(at + 1 + found.len())];
+        assert!(found == wanted && (found.len() == 1200 || at + 1 + found.len() == all.len()), "from {at}");
+    }
+    rustix::fs::seek(&folder, rustix::fs::SeekFrom::Start(0)).unwrap();
+    assert_eq!(names_from(&folder, 32 << 10, usize::MAX), all);
+    let later = anonymous(&mount.child);
+    assert!(held.max(later) < 256 << 20, "{held} bytes became {later}");
+    assert_eq!(fs::metadata(mount.path("many/099999")).unwrap().len(), 0);
+    drop((folder, again));
+    assert_eq!(mount.end(Some(Signal::INT)).code, 0);
+}
+
+/// Returns the memory that a process has for itself, in bytes.
+fn anonymous(child: &Child) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+/// What a user without rights does, with `$plakar` being the program: mount, read, unmount; lose a mount, be told, and
+/// take it away.
+const UNPRIVILEGED: &str = r#"
+set -eu
+cd "$HOME"
+mkdir src mnt
+echo content > src/file
+"$plakar" at store create -plaintext
+"$plakar" at store backup -quiet src
+eventually() { n=0; until "$@" > seen 2>&1; do n=$((n+1)); [ $n -lt 600 ]; sleep 0.1; done; }
+"$plakar" at store mount -to mnt "latest:$HOME/src" > out 2> err &
+pid=$!
+until [ -e mnt/file ]; do
+  if ! kill -0 $pid 2> seen; then echo "not run: $(head -n 2 err | tr '
+' ' ')"; exit 0; fi
+  sleep 0.1
+done
+echo "content: $(cat mnt/file)"
+kill -INT $pid
+wait $pid
+echo "left: $(ls mnt | wc -l), $(cat out)"
+"$plakar" at store mount -to mnt "latest:$HOME/src" > out 2> err &
+pid=$!
+eventually test -e mnt/file
+kill -KILL $pid
+wait $pid || echo "killed: $?"
+code=0
+"$plakar" at store mount -to mnt 2> err || code=$?
+echo "refused: $code, $(cat err)"
+eval "$(sed -n 's/.*hint: \(fusermount3 -u [^ ]*\).*/\1/p' err)"
+"$plakar" at store mount -to mnt "latest:$HOME/src" > out 2> err &
+pid=$!
+eventually test -e mnt/file
+fusermount3 -u mnt
+wait $pid
+echo "over: $(ls mnt | wc -l)"
+"#;
+
+#[test]
+fn a_user_without_rights_mounts_too() {
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let theirs = home.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    // The program may lie where that user cannot go.
+    let program = home.path().join("plakar");
+    fs::copy(env!("CARGO_BIN_EXE_plakar"), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&theirs, Some(65534), Some(65534)).unwrap();
+        // Where only root may use the device, it is another one in a world of mounts of this test's own.
+        let device = home.path().join("fuse");
+        let prepare = format!(
+            "if [ ! -r /dev/fuse ] || [ $(stat -c %a /dev/fuse) != 666 ]; then              mknod -m 666 {0} c 10 229 && mount --bind {0} /dev/fuse || exit 3; fi;              exec setpriv --reuid=65534 --regid=65534 --clear-groups sh -c \"$0\"",
+            device.display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &prepare, UNPRIVILEGED]);
+        command
+    } else {
+        let mut command = Command::new("sh");
+        command.args(["-c", UNPRIVILEGED]);
+        command
+    };
+    command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", &theirs)
+        .env("plakar", &program);
+    let ran = Ran::from(command.stdin(Stdio::null()).output().unwrap());
+    if ran.code == 3 || ran.stdout.contains("not run: ") || ran.stderr.contains("unshare: ") {
+        println!("not run: mounts by users other than root: {} {}", ran.stdout.trim(), ran.stderr.trim());
+        return;
+    }
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for said in [
+        "content: content\n",
+        "left: 0, mounted 1 snapshot of store at ",
+        "killed: 137\n",
+        "refused: 1, plakar: cannot mount at mnt: a mount stands there whose process is gone\n",
+        "fusermount3 -u mnt takes it away",
+        "over: 0\n",
+    ] {
+        assert!(ran.stdout.contains(said), "{said}: {ran:?}");
+    }
 }

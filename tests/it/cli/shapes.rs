@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::{User, packfiles};
+use super::{User, json, packfiles};
 
 const DOCUMENT: &str = include_str!("../../../src/ui/json.md");
 
@@ -80,7 +82,7 @@ const SCENES: &[(&str, &[&str])] = &[
     ("help", &["help", "help backup", "help json", "!help bakcup"]),
     ("version", &["version"]),
     ("check", &["at ./s check", "at ./s check {a}", "!at ./damaged check"]),
-    // These run until they are ended: only their refusal is looked at.
+    // These run until they are ended: what they say then is looked at below.
     ("mount", &["!at ./s mount"]),
     ("server", &["!at ./s server -listen nowhere:nothing"]),
     ("ui", &["!at ./s ui -addr nowhere:nothing"]),
@@ -179,6 +181,38 @@ fn documented(kind: &str, command: &str) -> Option<BTreeSet<String>> {
     (!rows.is_empty()).then(|| rows.iter().flat_map(words).collect())
 }
 
+/// Looks at what a line printed: whether it is documented, and what it looks like.
+fn see(stdout: &str, line: &str, command: &str, shapes: &mut BTreeMap<String, Shape>) {
+    for text in stdout.lines() {
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("{line}: {text}"));
+        let object = value.as_object().unwrap_or_else(|| panic!("{line}: {text}"));
+        assert!(text.starts_with("{\"type\":\""), "{line}: type comes first: {text}");
+        let kind = object["type"].as_str().unwrap();
+        let of = object.get("command").and_then(Value::as_str);
+        let known = documented(kind, of.unwrap_or_default());
+        let known = known.unwrap_or_else(|| panic!("{line}: {kind} is not in json.md: {text}"));
+        for key in object.keys().filter(|key| *key != "type") {
+            assert!(known.contains(key), "{line}: {kind} has no {key} in json.md: {text}");
+        }
+        if FLEETING.contains(&kind) {
+            continue;
+        }
+        let name = match of {
+            Some(of) if kind == "summary" && of != command => format!("summary of {of}"),
+            _ => kind.to_owned(),
+        };
+        shapes.entry(name).or_default().see(object);
+    }
+}
+
+fn spelt(command: &str, shapes: &BTreeMap<String, Shape>) -> String {
+    let mut out = format!("{command}\n");
+    for (kind, shape) in shapes {
+        writeln!(out, "  {kind}: {}", shape.spell()).unwrap();
+    }
+    out
+}
+
 #[test]
 fn every_command_speaks_json_as_it_is_written_down() {
     let user = user();
@@ -199,28 +233,10 @@ fn every_command_speaks_json_as_it_is_written_down() {
             let ran = user.run(&format!("{} -json", line.replace("{a}", &at(0)).replace("{b}", &at(1))));
             assert_eq!(ran.code != 0, fails, "{line}: {ran:?}");
             assert!(!ran.stdout.is_empty(), "{line} says nothing: {ran:?}");
-            for text in ran.stdout.lines() {
-                let value: Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("{line}: {text}"));
-                let object = value.as_object().unwrap_or_else(|| panic!("{line}: {text}"));
-                assert!(text.starts_with("{\"type\":\""), "{line}: type comes first: {text}");
-                let kind = object["type"].as_str().unwrap();
-                let known =
-                    documented(kind, object.get("command").and_then(Value::as_str).unwrap_or_default());
-                let known = known.unwrap_or_else(|| panic!("{line}: {kind} is not in json.md: {text}"));
-                for key in object.keys().filter(|key| *key != "type") {
-                    assert!(known.contains(key), "{line}: {kind} has no {key} in json.md: {text}");
-                }
-                if kind == "committed" && *command == "backup" {
-                    snapshots.push(object["snapshot"].as_str().unwrap().to_owned());
-                }
-                if FLEETING.contains(&kind) {
-                    continue;
-                }
-                let name = match object.get("command").and_then(Value::as_str) {
-                    Some(of) if kind == "summary" && of != *command => format!("summary of {of}"),
-                    _ => kind.to_owned(),
-                };
-                shapes.entry(name).or_default().see(object);
+            see(&ran.stdout, line, command, &mut shapes);
+            if *command == "backup" {
+                let committed = json(&ran.stdout).into_iter().filter(|one| one["type"] == "committed");
+                snapshots.extend(committed.map(|one| one["snapshot"].as_str().unwrap().to_owned()));
             }
             if line.ends_with("-check src") {
                 // Something has to differ for 'diff'; what is younger than a clock's tick is read again.
@@ -229,10 +245,7 @@ fn every_command_speaks_json_as_it_is_written_down() {
                 std::thread::sleep(std::time::Duration::from_millis(100));
             }
         }
-        writeln!(out, "{command}").unwrap();
-        for (kind, shape) in shapes {
-            writeln!(out, "  {kind}: {}", shape.spell()).unwrap();
-        }
+        out += &spelt(command, &shapes);
     }
     for command in commands {
         assert!(
@@ -241,6 +254,62 @@ fn every_command_speaks_json_as_it_is_written_down() {
         );
     }
     insta::assert_snapshot!("json_shapes", out);
+}
+
+/// Runs what ends only when told to; `meanwhile` is given the first object. Returns all that was printed; nothing where
+/// the system does not allow it.
+fn running(user: &User, line: &str, meanwhile: impl FnOnce(&Value)) -> Option<String> {
+    let mut command = user.command(line.split_whitespace());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    stdout.read_line(&mut text).unwrap();
+    let first = json(&text).remove(0);
+    if first["type"] == "error" {
+        assert!(first["message"].as_str().unwrap().contains("(FUSE)"), "{text}");
+        println!("not run: the shapes of mount: {}", first["message"]);
+        child.wait().unwrap();
+        return None;
+    }
+    meanwhile(&first);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    stdout.read_to_string(&mut text).unwrap();
+    child.wait().unwrap();
+    Some(text)
+}
+
+#[test]
+fn a_server_speaks_json_until_its_end() {
+    let user = user();
+    user.ok("at ./s create -plaintext");
+    let mut shapes = BTreeMap::new();
+    for line in ["-json at ./s server -listen 0", "-json at ./s server -listen 0 -allow-write"] {
+        let said = running(&user, line, |first| {
+            user.ok(&format!("at {} ls", first["url"].as_str().unwrap()));
+        });
+        let said = said.unwrap();
+        assert_eq!(json(&said).last().unwrap()["type"], "summary", "{said}");
+        see(&said, line, "server", &mut shapes);
+    }
+    insta::assert_snapshot!("json_shapes_server", spelt("server", &shapes));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_mount_speaks_json_until_its_end() {
+    let user = user();
+    std::fs::create_dir(user.home().join("mnt")).unwrap();
+    let place = user.home().canonicalize().unwrap().join("noise");
+    let line = format!("-json at ./damaged mount -to mnt latest:{}", place.display());
+    let said = running(&user, &line, |_| {
+        assert!(std::fs::read(user.home().join("mnt/file")).is_err(), "it is damaged");
+    });
+    let Some(said) = said else { return };
+    assert_eq!(json(&said).last().unwrap()["type"], "summary", "{said}");
+    let mut shapes = BTreeMap::new();
+    see(&said, &line, "mount", &mut shapes);
+    insta::assert_snapshot!("json_shapes_mount", spelt("mount", &shapes));
 }
 
 #[test]

@@ -307,3 +307,44 @@ fn a_signal_ends_the_run_before_anything_is_committed() {
     assert_eq!((output.status.code(), stderr.contains("cancelled")), (Some(1), true), "{stderr}");
     assert_eq!(user.ok("at @s ls"), "");
 }
+
+/// Snapshots that are damaged stay behind and are named; the others are copied, also what they share with those.
+#[test]
+fn a_damaged_snapshot_does_not_keep_the_others_from_being_copied() {
+    let user = User::new();
+    user.ok("at ./store create -plaintext");
+    let source = user.home().join("source");
+    fs::create_dir_all(&source).unwrap();
+    let noise = |seed: u8| {
+        let mut bytes = vec![0; 300 << 10];
+        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+        bytes
+    };
+    fs::write(source.join("z lost"), noise(1)).unwrap();
+    user.ok("at ./store backup source");
+    let first = packfiles(user.home().join("store"));
+    fs::write(source.join("a shared"), noise(2)).unwrap();
+    user.ok("at ./store backup source");
+    fs::remove_file(source.join("z lost")).unwrap();
+    user.ok("at ./store backup source");
+    let data = first.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = fs::read(data).unwrap();
+    bytes[150 << 10] ^= 1;
+    fs::write(data, bytes).unwrap();
+
+    user.ok("at ./new create -plaintext");
+    let ran = user.run("at ./new sync from ./store");
+    assert_eq!(ran.code, 65, "{ran:#?}");
+    assert_eq!(ran.stderr.matches("was not copied").count(), 2, "{ran:#?}");
+    assert!(ran.stderr.contains("z lost") && ran.stdout.contains("2 snapshots not copied"), "{ran:#?}");
+    assert_eq!(user.ok("at ./new ls").lines().count(), 1);
+    user.ok("at ./new check");
+    user.ok("at ./new restore -to out");
+    assert_eq!(fs::read(user.home().join("out/a shared")).unwrap(), noise(2));
+
+    // An archive is whole or not made.
+    let ran = user.run("ptar -plaintext -o x.ptar -k ./store");
+    assert!(ran.code == 65 && ran.stderr.contains("sync from"), "{ran:#?}");
+    assert!(!user.home().join("x.ptar").exists());
+    user.ok("ptar -plaintext -o x.ptar -k ./new");
+}

@@ -327,3 +327,74 @@ fn who_leaves_a_prompt_gets_the_echo_back() {
     let told = Screen::show(&text).text();
     assert!(code == 1 && told.contains("plakar: cancelled") && !text.contains("half"), "{text:?}");
 }
+
+#[test]
+fn every_prompt_can_be_left_and_nothing_is_done_then() {
+    let user = User::in_memory();
+    std::fs::write(user.home().join("key"), SECRET).unwrap();
+    user.ok("at ./s create -keyfile key");
+    std::fs::create_dir(user.home().join("src")).unwrap();
+    let left = |line: &str, answers: &[&str], prompt: &str| {
+        let terminal = Terminal::run(&user, line, 80, Some("xterm"));
+        let seen =
+            answers.iter().fold(0, |seen, prompt| terminal.answer(seen, prompt, &format!("{SECRET}\r")));
+        terminal.answer(seen, prompt, "half a pass\x03");
+        let (code, text) = terminal.end();
+        let told = Screen::show(&text).text();
+        assert!(code == 1 && told.contains("plakar: cancelled"), "{line}: {text:?}");
+        assert!(!text.contains("half") && !text.contains("random"), "{line}: {text:?}");
+    };
+    left("at ./e create", &["passphrase for ./e: "], "the same passphrase again: ");
+    left("at ./s ls", &[], "passphrase of ./s: ");
+    left("at ./s backup src", &[], "passphrase of ./s: ");
+    left("at ./s key add -label two", &["passphrase of ./s: "], "passphrase");
+    left("ptar -o x.ptar src", &[], "passphrase");
+    left("ptar -o x.ptar src", &["passphrase"], "the same passphrase again: ");
+    assert!(!user.home().join("e/CONFIG").exists() && !user.home().join("x.ptar").exists());
+    assert_eq!(user.ok("at ./s ls -keyfile key"), "");
+    assert_eq!(user.ok("at ./s key list -keyfile key").lines().count(), 1);
+}
+
+#[test]
+fn names_cannot_speak_to_the_terminal() {
+    let user = User::in_memory();
+    let src = user.home().join("src");
+    std::fs::create_dir(&src).unwrap();
+    let name = "new\nline \x1b[2J\x1b]0;title\x07 \u{9b}31m \r.txt";
+    std::fs::write(src.join(name), "one\n").unwrap();
+    std::os::unix::fs::symlink("\x1b[31m", src.join("link")).unwrap();
+    user.ok("at ./s create -plaintext");
+    user.ok("at ./s backup -name \x1b[31m -tag a\x1b[31m src");
+    std::fs::write(src.join(name), "other\n").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    user.ok("at ./s backup src");
+    let ids: Vec<String> = super::json(&user.ok("at ./s ls -json"))
+        .iter()
+        .map(|line| line["id"].as_str().unwrap().to_owned())
+        .collect();
+    let (old, new) = (&ids[0], &ids[1]);
+    for line in [
+        "at ./s ls -tags".to_owned(),
+        format!("at ./s ls -recursive {new}"),
+        "at ./s find -name *.txt".into(),
+        "at ./s locate *.txt".into(),
+        format!("at ./s diff -recursive {old} {new}"),
+        format!("at ./s info {old}"),
+        format!("at ./s digest {new}"),
+        format!("at ./s restore -to out {new}"),
+        format!("at ./s rm {old}"),
+        "at ./s check".into(),
+        "at ./s backup -dry-run src".into(),
+    ] {
+        let terminal = Terminal::run(&user, &line, 80, Some("xterm"));
+        let (code, text) = terminal.end();
+        assert_eq!(code, 0, "{line}: {text:?}");
+        // Fails at a control sequence that is not the program's own.
+        let screen = Screen::show(&text).text();
+        assert!(!text.contains(['\x07', '\u{9b}']) && !text.contains("\x1b[31m\x1b"), "{line}: {text:?}");
+        let names = ["ls -rec", "find", "locate", "diff", "digest", "dry-run"];
+        if names.iter().any(|command| line.contains(command)) {
+            assert!(screen.contains("new\\nline \\x1b[2J"), "{line}: {screen}");
+        }
+    }
+}

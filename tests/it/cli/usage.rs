@@ -15,7 +15,15 @@ fn usage_errors_exit_64_and_name_the_culprit() {
         ("-tag x ls", "put -tag after the command"),
         ("at", "'at' needs a store"),
         ("at /x", "no command was given"),
-        ("restore -to", "the flag -to needs a DIR"),
+        ("restore -to", "the flag -to needs a value: DIR"),
+        ("-at /x ls", "'at' takes no dash"),
+        ("at=/x ls", "plakar at STORE COMMAND"),
+        ("diff latest", "'diff' needs NEW"),
+        ("diff latest", "plakar [at STORE] diff [FLAGS] OLD NEW"),
+        ("locate", "'locate' needs PATTERN"),
+        ("mount", "'mount' needs -to DIR"),
+        ("version extra", "'version' does not take the argument 'extra'"),
+        ("restore at /x", "'at STORE' stands before the command: plakar at /x restore"),
         ("-memory 3 version", "at least 32MiB are needed"),
         ("-memory lots version", "'lots' is not a size"),
         ("-concurrency 0 version", "'0' is not a number of at least 1"),
@@ -144,4 +152,136 @@ fn a_full_disk_is_an_error() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("plakar: cannot write to standard output\n  because: "), "{stderr}");
+}
+
+#[test]
+fn a_store_named_behind_the_command_is_pointed_out() {
+    let user = User::new();
+    user.ok("at ./s create -plaintext");
+    let hint = "hint: 'at STORE' stands before the command: plakar at ./s ";
+    for (line, code) in [("ls at ./s", 66), ("backup at ./s .", 66), ("create at ./s", 64)] {
+        let ran = user.run(line);
+        assert!(ran.code == code && ran.stderr.contains(hint), "{line}: {ran:?}");
+    }
+    // What is there may be meant.
+    std::fs::create_dir(user.home().join("at")).unwrap();
+    let ran = user.run("backup at ./missing");
+    assert!(ran.code == 66 && !ran.stderr.contains("stands before"), "{ran:?}");
+    let ran = user.run("at ./s ls at ./s");
+    assert!(ran.code == 1 && !ran.stderr.contains("stands before"), "{ran:?}");
+}
+
+#[test]
+fn nothing_configured_is_said() {
+    let user = User::new();
+    for (line, said) in [
+        ("store", "no store is configured; plakar store add NAME LOCATION makes one"),
+        ("source show", "no source is configured; plakar source add NAME LOCATION makes one"),
+        (
+            "config destination",
+            "no destination is configured; plakar destination add NAME LOCATION makes one",
+        ),
+    ] {
+        let ran = user.run(line);
+        assert!(ran.code == 0 && ran.stdout.is_empty() && ran.stderr.contains(said), "{line}: {ran:?}");
+        assert_eq!(user.ok(&format!("-json {line}")), "");
+    }
+}
+
+/// Runs a line with the home folder that a service may have.
+fn at_home(user: &User, home: &str, line: &str) -> super::Ran {
+    super::Ran::from(user.command(line.split_whitespace()).env("HOME", home).output().unwrap())
+}
+
+#[test]
+fn a_home_that_is_none_keeps_nobody_from_using_a_store() {
+    let user = User::new();
+    user.ok("at ./s create -plaintext");
+    std::fs::create_dir(user.home().join("src")).unwrap();
+    std::fs::write(user.home().join("src/file"), "x").unwrap();
+    let file = user.home().join("src/file");
+    for home in ["/dev/null", file.to_str().unwrap(), "/proc/self/nothing"] {
+        let ran = at_home(&user, home, "at ./s backup -quiet src");
+        assert_eq!(ran.code, 0, "{home}: {ran:?}");
+        let told = ran.stderr.lines().filter(|line| line.contains("this store cannot be remembered"));
+        assert!(told.clone().count() == 1 && told.last().unwrap().contains("-datadir"), "{home}: {ran:?}");
+        let ran = at_home(&user, home, "at ./s ls");
+        assert!(ran.code == 0 && !ran.stdout.is_empty(), "{home}: {ran:?}");
+        let ran = at_home(&user, home, "store add n ./s");
+        assert!(ran.code != 0 && ran.stderr.contains("cannot create "), "{home}: {ran:?}");
+    }
+    let datadir = user.home().join("data");
+    let ran = at_home(&user, "/dev/null", &format!("at ./s ls -datadir {}", datadir.display()));
+    assert!(ran.code == 0 && ran.stderr.is_empty() && datadir.join("pins").is_dir(), "{ran:?}");
+}
+
+#[test]
+fn a_refused_passphrase_is_told_with_the_other_ways() {
+    let mut user = User::new();
+    let key = user.home().join("key");
+    std::fs::write(&key, "five random words are good\n").unwrap();
+    user.ok("at ./s create -keyfile key");
+    std::fs::write(&key, "others\n").unwrap();
+    let ran = user.run("at ./s ls -keyfile key");
+    let hint = "hint: the key file key does not open it; other ways are PLAKAR_PASSPHRASE and a prompt\n";
+    assert!(ran.code == 77 && ran.stderr.ends_with(hint), "{ran:?}");
+    user.set("PLAKAR_PASSPHRASE", "others");
+    let ran = user.run("at ./s ls");
+    let hint = "hint: PLAKAR_PASSPHRASE does not open it; other ways are -keyfile PATH and a prompt\n";
+    assert!(ran.code == 77 && ran.stderr.ends_with(hint), "{ran:?}");
+}
+
+/// What people of Plakar type, by command: all of it is known, as a flag with a value or as a switch.
+const FLAGS: &[(&str, &str)] = &[
+    ("create", "plaintext no-encryption no-compression compression hashing weak-passphrase profile"),
+    (
+        "backup",
+        "tag name category environment perimeter job ignore ignore-file exclude excludes check dry-run no-xattr \
+         force-timestamp force recheck retrieve o",
+    ),
+    (
+        "ls",
+        "uuid recursive tags l before since latest name category environment perimeter job tag root group-by minutes \
+         hours days weeks months years per-minute per-hour per-day per-week per-month per-year",
+    ),
+    ("cat", "decompress highlight"),
+    (
+        "restore",
+        "to rebase skip-permissions skip-existing no-overwrite folder-markers as-of retrieval-tier retrieval-days \
+         no-wait before latest tag",
+    ),
+    ("check", "fast no-verify before tag"),
+    ("verify", "fast"),
+    ("ptar", "plaintext no-encryption no-compression overwrite hashing profile same-key size-hint o k"),
+    ("sync", "before tag peer-keyfile"),
+    ("archive", "format output rebase"),
+    ("mount", "to"),
+    ("server", "listen allow-delete"),
+    ("rm", "before apply"),
+    ("prune", "days per-day apply"),
+    ("maintenance", "apply max-repack"),
+    ("repair", "apply"),
+    ("diff", "recursive"),
+    ("locate", "snapshot"),
+    ("store", "secrets config overwrite rclone"),
+    (
+        "version",
+        "concurrency cpu memory configdir cachedir datadir json keyfile quiet silent stdio time trace no-progress \
+         no-mmap accept-missing slot",
+    ),
+];
+
+#[test]
+fn the_flags_of_upstream_are_known() {
+    let user = User::new();
+    for (command, flags) in FLAGS {
+        for flag in flags.split_whitespace() {
+            let value = user.run(&format!("{command} -{flag}=1 -h"));
+            assert!(
+                value.code == 0 && value.stdout.contains("usage: "),
+                "{command} -{flag}: {}",
+                value.stderr
+            );
+        }
+    }
 }

@@ -162,7 +162,9 @@ fn answer(stream: &TcpStream, request: &Request, shared: &Shared) -> io::Result<
         Some(Action::StalePage) => match access::check(shared, request) {
             Ok(key) => {
                 let mut first = request.clone();
-                let kept = request.query.split('&').filter(|part| !part.starts_with("continuation-token="));
+                let markers = ["continuation-token=", "marker=", "key-marker=", "version-id-marker="];
+                let is_marker = |part: &str| markers.iter().any(|marker| part.starts_with(marker));
+                let kept = request.query.split('&').filter(|part| !is_marker(part));
                 first.query = kept.collect::<Vec<_>>().join("&");
                 ops::handle(shared, &first, &target, &key)
             }
@@ -175,6 +177,19 @@ fn answer(stream: &TcpStream, request: &Request, shared: &Shared) -> io::Result<
         _ => normal(),
     };
     write_response(stream, request, response, action.as_ref(), shared)
+}
+
+/// Writes a body whose length is not told.
+fn write_chunks(mut stream: &TcpStream, mut head: Vec<u8>, body: &[u8]) -> io::Result<bool> {
+    head.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
+    stream.write_all(&head)?;
+    for chunk in body.chunks(10_000) {
+        stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes())?;
+        stream.write_all(chunk)?;
+        stream.write_all(b"\r\n")?;
+    }
+    stream.write_all(b"0\r\n\r\n")?;
+    Ok(true)
 }
 
 fn reset(stream: &TcpStream) -> io::Result<bool> {
@@ -200,13 +215,17 @@ fn write_response(
     let mut head =
         format!("HTTP/1.1 {} X\r\nDate: {}\r\n", response.status, httpdate::fmt_http_date(now)).into_bytes();
     head.extend_from_slice(b"x-amz-request-id: TESTREQUESTID\r\n");
-    for (name, value) in &response.headers {
+    let chunked = shared.options.chunked && request.method != "HEAD";
+    for (name, value) in response.headers.iter().filter(|(name, _)| !chunked || name != "content-length") {
         head.extend_from_slice(name.as_bytes());
         head.extend_from_slice(b": ");
         head.extend_from_slice(value);
         head.extend_from_slice(b"\r\n");
     }
     let bodiless = request.method == "HEAD" || matches!(response.status, 204 | 304);
+    if shared.options.chunked && !bodiless {
+        return write_chunks(stream, head, body);
+    }
     if !response.headers.iter().any(|(name, _)| name == "content-length")
         && !matches!(response.status, 204 | 304)
     {

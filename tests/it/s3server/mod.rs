@@ -51,6 +51,17 @@ pub(crate) fn authorize(
     sigv4::authorize(&request, access_key, secret, region)
 }
 
+/// What kind of listing a server gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Listing {
+    /// Keys in order, page after page by a token.
+    Version2,
+    /// The same with keys in no order, as directory buckets have it.
+    Unordered,
+    /// The first version of the operation, whatever is asked for: a page follows a key.
+    Version1,
+}
+
 /// How the server behaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -68,6 +79,14 @@ pub(crate) struct Options {
     pub(crate) url_encoding: bool,
     /// Whether `If-Match` and `If-None-Match` on PUT are honoured; ignored otherwise, as older servers do.
     pub(crate) conditional_put: bool,
+    /// Whether contents are taken with a checksum only, as where a bucket retains them by default.
+    pub(crate) checksums_required: bool,
+    /// Whether `If-Match` on GET is honoured.
+    pub(crate) conditional_get: bool,
+    /// How the keys of a listing follow each other, and how it goes on.
+    pub(crate) listing: Listing,
+    /// Whether bodies of answers go out in chunks, without a length.
+    pub(crate) chunked: bool,
     /// Storage classes that exist.
     pub(crate) classes: Vec<&'static str>,
     /// How often a retrieval is looked at until it is done.
@@ -84,6 +103,10 @@ impl Default for Options {
             clock_skew: 0,
             url_encoding: true,
             conditional_put: true,
+            checksums_required: false,
+            conditional_get: true,
+            listing: Listing::Version2,
+            chunked: false,
             classes: vec!["STANDARD", "ONEZONE_IA", "STANDARD_IA", "GLACIER", "DEEP_ARCHIVE"],
             retrieval_looks: 2,
         }

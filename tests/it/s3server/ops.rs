@@ -124,10 +124,10 @@ pub(super) fn handle(shared: &Shared, request: &Request, target: &Target, key: &
         | "GetObjectLegalHold" | "PutObjectLegalHold" => aspects::handle(request, target, &mut backend),
         "GetBucketObjectLockConfiguration" => lock::configuration(target, &backend),
         "RestoreObject" => cold::restore(&shared.options, request, target, &mut backend),
-        "GetObject" => object::get(request, target, &backend),
+        "GetObject" => object::get(&shared.options, request, target, &backend),
         "HeadObject" => {
             cold::look(target, &mut backend);
-            object::get(request, target, &backend)
+            object::get(&shared.options, request, target, &backend)
         }
         "PutObject" => object::put(shared, request, target, &mut backend, key),
         "DeleteObject" => {

@@ -326,25 +326,6 @@ mod tests {
     use super::*;
     use crate::format::entry::FileInfo;
 
-    #[derive(Debug)]
-    struct Text(&'static [u8]);
-
-    impl ContentSource for Text {
-        fn size(&self) -> u64 {
-            self.0.len() as u64
-        }
-
-        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-            let offset = usize::try_from(offset).unwrap();
-            buffer.copy_from_slice(&self.0[offset..offset + buffer.len()]);
-            Ok(())
-        }
-
-        fn boundaries(&self) -> Vec<u64> {
-            vec![0]
-        }
-    }
-
     fn entry(name: &str, mode: Mode) -> Entry {
         let mut info = FileInfo::new(name, mode);
         info.modified = Timestamp { secs: 1_700_000_000, nanos: 0 };
@@ -358,7 +339,7 @@ mod tests {
 
     fn file(exporter: &PortableExporter, path: &str, text: &'static str) -> Result<Outcome> {
         let entry = entry("f", Mode::regular(0o644));
-        exporter.file(&Item { path: &path.into(), entry: &entry, xattrs: &[] }, &Text(text.as_bytes()))
+        exporter.file(&Item { path: &path.into(), entry: &entry, xattrs: &[] }, &text.as_bytes().to_vec())
     }
 
     #[test]
@@ -381,7 +362,7 @@ mod tests {
         owned.info.uid = 7;
         let xattrs = [crate::connector::Xattr { name: "user.x".into(), value: Vec::new() }];
         let path = RawString::from("g");
-        let outcome = to.file(&Item { path: &path, entry: &owned, xattrs: &xattrs }, &Text(b"")).unwrap();
+        let outcome = to.file(&Item { path: &path, entry: &owned, xattrs: &xattrs }, &Vec::new()).unwrap();
         assert_eq!(
             outcome,
             Outcome::Partly(vec!["owner".into(), "mode".into(), "extended attribute user.x".into()])

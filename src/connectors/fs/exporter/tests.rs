@@ -14,25 +14,6 @@ use crate::connector::{
 use crate::connectors::fs::FsImporter;
 use crate::format::entry::{Entry, FileInfo, Mode};
 
-#[derive(Debug)]
-struct Bytes(Vec<u8>);
-
-impl ContentSource for Bytes {
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let from = usize::try_from(offset).unwrap();
-        buffer.copy_from_slice(&self.0[from..from + buffer.len()]);
-        Ok(())
-    }
-
-    fn boundaries(&self) -> Vec<u64> {
-        vec![0]
-    }
-}
-
 /// A destination below a temporary folder, with a place outside that must stay as it is.
 struct Target {
     _dir: tempfile::TempDir,
@@ -84,7 +65,7 @@ fn put(exporter: &FsExporter, path: impl AsRef<[u8]>, text: &str) -> Result<Outc
 
 fn put_entry(exporter: &FsExporter, path: impl AsRef<[u8]>, entry: &Entry, text: &str) -> Result<Outcome> {
     let path = RawString::from(path.as_ref());
-    exporter.file(&Item { path: &path, entry, xattrs: &[] }, &Bytes(text.as_bytes().to_vec()))
+    exporter.file(&Item { path: &path, entry, xattrs: &[] }, &text.as_bytes().to_vec())
 }
 
 fn folder(exporter: &FsExporter, path: impl AsRef<[u8]>) -> Result<Outcome> {
@@ -141,7 +122,7 @@ fn copy(from: &Path, exporter: &dyn Exporter) -> BTreeMap<String, Outcome> {
             let mut content = importer.open(record).unwrap();
             let mut bytes = Vec::new();
             content.read_to_end(&mut bytes).unwrap();
-            exporter.file(&item, &Bytes(bytes))
+            exporter.file(&item, &bytes)
         };
         outcomes.insert(path.escape_ascii().to_string(), outcome.unwrap());
     }

@@ -18,6 +18,7 @@ pub struct FsImporterBuilder {
     origin: Option<String>,
     pub(super) extended: bool,
     pub(super) s3_metadata: bool,
+    pub(super) ignore_ctime: bool,
 }
 
 impl FsImporterBuilder {
@@ -29,6 +30,7 @@ impl FsImporterBuilder {
             origin: None,
             extended: false,
             s3_metadata: true,
+            ignore_ctime: false,
         }
     }
 
@@ -74,6 +76,15 @@ impl FsImporterBuilder {
     #[must_use]
     pub fn s3_metadata(mut self, s3_metadata: bool) -> Self {
         self.s3_metadata = s3_metadata;
+        self
+    }
+
+    /// Chooses whether a file of the same size, modification time, inode and device as before is taken for unchanged
+    /// even if the system changed something about it since (its ctime). Off by default: programs that write in place
+    /// and put the modification time back exist.
+    #[must_use]
+    pub fn ignore_ctime(mut self, ignore_ctime: bool) -> Self {
+        self.ignore_ctime = ignore_ctime;
         self
     }
 

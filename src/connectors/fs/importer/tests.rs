@@ -339,6 +339,11 @@ fn comparing_reads_only_what_changed() {
     // What was modified since the previous snapshot began is read again, whatever it looks like.
     let start = Timestamp::from(old - Duration::from_secs(5));
     assert_eq!(first.compare(&look(&first), &before, start), Change::Content);
+    // So is what was written and given its old time back: the system knows.
+    let start = Timestamp::from(old + Duration::from_mins(30));
+    assert_eq!(first.compare(&look(&first), &before, start), Change::Content);
+    let trusting = importer().ignore_ctime(true).build().unwrap();
+    assert_eq!(trusting.compare(&look(&trusting), &before, start), Change::Same);
 
     let mut unread = before.clone();
     unread.object = Id::ZERO;

@@ -12,7 +12,10 @@ const COARSE_NANOS: i64 = 2_000_000_000;
 /// Says what became of a file since the previous snapshot, as far as its metadata tells.
 pub(super) fn compare(record: &Record, previous: &Entry, begun: Timestamp) -> Change {
     let Ok(info) = &record.info else { return Change::Content };
-    if info.mode.is_regular() && !has_same_content(info, previous, begun) {
+    if info.mode.is_regular()
+        && (!has_same_content(info, previous, begun)
+            || ctime(&record.locator).is_some_and(|changed| is_recent(changed, begun)))
+    {
         return Change::Content;
     }
     let target = record.symlink_target.as_deref().unwrap_or_default();
@@ -20,6 +23,16 @@ pub(super) fn compare(record: &Record, previous: &Entry, begun: Timestamp) -> Ch
         && target == previous.symlink_target.as_bytes()
         && record.metadata == previous.metadata;
     if same { Change::Same } else { Change::MetadataOnly }
+}
+
+/// Makes the locator of a file: when the system last changed anything of it, its ctime. No program can put that back,
+/// so what was written since the previous run has a later one, whatever its modification time says.
+pub(super) fn locator(changed: Timestamp) -> Vec<u8> {
+    changed.unix_nanos().to_le_bytes().to_vec()
+}
+
+fn ctime(locator: &[u8]) -> Option<Timestamp> {
+    Some(Timestamp::from_unix_nanos(i64::from_le_bytes(locator.try_into().ok()?)))
 }
 
 /// Returns whether a regular file's content is, by all that `lstat` tells, what the previous snapshot holds.

@@ -12,6 +12,7 @@ use super::owners::Owners;
 use super::selection::Selection;
 use super::sidecar::Sidecar;
 use super::source::FsImporter;
+use super::times;
 use crate::base::RawString;
 use crate::connector::{Error, ErrorKind, Metadata, Record, Result};
 use crate::connectors::fs::stat::Facts;
@@ -261,8 +262,9 @@ impl<'a> Walk<'a> {
             group: self.owners.group(facts.gid),
             flags: 0,
         };
-        let (metadata, locator) = (Vec::new(), Vec::new());
-        Record { path: path.into(), info: Ok(info), symlink_target: None, metadata, locator }
+        let ctime = (info.mode.is_regular() && !self.importer.options.ignore_ctime).then_some(facts.changed);
+        let locator = ctime.map(times::locator).unwrap_or_default();
+        Record { path: path.into(), info: Ok(info), symlink_target: None, metadata: Vec::new(), locator }
     }
 
     /// Adds the metadata that upstream has no field for, and marks the record as carrying it.

@@ -36,6 +36,11 @@ impl Advice<'_> {
             _ if failure.status == 400 && failure.message.contains("ncryption") => {
                 Some("the object may be encrypted under a customer's key: check sse_customer_key".into())
             }
+            _ if failure.status == 400 && failure.code.is_empty() && failure.op == "head" => Some(format!(
+                "an answer to HEAD does not say why: check region ({} was used), the credentials (from {}) and \
+                 sse_customer_key",
+                self.region, self.who.origin
+            )),
             ErrorKind::Denied => Some(self.denied(failure)),
             ErrorKind::NotFound if failure.is_no_bucket() => {
                 Some(format!("check the bucket's name; {}", self.reading.explain()))
@@ -295,6 +300,14 @@ mod tests {
         assert!(text.contains("(grant s3:PutObjectTagging to the access key"), "{text}");
         let text = told("h.example", "AK", "put", 403, "AccessDenied", "not authorized to perform: ");
         assert!(text.contains("grant s3:PutObject on"), "{text}");
+    }
+
+    #[test]
+    fn what_an_answer_to_head_leaves_open_is_named() {
+        let text = told("h.example", "AK", "head", 400, "", "");
+        assert!(text.contains("HTTP 400") && text.contains("check region (eu-west-3 was used)"), "{text}");
+        let text = told("h.example", "AK", "head", 301, "", "");
+        assert!(text.contains("PermanentRedirect") && text.contains("check region"), "{text}");
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub(super) struct Body {
     inner: Option<BodyReader<'static>>,
     /// What is still to come, where the answer told.
     left: Option<u64>,
+    /// Whether more than that is an error: the answer did not tell, and was expected to be of this length.
+    is_expected: bool,
     permit: Option<Permit>,
 }
 
@@ -24,11 +26,16 @@ impl fmt::Debug for Body {
 impl Body {
     /// No body.
     pub(super) fn none() -> Self {
-        Self { inner: None, left: Some(0), permit: None }
+        Self { inner: None, left: Some(0), is_expected: false, permit: None }
     }
 
     pub(super) fn new(inner: BodyReader<'static>, length: Option<u64>, permit: Option<Permit>) -> Self {
-        Self { inner: Some(inner), left: length, permit }
+        Self { inner: Some(inner), left: length, is_expected: false, permit }
+    }
+
+    /// Sets the length that a body must have whose answer told none, as where it comes in chunks.
+    pub(super) fn expect(&mut self, length: u64) {
+        (self.left, self.is_expected) = (Some(length), true);
     }
 }
 
@@ -53,9 +60,20 @@ impl Read for Body {
         }
         self.left = self.left.map(|left| left.saturating_sub(n as u64));
         let ended = n == 0;
-        // The connection goes back to the others only when its end was looked at, which readers that count do not do.
-        if ended || (self.left == Some(0) && inner.read(&mut [0]).is_ok_and(|n| n == 0)) {
+        if ended {
             (self.inner, self.permit) = (None, None);
+        } else if self.left == Some(0) {
+            // The connection goes back to the others only when its end was looked at, which readers that count do not do.
+            match inner.read(&mut [0]) {
+                Ok(0) => (self.inner, self.permit) = (None, None),
+                Ok(_) if self.is_expected => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "the answer is longer than it must be",
+                    ));
+                }
+                _ => {}
+            }
         }
         Ok(n)
     }

@@ -3,6 +3,7 @@
 use rusty_s3::Method;
 
 use super::failure::Result;
+use super::list::Circle;
 use super::object::root;
 use super::send::{Client, Payload, Request};
 
@@ -20,7 +21,7 @@ impl Client {
     pub(in super::super) fn ownership(&self) -> Result<Ownership> {
         let target = format!("the buckets of {}", self.options().location.endpoint.authority());
         let bucket = &self.options().location.bucket;
-        let mut token: Option<String> = None;
+        let (mut token, mut circle) = (None::<String>, Circle::default());
         loop {
             let mut request = Request::new("list the buckets of", Method::Get, None);
             request.of_service = true;
@@ -40,10 +41,10 @@ impl Client {
                 };
                 Ok((found, next.map(str::to_owned)))
             })?;
-            if !found.created.is_empty() || next.is_none() || next == token {
+            let Some(next) = next.filter(|next| found.created.is_empty() && !circle.closes(next)) else {
                 return Ok(found);
-            }
-            token = next;
+            };
+            token = Some(next);
         }
     }
 

@@ -196,7 +196,9 @@ pub(super) fn classify(
 /// The code a status stands for where an answer has no body, as those to HEAD.
 fn code_of(status: u16) -> &'static str {
     match status {
+        301 => "PermanentRedirect",
         304 => "NotModified",
+        307 => "TemporaryRedirect",
         401 | 403 => "AccessDenied",
         404 => "NotFound",
         412 => "PreconditionFailed",
@@ -283,6 +285,7 @@ mod tests {
             assert_eq!(got.message, "… m");
         }
         assert_eq!(fail(404, "").code, "NotFound");
+        assert_eq!((fail(301, "").code.as_str(), fail(301, "").again), ("PermanentRedirect", Again::Never));
         assert_eq!(fail(502, "<html>bad gateway</html>").again, Again::Soon);
     }
 

@@ -35,15 +35,25 @@ impl Listed {
 
 struct Page {
     objects: Vec<Listed>,
-    next: Option<String>,
+    next: Option<Next>,
+}
+
+/// From where a listing goes on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Next {
+    /// What the server gave, opaque.
+    Token(String),
+    /// The last key seen: servers that know the first version of the operation only answer the second by that.
+    After(String),
 }
 
 impl Client {
     /// Calls `each` for every object whose key begins with `prefix`, in the server's order, until it breaks.
     /// `most` bounds a page. Memory holds one page.
     ///
-    /// Fails with `Protocol` when the listing cannot be trusted: truncated without a way on, going in circles,
-    /// or with a key that may not be what is stored.
+    /// A server that answers by the first version of the operation is asked by that one from then on. Fails with
+    /// `Protocol` when the listing cannot be trusted: truncated without a way on, going in circles, or with a key that
+    /// may not be what is stored.
     pub(in super::super) fn list(
         &self,
         prefix: &[u8],
@@ -53,18 +63,21 @@ impl Client {
         let target = self.target(Some(prefix));
         let text = std::str::from_utf8(prefix)
             .map_err(|_| Failure::protocol("list", &target, "the prefix is not UTF-8"))?;
-        let mut place = Place { token: None, first: None, last: None, ascending: true };
+        let mut place = Place { next: None, first: None, last: None, ascending: true };
+        let mut circle = Circle::default();
         loop {
-            let mut request = Request::new("list", Method::Get, None)
-                .query("list-type", "2")
-                .query("encoding-type", "url")
-                .query("prefix", text);
+            let mut request =
+                Request::new("list", Method::Get, None).query("encoding-type", "url").query("prefix", text);
             if let Some(most) = most {
                 request = request.query("max-keys", most.to_string());
             }
-            if let Some(token) = &place.token {
-                request = request.query("continuation-token", token.as_str());
-            }
+            request = match &place.next {
+                None => request.query("list-type", "2"),
+                Some(Next::Token(token)) => {
+                    request.query("list-type", "2").query("continuation-token", token.as_str())
+                }
+                Some(Next::After(key)) => request.query("marker", key.as_str()),
+            };
             let page = self.run(&request, Payload::None, &mut |response| {
                 let page = page(&root(response, "list", &target, "ListBucketResult")?, &target)?;
                 if place.is_behind(&page) {
@@ -90,17 +103,18 @@ impl Client {
                     return Ok(());
                 }
             }
-            match page.next {
-                None => return Ok(()),
-                next => place.token = next,
+            let Some(next) = page.next else { return Ok(()) };
+            if circle.closes(&next) {
+                return Err(repeats(&target));
             }
+            place.next = Some(next);
         }
     }
 }
 
 /// How far a listing has come.
 struct Place {
-    token: Option<String>,
+    next: Option<Next>,
     /// The first key of the page before.
     first: Option<Vec<u8>>,
     last: Option<Vec<u8>>,
@@ -111,11 +125,39 @@ struct Place {
 impl Place {
     /// Returns whether a page does not lead on from here.
     fn is_behind(&self, page: &Page) -> bool {
-        if page.next.is_some() && page.next == self.token {
+        if page.next.is_some() && page.next == self.next {
             return true;
         }
         let (Some(last), Some(first)) = (&self.last, page.objects.first()) else { return false };
         if self.ascending { first.key <= *last } else { Some(&first.key) == self.first.as_ref() }
+    }
+}
+
+/// Notices that a listing goes in circles, however long they are, by remembering one place of it (R. P. Brent's way).
+#[derive(Debug)]
+pub(super) struct Circle<T> {
+    mark: Option<T>,
+    steps: u64,
+    most: u64,
+}
+
+impl<T> Default for Circle<T> {
+    fn default() -> Self {
+        Self { mark: None, steps: 0, most: 1 }
+    }
+}
+
+impl<T: PartialEq + Clone> Circle<T> {
+    /// Returns whether a place was seen before. A circle is noticed before it was gone round three times.
+    pub(super) fn closes(&mut self, place: &T) -> bool {
+        if self.mark.as_ref() == Some(place) {
+            return true;
+        }
+        self.steps += 1;
+        if self.steps == self.most {
+            (self.mark, self.steps, self.most) = (Some(place.clone()), 0, self.most.saturating_mul(2));
+        }
+        false
     }
 }
 
@@ -133,12 +175,19 @@ fn page(root: &Element, target: &str) -> Result<Page> {
         .map(|contents| object(contents, encoded).map_err(|what| wrong(&what)))
         .collect::<Result<Vec<_>>>()?;
     let truncated = root.text_of("IsTruncated").is_some_and(|text| text.trim() == "true");
-    let next = root.text_of("NextContinuationToken").map(str::to_owned).filter(|token| !token.is_empty());
-    match (truncated, next) {
-        (false, _) => Ok(Page { objects, next: None }),
-        (true, Some(next)) => Ok(Page { objects, next: Some(next) }),
-        (true, None) => Err(wrong("the listing is truncated and tells no way on")),
+    if !truncated {
+        return Ok(Page { objects, next: None });
     }
+    let token = root.text_of("NextContinuationToken").filter(|token| !token.is_empty());
+    // Every answer of the first version names the key it begins behind, and none of the second does.
+    let is_first_version = root.child("Marker").is_some() && root.child("KeyCount").is_none();
+    let last = objects.last().filter(|_| is_first_version).map(|object| object.key.clone());
+    let next = match (token, last.map(String::from_utf8)) {
+        (Some(token), _) => Next::Token(token.to_owned()),
+        (None, Some(Ok(key))) => Next::After(key),
+        (None, _) => return Err(wrong("the listing is truncated and tells no way on")),
+    };
+    Ok(Page { objects, next: Some(next) })
 }
 
 fn object(contents: &Element, encoded: bool) -> std::result::Result<Listed, String> {
@@ -193,7 +242,22 @@ mod tests {
         let object = "<Contents><Key>a</Key><Size>1</Size></Contents>";
         assert_eq!(parse(&format!("<R><IsTruncated>false</IsTruncated>{object}</R>")).unwrap(), 1);
         assert!(parse("<R><IsTruncated>true</IsTruncated></R>").is_err());
+        assert!(parse(&format!("<R><IsTruncated>true</IsTruncated>{object}</R>")).is_err());
+        assert!(parse("<R><Marker/><IsTruncated>true</IsTruncated></R>").is_err());
+        assert_eq!(parse(&format!("<R><Marker/><IsTruncated>true</IsTruncated>{object}</R>")).unwrap(), 1);
         assert!(parse("<R><Contents><Key></Key><Size>1</Size></Contents></R>").is_err());
         assert!(parse("<R><Contents><Key>a</Key></Contents></R>").is_err());
+    }
+
+    #[test]
+    fn circles_of_every_length_are_noticed() {
+        for (straight, round) in (0..20).flat_map(|straight| (1..20).map(move |round| (straight, round))) {
+            let mut circle = Circle::default();
+            let mut places = (0..straight).chain((straight..straight + round).cycle());
+            let steps = places.by_ref().take_while(|place| !circle.closes(place)).count();
+            assert!(steps <= 3 * (straight + round), "{straight} {round}: {steps}");
+        }
+        let mut straight = Circle::default();
+        assert!(!(0..10_000).any(|place| straight.closes(&place)));
     }
 }

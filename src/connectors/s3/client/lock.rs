@@ -19,7 +19,8 @@ impl Client {
             Ok(root.text_of("ObjectLockEnabled").is_some_and(|text| text.trim() == "Enabled"))
         });
         match result {
-            Err(failure) if failure.is("ObjectLockConfigurationNotFoundError") => Ok(false),
+            // AWS calls it ObjectLockConfigurationNotFoundError, others NoSuchObjectLockConfiguration.
+            Err(failure) if failure.status == 404 && !failure.is_no_bucket() => Ok(false),
             result => result,
         }
     }

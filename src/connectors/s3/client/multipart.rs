@@ -282,6 +282,17 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_parts_is_the_providers() {
+        let most = |location: &str| {
+            let keys = [("access_key", "a"), ("secret_access_key", "b")];
+            let options = super::super::super::Options::parse(location, keys, &|_| None).unwrap();
+            Client::new(options).unwrap().max_parts()
+        };
+        assert_eq!(most("s3://bucket/"), 10_000);
+        assert_eq!((most("s3://s3.fr-par.scw.cloud/b"), most("s3://storage.example.net/b")), (1000, 1000));
+    }
+
+    #[test]
     fn the_etag_of_an_upload_is_the_md5_of_its_parts_md5s() {
         let part = |number, content: &[u8]| Part { number, etag: hex(&Md5::digest(content)) };
         let parts = [part(1, b"one"), part(2, b"two")];

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::Read;
+use std::sync::atomic::Ordering;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -143,9 +144,10 @@ pub(in super::super) fn etag(headers: &HeaderMap) -> String {
     unquote(text).to_owned()
 }
 
-/// Removes the quotes of an ETag.
+/// Removes the quotes of an ETag, and the mark that a proxy may have put before them.
 pub(super) fn unquote(text: &str) -> &str {
     let text = text.trim();
+    let text = text.strip_prefix("W/").unwrap_or(text);
     text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
 }
 
@@ -204,7 +206,10 @@ impl Client {
     /// Starts a GET of a whole object in the version listed, which has so many bytes.
     pub(in super::super) fn get_listed(&self, key: &[u8], etag: &str, size: u64) -> Result<Download> {
         let target = self.target(Some(key));
-        self.run(&self.get_request(key, None, Some(etag)), Payload::None, &mut |response| {
+        self.run(&self.get_request(key, None, Some(etag)), Payload::None, &mut |mut response| {
+            if response.length().is_none() && self::etag(&response.headers) == etag {
+                response.expect(size);
+            }
             let download = download(response, None, &target)?;
             if download.etag() == etag && download.length != size {
                 let told = format!("{} bytes were answered where {size} are listed", download.length);
@@ -318,7 +323,24 @@ impl Client {
     }
 
     /// Sends a request with content; the common part of PUT and of a part's upload.
-    pub(super) fn send_content(&self, mut request: Request<'_>, source: Source<'_>) -> Result<Stored> {
+    ///
+    /// A content that is dear to read goes without a checksum, unless the server refuses it for that: AWS does where
+    /// the bucket retains by default what is put there. From then on such contents are read twice.
+    pub(super) fn send_content(&self, request: Request<'_>, source: Source<'_>) -> Result<Stored> {
+        let Source::Streamed(content) = source else { return self.send_under(request, source) };
+        if !self.wants_checksums.load(Ordering::Relaxed) {
+            match self.send_under(request.clone(), source) {
+                Err(failure) if demands_checksum(&failure) => {
+                    self.wants_checksums.store(true, Ordering::Relaxed);
+                }
+                result => return result,
+            }
+        }
+        self.send_under(request, Source::Local(content))
+    }
+
+    /// Sends a request with content, under the checksum that its source allows for.
+    fn send_under(&self, mut request: Request<'_>, source: Source<'_>) -> Result<Stored> {
         let target = self.target(request.key);
         let op = request.op;
         let unreadable =
@@ -388,14 +410,15 @@ impl Client {
         }
     }
 
-    /// Reads the tags of an object, of one version where it is named, as a query string sorted by name.
+    /// Reads the tags of an object, of one version where it is named, as a query string sorted by name. Some servers
+    /// answer that there is no set of tags where others answer an empty one.
     pub(in super::super) fn tags(&self, key: &[u8], version: Option<&str>) -> Result<String> {
         let target = self.target(Some(key));
         let mut request = Request::new("read the tags of", Method::Get, Some(key)).query("tagging", "");
         if let Some(version) = version.filter(|version| *version != "null") {
             request = request.query("versionId", version);
         }
-        self.run(&request, Payload::None, &mut |response| {
+        let read = self.run(&request, Payload::None, &mut |response| {
             let root = root(response, "read the tags of", &target, "Tagging")?;
             let set = root.child("TagSet").map(|set| set.children.as_slice()).unwrap_or_default();
             let mut pairs: Vec<(&str, &str)> = set
@@ -408,7 +431,13 @@ impl Client {
             out.extend_pairs(pairs);
             // Spaces as %20: every server decodes those, not every one a plus.
             Ok(out.finish().replace('+', "%20"))
-        })
+        });
+        match read {
+            Err(failure) if failure.status == 404 && failure.code.starts_with("NoSuchTagSet") => {
+                Ok(String::new())
+            }
+            read => read,
+        }
     }
 
     /// Replaces the tags of an object, given as a query string.
@@ -488,8 +517,11 @@ pub(super) fn root(response: Response, op: &'static str, target: &str, name: &st
 }
 
 /// Checks that an answer holds the range that was asked for.
-pub(super) fn download(response: Response, range: Option<(u64, u64)>, target: &str) -> Result<Download> {
+pub(super) fn download(mut response: Response, range: Option<(u64, u64)>, target: &str) -> Result<Download> {
     let wrong = |what: &str| Failure::protocol("get", target, what);
+    if let (None, Some((start, end))) = (response.length(), range) {
+        response.expect(end.saturating_sub(start));
+    }
     let length = response.length().ok_or_else(|| wrong("the answer tells no length"))?;
     if let Some((start, end)) = range {
         if response.status != 206 {
@@ -504,6 +536,14 @@ pub(super) fn download(response: Response, range: Option<(u64, u64)>, target: &s
         return Err(wrong("a part was answered where the whole was asked for"));
     }
     Ok(Download { headers: response.headers, length, body: Box::new(response.body) })
+}
+
+/// Returns whether a server refuses a content because it came without a checksum.
+fn demands_checksum(failure: &Failure) -> bool {
+    let told = failure.message.to_ascii_lowercase();
+    failure.status == 400
+        && ["InvalidRequest", "MissingContentMD5"].iter().any(|code| failure.is(code))
+        && (told.contains("content-md5") || told.contains("checksum"))
 }
 
 /// A failure that is more likely an accident on the way than what the server has to say.
@@ -557,11 +597,37 @@ mod tests {
     use super::super::super::Options;
     use super::*;
 
+    fn client(location: &str) -> Client {
+        let keys = [("access_key", "a"), ("secret_access_key", "b")];
+        Client::new(Options::parse(location, keys, &|_| None).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_empty_key_addresses_no_object() {
+        // To the server it would be the bucket; nobody is asked here.
+        let client = client("s3://127.0.0.1:1/bucket");
+        let refused = [
+            client.delete(b"", false).unwrap_err(),
+            client.put(b"", &Put::default(), Source::Bytes(b"x"), &Condition::Always).unwrap_err(),
+            client.head(b"").unwrap_err(),
+        ];
+        for failure in refused {
+            assert_eq!((failure.kind, failure.attempts), (connector::ErrorKind::Invalid, 1), "{failure}");
+        }
+    }
+
+    #[test]
+    fn an_etag_is_what_its_quotes_hold() {
+        for text in ["abc", "\"abc\"", " \"abc\" ", "W/\"abc\""] {
+            assert_eq!(unquote(text), "abc");
+        }
+        assert_eq!(unquote("\""), "\"");
+    }
+
     #[test]
     fn the_checksum_is_one_that_the_server_knows() {
         let checksum = |location: &str| {
-            let keys = [("access_key", "a"), ("secret_access_key", "b")];
-            let client = Client::new(Options::parse(location, keys, &|_| None).unwrap()).unwrap();
+            let client = client(location);
             client.checksum(Source::Bytes(b"123456789")).unwrap().unwrap()
         };
         // The check values of both algorithms, in base 64.

@@ -75,6 +75,21 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_are_patient_and_no_two_pauses_alike() {
+        let tuning = Tuning::default();
+        assert!((8..=10).contains(&tuning.attempts));
+        assert!((20..=30).contains(&tuning.max_delay.as_secs()));
+        assert_eq!((tuning.base_delay.as_millis(), tuning.throttle_delay.as_millis()), (50, 1000));
+        let pause = |again| Retry::new(&tuning).next(&failure(again)).unwrap();
+        let pauses: Vec<Duration> = (0..200).map(|_| pause(Again::Throttled)).collect();
+        assert!(pauses.iter().all(|pause| *pause <= tuning.throttle_delay));
+        // Anything between nothing and the bound: that all of so many fell into one half is not chance.
+        let half = tuning.throttle_delay / 2;
+        assert!(pauses.iter().any(|pause| *pause < half) && pauses.iter().any(|pause| *pause > half));
+        assert!(pauses.iter().any(|pause| *pause > tuning.base_delay));
+    }
+
+    #[test]
     fn the_server_may_ask_for_more_but_not_for_ever() {
         let tuning = Tuning::default();
         let mut asked = failure(Again::Throttled);

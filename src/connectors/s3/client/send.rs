@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,6 +43,8 @@ pub struct Client {
     aim: RwLock<Aim>,
     /// Seconds the server's clock is ahead of ours, once learnt.
     skew: AtomicI64,
+    /// Set once the server demanded a checksum of contents that are dear to read.
+    pub(super) wants_checksums: AtomicBool,
     /// Breaks connections off once everything is to end.
     _watch: Watch,
     /// What still has to be said then.
@@ -100,7 +102,7 @@ impl Payload<'_> {
 }
 
 /// A request before it is signed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Request<'a> {
     /// The verb for errors.
     pub(super) op: &'static str,
@@ -143,6 +145,8 @@ pub(super) struct Response {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
+    /// The length that an answer must have which tells none.
+    expected: Option<u64>,
 }
 
 impl fmt::Debug for Response {
@@ -156,9 +160,15 @@ impl Response {
         self.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
     }
 
-    /// Returns what `Content-Length` says.
+    /// Returns what `Content-Length` says, or what has to be.
     pub(super) fn length(&self) -> Option<u64> {
-        self.header("content-length")?.trim().parse().ok()
+        self.expected.or_else(|| self.header("content-length")?.trim().parse().ok())
+    }
+
+    /// Sets the length of an answer that tells none.
+    pub(super) fn expect(&mut self, length: u64) {
+        self.expected = Some(length);
+        self.body.expect(length);
     }
 
     /// Reads a body of at most `limit` bytes.
@@ -198,6 +208,7 @@ impl Client {
             agent,
             aim: RwLock::new(aim),
             skew: AtomicI64::new(0),
+            wants_checksums: AtomicBool::new(false),
             _watch: watch,
             last_words: OnceLock::new(),
         })
@@ -496,7 +507,7 @@ fn judge(
 ) -> Result<Response> {
     let (parts, body) = answer.into_parts();
     let status = parts.status.as_u16();
-    let mut response = Response { status, headers: parts.headers, body: Body::none() };
+    let mut response = Response { status, headers: parts.headers, body: Body::none(), expected: None };
     let length = response.length().filter(|_| request.method != Method::Head);
     response.body = Body::new(body.into_reader(), length, permit);
     if (200..300).contains(&status) {
@@ -510,7 +521,14 @@ fn judge(
     // What of it arrived is enough: the status alone is an answer.
     let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
     let answer = Answer { status, body: &body, request_id, region, date, retry_after };
-    Err(classify(request.op, target, answer, &|text| redact(text, &signing.who)))
+    let customer_key = request.headers.iter().find(|(name, _)| name.ends_with("-customer-key"));
+    Err(classify(request.op, target, answer, &|text| {
+        let text = redact(text, &signing.who);
+        match customer_key {
+            Some((_, key)) => text.replace(&*String::from_utf8_lossy(key), "…"),
+            None => text,
+        }
+    }))
 }
 
 fn caused(op: &'static str, target: &str, error: connector::Error) -> Box<Failure> {

@@ -80,10 +80,12 @@ impl Client {
 /// Reads the body of an answer to a suffix range, which may be the whole object.
 fn suffix(response: Response, length: u64, target: &str) -> Result<Suffix> {
     let wrong = |what: &str| Failure::protocol("get", target, what);
-    let announced = response.length().ok_or_else(|| wrong("the answer tells no length"))?;
+    let told = response.header("content-range").and_then(parse_range);
+    // What comes in chunks is as long as its range.
+    let announced = response.length().or_else(|| told.map(|(first, last, _)| last - first + 1));
+    let announced = announced.ok_or_else(|| wrong("the answer tells no length"))?;
     let offset = match response.status {
         206 => {
-            let told = response.header("content-range").and_then(parse_range);
             let (first, last, total) = told.ok_or_else(|| wrong("the answer tells no range"))?;
             if last + 1 != total || last - first + 1 != announced || announced != length.min(total) {
                 return Err(wrong("another part than the end was answered"));

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use rusty_s3::Method;
 use ureq::http::HeaderMap;
 
-use super::failure::{Failure, Result};
-use super::list::{Listed, decode_key};
+use super::failure::{Again, Failure, Result};
+use super::list::{Circle, Listed, decode_key};
 use super::object::{Download, download, root, unquote};
 use super::send::{Client, Payload, Request};
 use super::xml::Element;
@@ -47,6 +47,7 @@ impl Client {
         let text = std::str::from_utf8(prefix).map_err(|_| wrong("the prefix is not UTF-8"))?;
         let mut last: Option<(Vec<u8>, String)> = None;
         let mut marker: Option<(String, String)> = None;
+        let (mut ascending, mut circle) = (true, Circle::default());
         loop {
             let mut request = Request::new("list the versions of", Method::Get, None)
                 .query("versions", "")
@@ -62,8 +63,16 @@ impl Client {
                 }
             }
             let page = self.run(&request, Payload::None, &mut |response| {
-                page(&root(response, "list the versions of", &target, "ListVersionsResult")?)
-                    .map_err(|what| Failure::protocol("list the versions of", &target, what))
+                let page = page(&root(response, "list the versions of", &target, "ListVersionsResult")?)
+                    .map_err(|what| Failure::protocol("list the versions of", &target, what))?;
+                let first = page.versions.first().map(|version| &version.object.key);
+                if ascending && first.zip(last.as_ref()).is_some_and(|(first, (last, _))| first < last) {
+                    // As in `list`: the next answer may be right.
+                    let mut failure = wrong("the listing repeats itself");
+                    failure.again = Again::Soon;
+                    return Err(failure);
+                }
+                Ok(page)
             })?;
             for version in page.versions {
                 let place = (version.object.key.clone(), version.id.clone());
@@ -73,6 +82,7 @@ impl Client {
                 if last.as_ref() == Some(&place) {
                     return Err(wrong("the listing repeats itself"));
                 }
+                ascending &= last.as_ref().is_none_or(|(last, _)| *last <= place.0);
                 last = Some(place);
                 if each(version).is_break() {
                     return Ok(());
@@ -80,7 +90,7 @@ impl Client {
             }
             let Some(told) = page.next else { return Ok(()) };
             let next = next_marker(told, last.as_ref(), page.encoded).map_err(|what| wrong(&what))?;
-            if marker.as_ref() == Some(&next) {
+            if marker.as_ref() == Some(&next) || circle.closes(&next) {
                 return Err(wrong("the listing repeats itself"));
             }
             marker = Some(next);

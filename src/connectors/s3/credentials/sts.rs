@@ -59,7 +59,9 @@ impl Sts {
         let url =
             Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         url.ok_or_else(|| {
-            CredentialsError::invalid(format!("the endpoint of STS, {text}, is not an http URL"))
+            // It may hold a password.
+            let shown = if text.contains('@') { "…" } else { text.as_str() };
+            CredentialsError::invalid(format!("the endpoint of STS, {shown}, is not an http URL"))
         })
     }
 
@@ -87,7 +89,8 @@ impl Sts {
         let body = form("AssumeRoleWithWebIdentity", role, &name, &[("WebIdentityToken", token)]);
         let send =
             |http: &Http| http.send("POST", self.url.as_str(), &[("content-type", FORM)], body.as_bytes());
-        self.ask("AssumeRoleWithWebIdentity", origin, token, &send)
+        let secrets = [token, role.external_id.as_deref().unwrap_or_default()];
+        self.ask("AssumeRoleWithWebIdentity", origin, &secrets, &send)
     }
 
     /// Assumes a role with other credentials.
@@ -106,14 +109,17 @@ impl Sts {
                 signed.iter().map(|(name, value)| (*name, value.as_str())).collect();
             http.send("POST", self.url.as_str(), &headers, body.as_bytes())
         };
-        self.ask("AssumeRole", origin, &base.secret, &send)
+        let token = base.token.as_ref().map_or("", |token| token.as_str());
+        // AWS may answer with the text that was to be signed: the token is part of it.
+        let secrets = [base.secret.as_str(), token, role.external_id.as_deref().unwrap_or_default()];
+        self.ask("AssumeRole", origin, &secrets, &send)
     }
 
     fn ask(
         &self,
         action: &str,
         origin: &str,
-        secret: &str,
+        secrets: &[&str],
         send: &dyn Fn(&Http) -> Result<super::http::Answer, CredentialsError>,
     ) -> Result<Credentials, CredentialsError> {
         let host = self.url.host_str().unwrap_or_default();
@@ -124,8 +130,11 @@ impl Sts {
         if answer.status != 200 {
             let error = root.as_ref().and_then(|root| root.child("Error"));
             let part = |name: &str, most: usize| {
-                let text = error.and_then(|error| error.text_of(name)).unwrap_or_default();
-                printable(&text.replace(secret, "…"), most)
+                let mut text = error.and_then(|error| error.text_of(name)).unwrap_or_default().to_owned();
+                for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+                    text = text.replace(secret, "…");
+                }
+                printable(&text, most)
             };
             let (code, message) = (part("Code", 64), part("Message", 300));
             let told = [format!("HTTP {}", answer.status), code, message];
@@ -184,5 +193,7 @@ mod tests {
         );
         assert_eq!(Sts::url(Some("http://127.0.0.1:1/x"), "r").unwrap().as_str(), "http://127.0.0.1:1/x");
         assert!(Sts::url(None, "evil.example/#").is_err() && Sts::url(Some("ftp://x"), "r").is_err());
+        let told = Sts::url(Some("ftp://user:hush-hush@x"), "r").unwrap_err().to_string();
+        assert!(told.contains("STS") && !told.contains("hush-hush"), "{told}");
     }
 }

@@ -15,8 +15,6 @@ use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Purpose, Result, Re
 
 /// The longest CONFIG that is read, in bytes.
 const MAX_CONFIG: u64 = 32 << 10;
-/// The longest resource that is read whole, in bytes.
-const MAX_WHOLE: u64 = 2 << 30;
 
 /// A store in a bucket.
 #[derive(Debug)]
@@ -247,7 +245,7 @@ impl Storage for S3Store {
     }
 
     fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>> {
-        Ok(self.client.get_bytes(&self.key_of(kind, id), MAX_WHOLE)?.0)
+        Ok(self.client.get_bytes(&self.key_of(kind, id), kind.most_whole())?.0)
     }
 
     fn read_range(

@@ -1,13 +1,15 @@
-//! `ListObjectsV2`.
+//! `ListObjectsV2`, and its predecessor.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::Options;
+use md5::{Digest, Md5};
+
 use super::super::backend::Object;
 use super::super::wire::{Request, Response, escape, percent_encode};
+use super::super::{Listing, Options};
 
 pub(super) fn list_objects(
     options: &Options,
@@ -15,27 +17,25 @@ pub(super) fn list_objects(
     bucket: &str,
     objects: &BTreeMap<Vec<u8>, Arc<Object>>,
 ) -> Response {
-    if request.param("list-type").as_deref() != Some("2") || request.param("delimiter").is_some() {
+    let first_version = options.listing == Listing::Version1;
+    let is_second = request.param("list-type").as_deref() == Some("2");
+    if !(first_version || is_second) || request.param("delimiter").is_some() {
         return Response::error(501, "NotImplemented", "Only version 2 without a delimiter.");
     }
     let prefix = request.param_bytes("prefix").unwrap_or_default();
-    let token = request.param_bytes("continuation-token");
-    let after = match &token {
+    let after = match (first_version, request.param_bytes("continuation-token")) {
+        (true, _) => request.param_bytes("marker"),
         // A token is opaque: this one would not survive being decoded or encoded once too often.
-        Some(token) => match token.strip_prefix(b"tok+/=%41 ").and_then(unhex) {
-            Some(key) => Bound::Excluded(key),
+        (false, Some(token)) => match token.strip_prefix(b"tok+/=%41 ").and_then(unhex) {
+            Some(key) => Some(key),
             None => return Response::error(400, "InvalidArgument", "The continuation token is incorrect"),
         },
-        None => match request.param_bytes("start-after") {
-            Some(key) if key >= prefix => Bound::Excluded(key),
-            _ => Bound::Included(prefix.clone()),
-        },
+        (false, None) => request.param_bytes("start-after"),
     };
     let wanted = request.param("max-keys").and_then(|n| n.parse().ok()).unwrap_or(1000);
     let size = options.page_size.min(wanted).min(1000);
     let url = options.url_encoding && request.param("encoding-type").as_deref() == Some("url");
-    let mut matching =
-        objects.range((after, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(&prefix)).peekable();
+    let mut matching = matching(options, objects, &prefix, after.as_deref()).peekable();
     let (mut contents, mut last, mut count) = (String::new(), Vec::new(), 0);
     while count < size {
         let Some((key, object)) = matching.next() else { break };
@@ -46,16 +46,48 @@ pub(super) fn list_objects(
     let more = matching.peek().is_some();
     let mut out = format!(
         "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>{bucket}</Name><Prefix>{}</Prefix>\
-         <KeyCount>{count}</KeyCount><MaxKeys>{wanted}</MaxKeys><IsTruncated>{more}</IsTruncated>",
+         <MaxKeys>{wanted}</MaxKeys><IsTruncated>{more}</IsTruncated>",
         key_text(&prefix, url)
     );
     if url {
         out.push_str("<EncodingType>url</EncodingType>");
     }
-    if more {
-        let _ = write!(out, "<NextContinuationToken>tok+/=%41 {}</NextContinuationToken>", hex(&last));
+    if first_version {
+        let _ = write!(out, "<Marker>{}</Marker>", key_text(&after.unwrap_or_default(), url));
+    } else {
+        let _ = write!(out, "<KeyCount>{count}</KeyCount>");
+        if more {
+            let _ = write!(out, "<NextContinuationToken>tok+/=%41 {}</NextContinuationToken>", hex(&last));
+        }
     }
     Response::xml(&format!("{out}{contents}</ListBucketResult>"))
+}
+
+type Entry<'a> = (&'a Vec<u8>, &'a Arc<Object>);
+
+/// Returns what follows a key, of what begins with a prefix.
+fn matching<'a>(
+    options: &Options,
+    objects: &'a BTreeMap<Vec<u8>, Arc<Object>>,
+    prefix: &'a [u8],
+    after: Option<&[u8]>,
+) -> Box<dyn Iterator<Item = Entry<'a>> + 'a> {
+    if options.listing == Listing::Unordered {
+        let rank = |key: &[u8]| <[u8; 16]>::from(Md5::digest(key));
+        let passed = after.map(rank);
+        let mut all: Vec<_> = objects
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix) && passed.is_none_or(|passed| rank(key) > passed))
+            .collect();
+        all.sort_by_key(|(key, _)| rank(key));
+        return Box::new(all.into_iter());
+    }
+    let from = match after.filter(|after| *after >= prefix) {
+        Some(after) => Bound::Excluded(after),
+        None => Bound::Included(prefix),
+    };
+    let following = objects.range::<[u8], _>((from, Bound::Unbounded));
+    Box::new(following.take_while(move |(key, _)| key.starts_with(prefix)))
 }
 
 /// Encodes a key as AWS does: a space becomes a plus, slashes stay.

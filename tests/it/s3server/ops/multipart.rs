@@ -37,7 +37,7 @@ pub(super) fn create(
 }
 
 pub(super) fn part(options: &Options, request: &Request, target: &Target, backend: &mut Backend) -> Response {
-    if let Err(refusal) = object::check_integrity(request, false) {
+    if let Err(refusal) = object::check_integrity(request, options.checksums_required) {
         return refusal;
     }
     let number = request.param("partNumber").and_then(|n| n.parse().ok()).unwrap_or(0);

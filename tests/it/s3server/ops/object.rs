@@ -4,11 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest, Md5};
 
-use super::super::Shared;
 use super::super::access::Key;
 use super::super::backend::{Backend, Object};
 use super::super::sigv4::hex;
 use super::super::wire::{Body, Request, Response, elements, escape, percent_decode, unescape};
+use super::super::{Options, Shared};
 use super::{Target, cold};
 
 const SYSTEM_HEADERS: [&str; 9] = [
@@ -35,7 +35,7 @@ pub(super) fn check_integrity(request: &Request, required: bool) -> Result<(), R
         return Err(Response::error(
             400,
             "InvalidRequest",
-            "Missing required header for this request: Content-MD5",
+            "Content-MD5 OR x-amz-checksum- HTTP header is required for Put requests with Object Lock parameters",
         ));
     }
     #[expect(clippy::big_endian_bytes, reason = "the header's byte order is fixed by the protocol")]
@@ -136,7 +136,7 @@ pub(super) fn put(
     backend: &mut Backend,
     key: &Key,
 ) -> Response {
-    if let Err(refusal) = check_integrity(request, false) {
+    if let Err(refusal) = check_integrity(request, shared.options.checksums_required) {
         return refusal;
     }
     if shared.options.conditional_put {
@@ -173,7 +173,7 @@ pub(super) fn put(
     Response::new(200).header("etag", format!("\"{etag}\""))
 }
 
-pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Response {
+pub(super) fn get(options: &Options, request: &Request, target: &Target, backend: &Backend) -> Response {
     let id = request.param("versionId");
     let Some(object) = backend.version(&target.bucket, &target.key, id.as_deref()) else {
         return Response::error(404, "NoSuchKey", "The specified key does not exist.");
@@ -185,7 +185,8 @@ pub(super) fn get(request: &Request, target: &Target, backend: &Backend) -> Resp
     if let Err(refusal) = check_customer_key(request, object.sse.as_ref()) {
         return refusal;
     }
-    if request.header("if-match").is_some_and(|wanted| unquote(wanted) != object.etag) {
+    let is_another = request.header("if-match").is_some_and(|wanted| unquote(wanted) != object.etag);
+    if is_another && options.conditional_get {
         return Response::error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold");
     }
     if request.header("if-none-match").is_some_and(|wanted| unquote(wanted) == object.etag) {
