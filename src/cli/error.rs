@@ -96,6 +96,12 @@ impl CommandError {
         self.exit
     }
 
+    /// Takes another exit code: of what is known better here than where the error was made.
+    pub(crate) fn with_exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
     /// Returns what to tell, if anything.
     pub(crate) fn report(&self) -> Option<Report> {
         let source = self.source.as_deref().map(|source| source as &(dyn StdError + 'static));

@@ -75,6 +75,13 @@ pub trait Exporter: fmt::Debug + Send + Sync {
     /// Returns the location for people and errors, without secrets.
     fn location(&self) -> String;
 
+    /// Returns what this very destination is known by, for the journal of a restore: two destinations never have it in
+    /// common, however they are spelled and whatever stood under the name before. `None` where that cannot be told: an
+    /// interrupted restore is then done anew.
+    fn identity(&self) -> Option<Vec<u8>> {
+        Some(self.location().into_bytes())
+    }
+
     /// Creates a folder, or takes an existing one.
     fn folder(&self, item: &Item<'_>) -> Result<Outcome>;
 

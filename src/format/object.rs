@@ -1,9 +1,13 @@
 //! Objects (blob type 7): the chunk list of one content.
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::msgpack::{Reader, Writer};
 use super::version::Version;
 use crate::base::{Id, RawString};
+
+/// The longest chunk that is taken for one, in bytes: 64 MiB. Writers cut at 16 MiB at the latest, upstream at 8 MiB. A few
+/// KiB of compressed zeros may announce 4 GiB, and a chunk is opened in memory as a whole.
+pub const MAX_CHUNK: u32 = 64 << 20;
 
 /// One chunk of a content.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -12,7 +16,7 @@ pub struct ChunkRef {
     pub version: Version,
     /// The id of the chunk: the MAC of its raw bytes.
     pub id: Id,
-    /// Its decoded length in bytes.
+    /// Its decoded length in bytes, at most [`MAX_CHUNK`].
     pub length: u32,
     /// Its entropy in bits per byte; 0 for an empty chunk.
     pub entropy: f64,
@@ -80,7 +84,7 @@ impl Object {
         out
     }
 
-    /// Decodes a serialization.
+    /// Decodes a serialization. Fails for a chunk above [`MAX_CHUNK`], whatever reads it.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut object = Self::new(Id::ZERO);
         object.version = Version::NONE;
@@ -126,6 +130,10 @@ fn read_chunk(r: &mut Reader<'_>) -> Result<ChunkRef> {
         }
         Ok(())
     })?;
+    if chunk.length > MAX_CHUNK {
+        let detail = format!("a chunk of {} bytes, {MAX_CHUNK} (64 MiB) are allowed", chunk.length);
+        return Err(Error::malformed("object", detail));
+    }
     Ok(chunk)
 }
 
@@ -137,11 +145,20 @@ mod tests {
     fn objects_round_trip() {
         let mut object = Object::new(Id([9; 32]));
         assert_eq!(Object::decode(&object.encode()).unwrap(), object);
-        object.chunks = vec![ChunkRef::new(Id([1; 32]), u32::MAX, 8.0); 20];
+        object.chunks = vec![ChunkRef::new(Id([1; 32]), MAX_CHUNK, 8.0); 70];
         object.content_type = "x".into();
         object.entropy = 8.0;
         assert_eq!(Object::decode(&object.encode()).unwrap(), object);
-        assert_eq!(object.size(), 20 * u64::from(u32::MAX));
+        assert_eq!(object.size(), 70 * u64::from(MAX_CHUNK));
+    }
+
+    #[test]
+    fn a_chunk_that_no_writer_cuts_is_refused() {
+        let mut object = Object::new(Id([9; 32]));
+        for (length, good) in [(MAX_CHUNK, true), (MAX_CHUNK + 1, false), (u32::MAX, false)] {
+            object.chunks = vec![ChunkRef::new(Id([1; 32]), length, 0.0)];
+            assert_eq!(Object::decode(&object.encode()).is_ok(), good, "{length}");
+        }
     }
 
     #[test]

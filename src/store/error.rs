@@ -125,10 +125,12 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] PathError),
     /// A temporary file failed.
-    #[error("cannot {op} a temporary file")]
+    #[error("cannot {op} a temporary file{}{place}", if place.is_empty() { "" } else { " in " })]
     Spool {
         /// What was tried.
         op: &'static str,
+        /// Where, as far as that is known: a folder, a store.
+        place: String,
         /// What the system answered.
         #[source]
         source: io::Error,
@@ -165,7 +167,17 @@ impl Error {
 
     /// Creates a [`Error::Spool`].
     pub(crate) fn spool(op: &'static str, source: io::Error) -> Self {
-        Self::Spool { op, source }
+        Self::Spool { op, place: String::new(), source }
+    }
+
+    /// Says where it was that a temporary file failed, unless that was said.
+    pub(crate) fn placed(self, at: impl fmt::Display) -> Self {
+        match self {
+            Self::Spool { op, place, source } if place.is_empty() => {
+                Self::Spool { op, place: at.to_string(), source }
+            }
+            other => other,
+        }
     }
 
     /// Creates an error of what an archive is written to.

@@ -107,7 +107,7 @@ pub struct Writer {
     base: Arc<Catalogue>,
     /// Whether a packfile of the catalogue may be deduplicated against, by its ordinal.
     usable: Vec<bool>,
-    /// Whether some packfile that should be live is not listed.
+    /// Whether some packfile that should be live is not listed, or what one held was given up.
     lost: bool,
     known: KnownSet,
     /// What was there before and is needed: looked at again when the lock lapsed.
@@ -188,7 +188,7 @@ impl Writer {
         let lanes = if repository.is_encrypted() { 2 } else { 1 };
         Ok(Self {
             shared,
-            lost: (0..usable.len()).any(|pack| !usable[pack] && base.is_live_pack(base.pack_id(pack))),
+            lost: has_losses(&usable, &base)?,
             usable,
             known: KnownSet::new(repository.spills()),
             relied: Relied::new(repository.spills()),
@@ -710,6 +710,23 @@ fn usable_packs(storage: &dyn Storage, base: &Catalogue) -> Result<Vec<bool>, Er
         }
     })?;
     Ok(usable)
+}
+
+/// Says whether what an earlier snapshot refers to need not be there: a packfile that should be live is gone, or a location
+/// was deleted because it did not verify, and the blob has no other.
+fn has_losses(usable: &[bool], base: &Catalogue) -> Result<bool, Error> {
+    if (0..usable.len()).any(|pack| !usable[pack] && base.is_live_pack(base.pack_id(pack))) {
+        return Ok(true);
+    }
+    for (kind, id) in base.deleted_blobs() {
+        // A header that was replaced is a snapshot's own.
+        if kind != BlobType::SNAPSHOT
+            && !base.find(kind, &id)?.iter().any(|place| usable[place.pack as usize])
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

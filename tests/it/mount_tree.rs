@@ -149,7 +149,7 @@ fn a_listing_goes_on_where_the_store_failed_it() {
 }
 
 /// Adds a snapshot of files at the top, each with one chunk, the same for all, and what its object says of the length.
-fn lie(repository: &Arc<Repository>, chunk: &[u8], files: &[(&str, u32)]) -> Id {
+pub(crate) fn lie(repository: &Arc<Repository>, chunk: &[u8], files: &[(&str, u32)]) -> Id {
     let mut header = list(repository).0.remove(0).header;
     let id = Id([0xcc; 32]);
     let writer = Writer::open(repository, id, CheckpointPolicy::default(), None).unwrap();

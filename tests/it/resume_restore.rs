@@ -122,7 +122,7 @@ impl Bench {
     }
 }
 
-fn make_files(folder: &Path, count: usize) {
+pub(crate) fn make_files(folder: &Path, count: usize) {
     for number in 0..count {
         let sub = folder.join(format!("sub {}", number % 7));
         fs::create_dir_all(&sub).unwrap();
@@ -132,13 +132,13 @@ fn make_files(folder: &Path, count: usize) {
     }
 }
 
-fn start(user: &User, line: &str) -> Child {
+pub(crate) fn start(user: &User, line: &str) -> Child {
     let mut command: Command = user.command(line.split_whitespace());
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Kills a run when something has come about.
-fn wait(child: &mut Child, until: impl Fn() -> bool) {
+pub(crate) fn wait(child: &mut Child, until: impl Fn() -> bool) {
     let begun = Instant::now();
     while !until() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
@@ -234,7 +234,7 @@ fn a_killed_restore_to_a_folder_writes_only_what_is_missing() {
     assert_eq!(fs::read_dir(journals).unwrap().count(), 0);
 }
 
-fn look_names(root: &Path) -> Vec<String> {
+pub(crate) fn look_names(root: &Path) -> Vec<String> {
     use std::os::unix::ffi::OsStrExt as _;
     fn walk(root: &Path, folder: &Path, out: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -254,7 +254,7 @@ fn look_names(root: &Path) -> Vec<String> {
     out
 }
 
-fn count(folder: &Path) -> usize {
+pub(crate) fn count(folder: &Path) -> usize {
     fs::read_dir(folder).map_or(0, |entries| {
         entries.flatten().map(|e| 1 + if e.path().is_dir() { count(&e.path()) } else { 0 }).sum()
     })
@@ -352,6 +352,90 @@ fn a_restore_of_another_snapshot_or_elsewhere_starts_anew() {
     let report = run(0, &out, false).unwrap();
     assert!(report.file_count <= 60 && report.error_count == 0);
     drop(reopen(storage));
+}
+
+/// A snapshot of 60 files, and restores of it, all with one cache.
+struct Folder {
+    temp: tempfile::TempDir,
+    repository: Arc<Repository>,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        make_files(&temp.path().join("tree"), 60);
+        let repository = create(Arc::new(MemoryStore::new()), &kinds()[1].1);
+        let importer = FsImporter::builder().place(temp.path().join("tree")).build().unwrap();
+        backup(&repository, &importer, &BackupOptions::default(), &Tally::default()).unwrap();
+        Self { temp, repository }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.temp.path().join(name)
+    }
+
+    /// Restores; `stop` breaks off when everything was put in place.
+    fn run(&self, to: &Path, stop: bool) -> Result<RestoreReport, plakar::store::Error> {
+        let cancel = Cancel::new();
+        let exporter = FsExporter::builder(to).build().unwrap();
+        let options = RestoreOptions {
+            cache_dir: Some(self.path("cache")),
+            cancel: cancel.clone(),
+            ..RestoreOptions::default()
+        };
+        let snapshot = list(&self.repository).0.pop().unwrap();
+        restore(&self.repository, &snapshot, None, &exporter, &options, &LastFile(cancel, stop))
+    }
+
+    /// Makes a folder of mode 1777 with something of its own and a file that looks like one of the snapshot's.
+    fn foreign(&self, name: &str) -> PathBuf {
+        let folder = self.path(name);
+        let (file, original) = (folder.join("sub 0/0000"), self.path("tree/sub 0/0000"));
+        fs::create_dir_all(folder.join("sub 0")).unwrap();
+        fs::write(folder.join("own"), "mine").unwrap();
+        fs::write(&file, vec![5; 4000]).unwrap();
+        let facts = fs::metadata(&original).unwrap();
+        fs::set_permissions(&file, facts.permissions()).unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_modified(facts.modified().unwrap()).unwrap();
+        fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+        folder
+    }
+
+    fn assert_all_new(&self, to: &Path, report: &RestoreReport) {
+        assert_eq!((report.file_count, report.error_count), (60, 0), "{report:?}");
+        assert_eq!(fs::metadata(to).unwrap().mode() & 0o7777, 0o1777, "somebody else's folder");
+        assert_eq!(fs::read(to.join("own")).unwrap(), b"mine");
+        assert!(fs::read(to.join("sub 0/0000")).unwrap() == fs::read(self.path("tree/sub 0/0000")).unwrap());
+    }
+}
+
+#[test]
+fn a_journal_is_of_one_folder_and_not_of_its_name() {
+    let bench = Folder::new();
+    // One name that leads to two folders, one after the other: as `-to .` does.
+    let (first, second, name) = (bench.path("first"), bench.foreign("second"), bench.path("name"));
+    fs::create_dir(&first).unwrap();
+    std::os::unix::fs::symlink(&first, &name).unwrap();
+    assert!(bench.run(&name, true).is_err());
+    fs::remove_file(&name).unwrap();
+    std::os::unix::fs::symlink(&second, &name).unwrap();
+    let report = bench.run(&name, false).unwrap();
+    bench.assert_all_new(&second, &report);
+    // The first one, by other names, is gone on with.
+    let report = bench.run(&first.join("../second/../first"), false).unwrap();
+    assert!(report.equal_count > 20, "{report:?}");
+    assert_eq!(look(&first), look(&bench.path("tree")));
+}
+
+#[test]
+fn a_folder_that_was_removed_and_made_again_is_another_one() {
+    let bench = Folder::new();
+    let out = bench.path("out");
+    assert!(bench.run(&out, true).is_err());
+    fs::remove_dir_all(&out).unwrap();
+    assert_eq!(bench.foreign("out"), out);
+    let report = bench.run(&out, false).unwrap();
+    bench.assert_all_new(&out, &report);
 }
 
 /// Cancels a run when its last file is done.

@@ -670,3 +670,36 @@ fn a_snapshot_of_bottomless_trees_is_refused() {
         assert!(!back_up(&user, store.to_str().unwrap(), &source).stderr.contains("panicked"), "{name}");
     }
 }
+
+/// What compresses to a few KiB and opens to gigabytes is damage, and whoever reads it says the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_chunk_that_no_writer_cuts_is_damage_to_all() {
+    const MOST: usize = 64 << 20;
+    let user = User::in_memory();
+    fs::create_dir(user.home().join("src")).unwrap();
+    for (length, sound) in [(MOST, true), (MOST + 1, false)] {
+        let name = if sound { "good" } else { "bad" };
+        user.ok(&format!("at {name} create -plaintext"));
+        user.ok(&format!("at {name} backup src"));
+        user.ok(&format!("at copy-of-{name} create -plaintext"));
+        let storage: Arc<dyn Storage> = Arc::new(FsStore::new(user.home().join(name)));
+        let repository = crate::interop::open_with(storage, "");
+        let announced = u32::try_from(length).unwrap();
+        let id = crate::mount_tree::lie(&repository, &vec![0; length], &[("zeros", announced)]).to_hex();
+        for line in [
+            format!("at {name} check {id}"),
+            format!("at {name} check -fast {id}"),
+            format!("at {name} restore -to out-{name} {id}:/"),
+            format!("at {name} sync {id} to ./copy-of-{name}"),
+            format!("at {name} cat {id}:/zeros"),
+        ] {
+            let ran = user.run(&line);
+            let told = ran.stderr.contains("64 MiB") || ran.stdout.contains("64 MiB");
+            assert_eq!((ran.code == 0, told), (sound, !sound), "{line}: {}", ran.stderr);
+            assert!(sound || !line.contains("check") || ran.code == 65, "{line}: {}", ran.code);
+        }
+        let file = fs::metadata(user.home().join(format!("out-{name}/zeros")));
+        assert_eq!(file.map(|file| file.len()).ok(), sound.then_some(length as u64));
+    }
+}

@@ -23,6 +23,8 @@ pub(in super::super) struct Job {
     pub(in super::super) entry: Entry,
     /// Its object where a window has read it already.
     pub(in super::super) object: Option<Object>,
+    /// The number of its group, if it is the first name of a file with several links.
+    pub(in super::super) group: Option<u64>,
 }
 
 /// Counts of a restore.
@@ -37,16 +39,6 @@ pub(super) struct Counts {
     pub(super) unsupported: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) bytes: AtomicU64,
-}
-
-impl Counts {
-    /// Returns how many items do not stand at the destination as the snapshot has them, or not by this run's doing.
-    pub(super) fn left_out(&self) -> u64 {
-        [&self.errors, &self.skipped, &self.unsupported]
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed))
-            .sum()
-    }
 }
 
 /// What everything that restores shares.
@@ -127,46 +119,51 @@ impl Shared<'_> {
         }
     }
 
-    /// Restores one thing that is no folder.
-    pub(super) fn restore(&self, job: &Job, window: Option<&Window>) -> Result<(), Error> {
+    /// Restores one thing that is no folder. Returns whether it stands at the destination now, by this run's doing or an
+    /// interrupted one's: what was left out, on request or for an error, does not.
+    pub(super) fn restore(&self, job: &Job, window: Option<&Window>) -> Result<bool, Error> {
         self.check_cancelled()?;
         // Of what is fetched in windows this was asked before.
         if window.is_none() && job.entry.info.mode.is_regular() && self.stands(&job.path, &job.entry) {
-            return Ok(());
+            return Ok(true);
         }
         let xattrs = self.xattrs(&job.entry);
         let item = Item { path: &job.path, entry: &job.entry, xattrs: &xattrs };
         if !job.entry.info.mode.is_regular() {
             let outcome = self.exporter.special(&item);
-            self.note(&job.entry, &self.counts.others, outcome);
-            return Ok(());
+            return Ok(self.note(&job.entry, &self.counts.others, outcome));
         }
         match self.content(job, window) {
-            Ok(content) => {
-                let size = connector::ContentSource::size(&content);
-                let outcome = self.exporter.file(&item, &content);
-                if matches!(outcome, Ok(Outcome::Restored)) {
-                    self.journal(&item);
-                }
-                // What was broken off is no news; what it left behind is.
-                if outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Cancelled) {
-                    self.check_cancelled()?;
-                }
-                if matches!(outcome, Ok(Outcome::Restored | Outcome::Partly(_))) {
-                    self.counts.bytes.fetch_add(size, Ordering::Relaxed);
-                    self.monitor.count(Counter::Bytes, size);
-                    self.monitor.count(Counter::Files, 1);
-                    if u64::try_from(job.entry.info.size).ok() != Some(size) {
-                        let message =
-                            format!("the entry says {} bytes, the content has {size}", job.entry.info.size);
-                        self.problem(&job.entry.path(), Severity::Warning, message);
-                    }
-                }
-                self.note(&job.entry, &self.counts.files, outcome);
+            Ok(content) => self.file(&item, &content),
+            Err(error) => {
+                self.problem(&job.entry.path(), Severity::Error, message_of(&error));
+                Ok(false)
             }
-            Err(error) => self.problem(&job.entry.path(), Severity::Error, message_of(&error)),
         }
-        Ok(())
+    }
+
+    /// Restores a regular file. Returns whether it stands.
+    fn file(&self, item: &Item<'_>, content: &ObjectContent<'_>) -> Result<bool, Error> {
+        let size = connector::ContentSource::size(content);
+        let outcome = self.exporter.file(item, content);
+        if matches!(outcome, Ok(Outcome::Restored)) {
+            self.journal(item);
+        }
+        // What was broken off is no news; what it left behind is.
+        if outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Cancelled) {
+            self.check_cancelled()?;
+        }
+        if matches!(outcome, Ok(Outcome::Restored | Outcome::Partly(_))) {
+            self.counts.bytes.fetch_add(size, Ordering::Relaxed);
+            self.monitor.count(Counter::Bytes, size);
+            self.monitor.count(Counter::Files, 1);
+            if u64::try_from(item.entry.info.size).ok() != Some(size) {
+                let message =
+                    format!("the entry says {} bytes, the content has {size}", item.entry.info.size);
+                self.problem(&item.entry.path(), Severity::Warning, message);
+            }
+        }
+        Ok(self.note(item.entry, &self.counts.files, outcome))
     }
 
     fn content<'a>(&'a self, job: &Job, window: Option<&'a Window>) -> Result<ObjectContent<'a>, Error> {
@@ -177,8 +174,9 @@ impl Shared<'_> {
         Ok(ObjectContent::new(self.repository, object, window))
     }
 
-    /// Counts an outcome and reports what is not as it should be.
-    pub(super) fn note(&self, entry: &Entry, done: &AtomicU64, outcome: connector::Result<Outcome>) {
+    /// Counts an outcome and reports what is not as it should be. Returns whether the item stands at the destination.
+    pub(super) fn note(&self, entry: &Entry, done: &AtomicU64, outcome: connector::Result<Outcome>) -> bool {
+        let stands = matches!(outcome, Ok(Outcome::Restored | Outcome::Equal | Outcome::Partly(_)));
         let counts = &self.counts;
         let add = |counter: &AtomicU64| {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -203,5 +201,6 @@ impl Shared<'_> {
             }
             Err(error) => self.problem(&entry.path(), Severity::Error, message_of(&error)),
         }
+        stands
     }
 }

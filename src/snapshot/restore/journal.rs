@@ -1,6 +1,6 @@
 //! What a restore has put in place so far, so that an interrupted one goes on where it was.
 //!
-//! One file per store, snapshot, start and destination, in the local cache (`restores/`, 0700): a header of 8 bytes
+//! One file per store, snapshot, start and destination (not its name, but that very folder or bucket), in the local cache (`restores/`, 0700): a header of 8 bytes
 //! of magic and the 32 bytes that name all of these, then records of 40 bytes: a MAC of the item's path and object
 //! under the store's cache key, and the exporter's receipt (u64, little-endian). It is appended to in small batches,
 //! synchronised every few seconds, locked while it is in use, and removed when a restore ends without an error. What
@@ -54,7 +54,7 @@ struct Open {
 
 impl Journal {
     /// Opens or creates the journal of a restore below the cache folder. `None` when there can be none: the folder
-    /// cannot be used, or another process is at the same restore.
+    /// cannot be used, the destination cannot be told from others, or another process is at the same restore.
     pub(super) fn open(
         cache: &Path,
         repository: &Repository,
@@ -70,7 +70,7 @@ impl Journal {
         }
         sweep(&folder);
         let key = repository.keys().local().clone();
-        let identity = identity(&key, repository, snapshot, start, exporter);
+        let identity = identity(&key, repository, snapshot, start, exporter)?;
         let path = folder.join(&identity.to_hex()[..32]);
         let file =
             sys::private_file().read(true).write(true).create(true).truncate(false).open(&path).ok()?;
@@ -141,19 +141,19 @@ impl Open {
     }
 }
 
-/// Names a restore: everything that makes it another one.
+/// Names a restore: everything that makes it another one. `None` where the destination has no identity.
 fn identity(
     key: &crate::crypto::MacKey,
     repository: &Repository,
     snapshot: &SnapshotInfo,
     start: &[u8],
     exporter: &dyn Exporter,
-) -> Id {
+) -> Option<Id> {
     let boot = match exporter.work() {
         Work::Local => fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
         Work::Waiting(_) => String::new(),
     };
-    let location = exporter.location();
+    let destination = exporter.identity()?;
     let mut hasher = key.hasher();
     let parts: [&[u8]; 6] = [
         b"restore",
@@ -161,13 +161,13 @@ fn identity(
         snapshot.id.as_bytes(),
         boot.as_bytes(),
         start,
-        location.as_bytes(),
+        &destination,
     ];
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hasher.finish()
+    Some(hasher.finish())
 }
 
 /// Reads what an earlier run left; leaves the file at the end of its last whole record.

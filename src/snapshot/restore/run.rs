@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 
-use crate::base::sort::{ByteOrder, Sorter};
+use crate::base::sort::{ByteOrder, Sorted, Sorter};
 use crate::base::spill::SpillWriter;
 use crate::base::{Cancel, RawString, Timestamp};
 use crate::connector::{Exporter, Item, Work};
@@ -19,6 +19,8 @@ use super::super::monitor::{Counter, Monitor, Severity, message_of};
 use super::super::vfs::read::{Vfs, Visit};
 use super::job::{Counts, Job, Shared};
 use super::journal::Journal;
+use super::links::{self, Groups};
+use super::queue::{Feed, with_workers};
 use super::versions::{self, AsOf, Reader, Versions};
 use super::window;
 
@@ -66,9 +68,8 @@ pub struct RestoreReport {
     pub duration: Duration,
 }
 
-/// Jobs travel in batches.
-const BATCH: usize = 32;
-const QUEUE: usize = 16;
+/// Memory per sorter, in bytes.
+const SORT_MEMORY: usize = 16 << 20;
 
 /// Says how much there is to restore, where the snapshot says it. Files that stand at the destination already need not
 /// be written, so this is a guess.
@@ -174,9 +175,8 @@ struct Run<'a> {
 }
 
 /// Where the walk puts what it finds.
-struct Found<'a> {
-    direct: &'a Sender<Vec<Job>>,
-    batch: Vec<Job>,
+struct Found {
+    direct: Feed<Job>,
     /// Files of remote stores, by place.
     sorted: Option<Sorter<ByteOrder>>,
     /// Files with several links, by (device, inode).
@@ -193,62 +193,94 @@ impl Run<'_> {
     }
 
     fn all(&self) -> Result<(), Error> {
-        let shared = self.shared;
-        let workers = self.workers();
-        let (direct, jobs) = bounded::<Vec<Job>>(QUEUE);
-        let (sorted, linked, folders) = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..workers)
-                .map(|_| {
-                    let jobs = jobs.clone();
-                    scope.spawn(move || work(shared, &jobs))
-                })
-                .collect();
-            drop(jobs);
-            let found = self.walk(direct);
-            join(threads).and(found)
+        let (shared, workers) = (self.shared, self.workers());
+        let none = Groups::default();
+        let (mut sorted, linked, folders) =
+            with_workers(workers, &|job| none.restore(shared, job, None), |direct| self.walk(direct))?;
+        let mut linked = linked.finish()?;
+        let groups = match &mut sorted {
+            Some(sorted) => self.sort_firsts(&mut linked, sorted)?,
+            None => self.restore_firsts(&mut linked)?,
+        };
+        if let Some(sorted) = sorted {
+            self.restore_windows(sorted.finish()?, &groups)?;
+        }
+        with_workers(workers, &|member| links::link(shared, member), |feed| {
+            links::others(shared, &mut linked, &groups, feed)
         })?;
-        if let Some(mut sorted) = sorted.map(Sorter::finish).transpose()? {
-            // Two windows at a time: one is fetched while the other is restored.
-            let (ready, windows) = bounded::<window::Batch>(0);
-            std::thread::scope(|scope| {
-                let fetcher = scope.spawn(move || -> Result<(), Error> {
-                    while let Some(batch) = window::next(shared.repository, &mut sorted, self.memory / 4)? {
-                        if ready.send(batch).is_err() {
-                            break;
-                        }
-                    }
-                    Ok(())
-                });
-                let mut result = Ok(());
-                for batch in &windows {
-                    result = restore_batch(shared, &batch, workers);
-                    if result.is_err() {
+        self.finish_folders(folders)
+    }
+
+    /// Puts the first names of files with several links among the files of a remote store.
+    fn sort_firsts(
+        &self,
+        linked: &mut Sorted<ByteOrder>,
+        sorted: &mut Sorter<ByteOrder>,
+    ) -> Result<Groups, Error> {
+        let shared = self.shared;
+        let groups = Groups::new(linked.records());
+        links::firsts(shared, linked, &mut |job| {
+            let Some(group) = job.group else { return Ok(()) };
+            if shared.stands(&job.path, &job.entry) {
+                groups.settle(group);
+                return Ok(());
+            }
+            let key = window::first_key(shared.repository, &job.entry, group)?;
+            Ok(sorted.push(&key, &window::encode(&job.path, &job.entry))?)
+        })?;
+        Ok(groups)
+    }
+
+    /// Restores the first names of files with several links from a local store.
+    fn restore_firsts(&self, linked: &mut Sorted<ByteOrder>) -> Result<Groups, Error> {
+        let shared = self.shared;
+        let groups = Groups::new(linked.records());
+        with_workers(self.workers(), &|job| groups.restore(shared, job, None), |mut feed| {
+            links::firsts(shared, linked, &mut |job| feed.push(job))?;
+            feed.finish()
+        })?;
+        Ok(groups)
+    }
+
+    /// Restores what was sorted by place, window by window.
+    fn restore_windows(&self, mut sorted: Sorted<ByteOrder>, groups: &Groups) -> Result<(), Error> {
+        let shared = self.shared;
+        // Two windows at a time: one is fetched while the other is restored.
+        let (ready, windows) = bounded::<window::Batch>(0);
+        std::thread::scope(|scope| {
+            let fetcher = scope.spawn(move || -> Result<(), Error> {
+                while let Some(batch) = window::next(shared.repository, &mut sorted, self.memory / 4)? {
+                    if ready.send(batch).is_err() {
                         break;
                     }
                 }
-                drop(windows);
-                let fetched = fetcher.join().unwrap_or(Err(Error::Aborted));
-                result.and(fetched)
-            })?;
-        }
-        self.restore_linked(linked)?;
-        self.finish_folders(folders)
+                Ok(())
+            });
+            let mut result = Ok(());
+            for batch in &windows {
+                let each = |job: &Job| groups.restore(shared, job, Some(&batch.window));
+                result = side_by_side(&batch.jobs, self.workers(), &each);
+                if result.is_err() {
+                    break;
+                }
+            }
+            drop(windows);
+            let fetched = fetcher.join().unwrap_or(Err(Error::Aborted));
+            result.and(fetched)
+        })
     }
 
     /// Walks the snapshot: creates folders, hands out everything else.
     #[expect(clippy::type_complexity, reason = "three kinds of leftovers, taken apart at once")]
     fn walk(
         &self,
-        direct: Sender<Vec<Job>>,
+        direct: Feed<Job>,
     ) -> Result<(Option<Sorter<ByteOrder>>, Sorter<ByteOrder>, SpillWriter), Error> {
-        /// Memory per sorter, in bytes.
-        const SORT_MEMORY: usize = 16 << 20;
         let shared = self.shared;
         let spills = shared.repository.spills();
         let remote = shared.repository.storage().is_remote();
         let mut found = Found {
-            direct: &direct,
-            batch: Vec::new(),
+            direct,
             sorted: remote.then(|| Sorter::new(ByteOrder, spills, SORT_MEMORY)),
             linked: Sorter::new(ByteOrder, spills, SORT_MEMORY),
             folders: spills.create()?,
@@ -257,14 +289,13 @@ impl Run<'_> {
             Versions::AsOf(time) => self.walk_as_of(&mut found, time)?,
             Versions::Latest | Versions::All => self.walk_tree(&mut found)?,
         }
-        let last = std::mem::take(&mut found.batch);
-        let _ = direct.send(last);
-        let Found { sorted, linked, folders, .. } = found;
+        let Found { direct, sorted, linked, folders } = found;
+        direct.finish()?;
         Ok((sorted, linked, folders))
     }
 
     /// Takes the tree as it was at a time.
-    fn walk_as_of(&self, found: &mut Found<'_>, time: Timestamp) -> Result<(), Error> {
+    fn walk_as_of(&self, found: &mut Found, time: Timestamp) -> Result<(), Error> {
         let shared = self.shared;
         if let Some(root) = shared.vfs.entry(self.start)?.filter(|entry| entry.info.mode.is_dir()) {
             self.take(found, RawString::new(), root)?;
@@ -280,7 +311,7 @@ impl Run<'_> {
     }
 
     /// Takes what lies below the start. Old versions are left out unless the start is among them.
-    fn walk_tree(&self, found: &mut Found<'_>) -> Result<(), Error> {
+    fn walk_tree(&self, found: &mut Found) -> Result<(), Error> {
         let shared = self.shared;
         let mut single = true;
         let mut walk = shared.vfs.walk(self.start)?;
@@ -320,7 +351,7 @@ impl Run<'_> {
         RawString::from(rest.strip_prefix(b"/").unwrap_or(rest))
     }
 
-    fn take(&self, found: &mut Found<'_>, path: RawString, entry: Entry) -> Result<(), Error> {
+    fn take(&self, found: &mut Found, path: RawString, entry: Entry) -> Result<(), Error> {
         let shared = self.shared;
         shared.monitor.count(Counter::Items, 1);
         if entry.info.mode.is_dir() {
@@ -340,10 +371,7 @@ impl Run<'_> {
             return Ok(());
         }
         if entry.info.mode.is_regular() && entry.info.links > 1 && shared.exporter.links() {
-            let mut key = entry.info.device.to_le_bytes().to_vec();
-            key.extend_from_slice(&entry.info.inode.to_le_bytes());
-            key.extend_from_slice(entry.object.as_bytes());
-            key.extend_from_slice(&path);
+            let key = links::sort_key(&path, &entry);
             found.linked.push(&key, &window::encode(&path, &entry))?;
             return Ok(());
         }
@@ -355,12 +383,7 @@ impl Run<'_> {
             sorted.push(&key, &window::encode(&path, &entry))?;
             return Ok(());
         }
-        found.batch.push(Job { path, entry, object: None });
-        if found.batch.len() == BATCH {
-            let batch = std::mem::replace(&mut found.batch, Vec::with_capacity(BATCH));
-            found.direct.send(batch).map_err(|_| Error::Aborted)?;
-        }
-        Ok(())
+        found.direct.push(Job { path, entry, object: None, group: None })
     }
 
     /// Tells the exporter that an interrupted run had begun here.
@@ -369,33 +392,6 @@ impl Run<'_> {
         if receipt.is_some() {
             let _ = self.shared.exporter.stands(root, receipt);
         }
-    }
-
-    /// Restores groups of hard links: the first of each as a file, the others as links to it.
-    fn restore_linked(&self, linked: Sorter<ByteOrder>) -> Result<(), Error> {
-        /// Device, inode and object: what makes a group.
-        const GROUP: usize = 8 + 8 + 32;
-        let shared = self.shared;
-        let mut sorted = linked.finish()?;
-        let mut group: Option<(Vec<u8>, RawString)> = None;
-        while let Some((key, record)) = sorted.next()? {
-            shared.check_cancelled()?;
-            let job = window::decode(record)?;
-            let of = &key[..GROUP.min(key.len())];
-            if let Some((_, first)) = group.as_ref().filter(|(group, _)| group == of) {
-                let xattrs = shared.xattrs(&job.entry);
-                let item = Item { path: &job.path, entry: &job.entry, xattrs: &xattrs };
-                let outcome = shared.exporter.hard_link(&item, first);
-                shared.monitor.count(Counter::Files, 1);
-                shared.note(&job.entry, &shared.counts.files, outcome);
-                continue;
-            }
-            let before = shared.counts.left_out();
-            shared.restore(&job, None)?;
-            // Where the first one failed or was left out there is no file to link to, or one that is not ours.
-            group = (shared.counts.left_out() == before).then(|| (of.to_vec(), job.path));
-        }
-        Ok(())
     }
 
     /// Sets what folders' contents disturbed, children first: backwards through the order of the walk.
@@ -412,19 +408,6 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-fn work(shared: &Shared<'_>, jobs: &Receiver<Vec<Job>>) -> Result<(), Error> {
-    for batch in jobs {
-        for job in batch {
-            shared.restore(&job, None)?;
-        }
-    }
-    Ok(())
-}
-
-fn restore_batch(shared: &Shared<'_>, batch: &window::Batch, workers: usize) -> Result<(), Error> {
-    side_by_side(&batch.jobs, workers, &|job| shared.restore(job, Some(&batch.window)))
 }
 
 /// Does jobs on several threads.

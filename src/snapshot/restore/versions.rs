@@ -262,7 +262,8 @@ pub(super) fn all(reader: &Reader<'_, '_>, workers: usize) -> Result<(), Error> 
         let (queues, threads): (Vec<_>, Vec<_>) = (0..workers)
             .map(|_| {
                 let (queue, jobs) = bounded::<Job>(QUEUE);
-                let thread = scope.spawn(move || jobs.iter().try_for_each(|job| shared.restore(&job, None)));
+                let thread =
+                    scope.spawn(move || jobs.iter().try_for_each(|job| shared.restore(&job, None).map(drop)));
                 (queue, thread)
             })
             .unzip();

@@ -18,15 +18,23 @@ pub(in super::super) struct Batch {
 /// The most jobs in a window: bounds what the jobs themselves take.
 const JOBS: usize = 4096;
 
+/// The length of a sort key.
+const KEY: usize = 12;
+
 /// Returns the key that sorts a file by the place of its object, which lies near its first chunk in time.
-pub(in super::super) fn sort_key(repository: &Repository, entry: &Entry) -> Result<[u8; 12], Error> {
+pub(in super::super) fn sort_key(repository: &Repository, entry: &Entry) -> Result<[u8; KEY], Error> {
     let places = repository.catalogue().find_any(BlobType::OBJECT, &entry.object)?;
     let place = places.first().map_or((u32::MAX, 0), |place| (place.pack, place.offset));
-    let mut key = [0; 12];
+    let mut key = [0; KEY];
     // Most significant byte first, so that the keys sort as numbers.
     key[..4].copy_from_slice(&place.0.swap_bytes().to_le_bytes());
     key[4..].copy_from_slice(&place.1.swap_bytes().to_le_bytes());
     Ok(key)
+}
+
+/// Returns that key for the first name of a file with several links: it carries the number of the group.
+pub(super) fn first_key(repository: &Repository, entry: &Entry, group: u64) -> Result<Vec<u8>, Error> {
+    Ok([&sort_key(repository, entry)?[..], &group.to_le_bytes()].concat())
 }
 
 /// Encodes a job for the sorter.
@@ -43,7 +51,7 @@ pub(in super::super) fn decode(bytes: &[u8]) -> Result<Job, Error> {
     let (length, rest) = bytes.split_first_chunk().ok_or_else(broken)?;
     let length = u32::from_le_bytes(*length) as usize;
     let (path, entry) = rest.split_at_checked(length).ok_or_else(broken)?;
-    Ok(Job { path: path.into(), entry: Entry::decode(entry)?, object: None })
+    Ok(Job { path: path.into(), entry: Entry::decode(entry)?, object: None, group: None })
 }
 
 /// Takes the next jobs whose chunks fit `memory` bytes, and fetches for them. `None` at the end.
@@ -54,8 +62,9 @@ pub(in super::super) fn next(
 ) -> Result<Option<Batch>, Error> {
     let (mut jobs, mut bytes) = (Vec::new(), 0_u64);
     while jobs.len() < JOBS && bytes < memory {
-        let Some((_, record)) = sorted.next()? else { break };
-        let job = decode(record)?;
+        let Some((key, record)) = sorted.next()? else { break };
+        let mut job = decode(record)?;
+        job.group = key.get(KEY..).and_then(|rest| rest.try_into().ok()).map(u64::from_le_bytes);
         bytes = bytes.saturating_add(u64::try_from(job.entry.info.size).unwrap_or(0));
         jobs.push(job);
     }

@@ -162,7 +162,7 @@ impl SourceCopy<'_> {
                 sorted.push(&window::sort_key(self.from, &entry)?, &window::encode(&path, &entry))?;
                 continue;
             }
-            batch.push(Job { path, entry, object: None });
+            batch.push(Job { path, entry, object: None, group: None });
             if batch.len() == BATCH {
                 direct.send(std::mem::take(&mut batch)).map_err(|_| Error::Aborted)?;
             }

@@ -167,7 +167,7 @@ impl FsExporter {
         stat: &Stat,
     ) -> Result<Outcome> {
         // Known before it is visible, so that of two threads that want one name the second finds the first.
-        self.made().files.insert(key_of(stat));
+        let new = self.made().files.insert(key_of(stat));
         let folder = &*place.folder;
         let renamed =
             match renameat_with(folder, &*temporary.name, folder, place.name, RenameFlags::NOREPLACE) {
@@ -185,6 +185,8 @@ impl FsExporter {
         };
         match outcome {
             Ok(Outcome::Restored) => temporary.armed = false,
+            // A link that failed takes nothing away from its file.
+            _ if !new => {}
             _ => drop(self.made().files.remove(&key_of(stat))),
         }
         outcome
@@ -303,6 +305,10 @@ impl Exporter for FsExporter {
         self.path.display().to_string()
     }
 
+    fn identity(&self) -> Option<Vec<u8>> {
+        self.tree.identity(&self.path)
+    }
+
     /// Creates a folder with mode 0700; [`finish_folder`](Exporter::finish_folder) gives it its own.
     fn folder(&self, item: &Item<'_>) -> Result<Outcome> {
         if item.path.is_empty() {
@@ -416,13 +422,7 @@ impl Exporter for FsExporter {
         temporary.armed = true;
         let stat =
             statat(&*place.folder, &*temporary.name, NOFOLLOW).map_err(|e| failed("link", item.path, e))?;
-        let known = self.made().files.contains(&key_of(&stat));
-        let outcome = self.commit(item, &place, temporary, &stat);
-        if known {
-            // A link that failed takes nothing away from the file.
-            self.made().files.insert(key_of(&stat));
-        }
-        outcome
+        self.commit(item, &place, temporary, &stat)
     }
 
     fn special(&self, item: &Item<'_>) -> Result<Outcome> {

@@ -1,12 +1,15 @@
 //! Folders below the root, by descriptor.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use lru::LruCache;
 use rustix::fs::{Mode, OFlags, openat};
@@ -70,6 +73,19 @@ impl Tree {
     /// Returns the root.
     pub(super) fn root(&self) -> &OwnedFd {
         &self.root
+    }
+
+    /// Returns what tells the root from every other folder, those that had its name before or will have it included:
+    /// device, inode, time of birth, and where `path` leads. `None` where the file system knows no time of birth: it may
+    /// give a new folder the inode of one that was removed.
+    pub(super) fn identity(&self, path: &Path) -> Option<Vec<u8>> {
+        let facts = File::from(self.root.try_clone().ok()?).metadata().ok()?;
+        let birth = facts.created().ok()?.duration_since(UNIX_EPOCH).ok().filter(|birth| !birth.is_zero())?;
+        let mut identity = facts.dev().to_le_bytes().to_vec();
+        identity.extend_from_slice(&facts.ino().to_le_bytes());
+        identity.extend_from_slice(&birth.as_nanos().to_le_bytes());
+        identity.extend_from_slice(std::fs::canonicalize(path).ok()?.as_os_str().as_bytes());
+        Some(identity)
     }
 
     /// Finds the folder that an item goes to.

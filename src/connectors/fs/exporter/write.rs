@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io;
 
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rayon::iter::{ParallelBridge, ParallelIterator};
 
 use crate::base::sys::FileAt as _;
 use crate::connector::{ContentSource, Error, Result};
@@ -35,32 +35,31 @@ pub(super) fn write(file: &File, path: &str, content: &dyn ContentSource) -> Res
         return if size == 0 { Ok(()) } else { piece(file, path, content, (0, size), size) };
     }
     file.set_len(size).map_err(failed)?;
-    let pieces = pieces(&content.boundaries(), size);
+    let boundaries = content.boundaries();
+    let mut pieces = pieces(&boundaries, size);
     if size < LARGE {
-        pieces.iter().try_for_each(|range| piece(file, path, content, *range, size))
+        pieces.try_for_each(|range| piece(file, path, content, range, size))
     } else {
-        pieces.par_iter().try_for_each(|range| piece(file, path, content, *range, size))
+        pieces.par_bridge().try_for_each(|range| piece(file, path, content, range, size))
     }
 }
 
-/// Cuts a content at good places into ranges of reasonable length.
-fn pieces(boundaries: &[u64], size: u64) -> Vec<(u64, u64)> {
-    let mut pieces = Vec::new();
-    let mut start = 0;
-    for end in boundaries.iter().copied().filter(|at| *at < size).chain([size]) {
-        if end < size && end.saturating_sub(start) < PIECE {
-            continue;
+/// Cuts a content at good places into ranges of reasonable length, one after the other: how many there are follows from a
+/// length that a snapshot only announces.
+fn pieces(boundaries: &[u64], size: u64) -> impl Iterator<Item = (u64, u64)> + Send + '_ {
+    let mut cuts = boundaries.iter().copied().filter(move |at| *at < size).chain([size]);
+    let (mut start, mut end) = (0_u64, 0_u64);
+    std::iter::from_fn(move || {
+        while start == end {
+            let cut = cuts.next()?;
+            if cut == size || cut.saturating_sub(start) >= PIECE {
+                end = cut;
+            }
         }
-        while end.saturating_sub(start) > MAX_PIECE {
-            pieces.push((start, start + MAX_PIECE));
-            start += MAX_PIECE;
-        }
-        if end > start {
-            pieces.push((start, end));
-            start = end;
-        }
-    }
-    pieces
+        let piece = (start, start + (end - start).min(MAX_PIECE));
+        start = piece.1;
+        Some(piece)
+    })
 }
 
 /// Reads one range of a content and writes it.
@@ -191,6 +190,15 @@ mod tests {
                 assert_eq!(reads.iter().map(|(_, len)| len).sum::<usize>(), len);
             }
         }
+    }
+
+    #[test]
+    fn a_length_that_is_only_announced_takes_no_memory() {
+        let mut pieces = pieces(&[0, MAX_PIECE + 7], u64::MAX);
+        let cut = MAX_PIECE + 7;
+        assert_eq!(pieces.next(), Some((0, MAX_PIECE)));
+        assert_eq!(pieces.next(), Some((MAX_PIECE, cut)));
+        assert_eq!(pieces.next(), Some((cut, cut + MAX_PIECE)));
     }
 
     #[test]
