@@ -5,6 +5,9 @@
 //! behind, and for encrypted stores every block is sealed under a key of this run only, so that a disk search
 //! finds no names either.
 //!
+//! Where the folder takes no file, or is full, a little goes to memory ([`IN_MEMORY`]): a full disk must not keep anybody
+//! from reading.
+//!
 //! Layout: blocks of [`BLOCK`] bytes (the last one shorter), each followed by what the cipher adds. Inside the
 //! stream of blocks a record is `u32 length ‖ bytes ‖ u32 length`, so that it can be found from both ends.
 
@@ -16,10 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::sys::FileAt as _;
+use super::sys::memory_file;
 use super::{At, PathError};
 
 /// Bytes of plaintext in a block.
 pub const BLOCK: usize = 64 * 1024;
+
+/// The most that all spills of one folder keep in memory, in bytes, where the folder cannot take them.
+pub const IN_MEMORY: u64 = 64 << 20;
 
 /// Bits of a block's index that number blocks within one file; the bits above number the file.
 const BLOCK_INDEX_BITS: u32 = 32;
@@ -46,12 +53,19 @@ struct Shared {
     folder: PathBuf,
     cipher: Option<Arc<dyn SpillCipher>>,
     files: AtomicU64,
+    /// Bytes that were written to memory instead.
+    in_memory: AtomicU64,
 }
 
 impl SpillDir {
     /// Names the folder (which must exist) and the cipher, `None` for plaintext stores.
     pub fn new(folder: impl Into<PathBuf>, cipher: Option<Arc<dyn SpillCipher>>) -> Self {
-        Self(Arc::new(Shared { folder: folder.into(), cipher, files: AtomicU64::new(0) }))
+        Self(Arc::new(Shared {
+            folder: folder.into(),
+            cipher,
+            files: AtomicU64::new(0),
+            in_memory: AtomicU64::new(0),
+        }))
     }
 
     /// Returns the folder.
@@ -61,10 +75,16 @@ impl SpillDir {
 
     /// Creates an empty spill. Fails when the folder cannot be written.
     pub fn create(&self) -> Result<SpillWriter, PathError> {
-        let file = tempfile::tempfile_in(&self.0.folder).at("create a temporary file in", &self.0.folder)?;
+        let (file, in_memory) = match tempfile::tempfile_in(&self.0.folder) {
+            Ok(file) => (file, false),
+            Err(error) => match memory_file() {
+                Ok(file) => (file, true),
+                Err(_) => return Err(error).at("create a temporary file in", &self.0.folder),
+            },
+        };
         let number = self.0.files.fetch_add(1, Ordering::Relaxed);
         let spill = Spill { file: Arc::new(file), dir: self.clone(), number, len: 0, records: 0 };
-        Ok(SpillWriter { spill, block: Vec::new(), blocks: 0 })
+        Ok(SpillWriter { spill, block: Vec::new(), blocks: 0, in_memory })
     }
 
     fn overhead(&self) -> usize {
@@ -88,6 +108,7 @@ pub struct SpillWriter {
     spill: Spill,
     block: Vec<u8>,
     blocks: u64,
+    in_memory: bool,
 }
 
 impl SpillWriter {
@@ -145,11 +166,48 @@ impl SpillWriter {
         if let Some(cipher) = &dir.cipher {
             cipher.seal_block(block_index(self.spill.number, self.blocks), &mut self.block);
         }
-        (&*self.spill.file).write_all(&self.block).at("write a temporary file in", &dir.folder)?;
+        let written = self.write_block();
+        written.at("write a temporary file in", &self.spill.dir.0.folder)?;
         self.blocks += 1;
         self.block.clear();
         Ok(())
     }
+}
+
+impl SpillWriter {
+    /// Writes the block that is full, to memory where the folder takes no more.
+    fn write_block(&mut self) -> io::Result<()> {
+        if !self.in_memory {
+            let Err(error) = (&*self.spill.file).write_all(&self.block) else { return Ok(()) };
+            let before = self.blocks * (BLOCK + self.spill.dir.overhead()) as u64;
+            let moved = take_memory(&self.spill.dir, before).and_then(|()| moved(&self.spill.file, before));
+            let Ok(file) = moved else { return Err(error) };
+            self.spill.file = Arc::new(file);
+            self.in_memory = true;
+        }
+        take_memory(&self.spill.dir, self.block.len() as u64)?;
+        (&*self.spill.file).write_all(&self.block)
+    }
+}
+
+/// Counts bytes that go to memory; fails when there would be too many.
+fn take_memory(dir: &SpillDir, bytes: u64) -> io::Result<()> {
+    let before = dir.0.in_memory.fetch_add(bytes, Ordering::Relaxed);
+    if before.saturating_add(bytes) <= IN_MEMORY { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+}
+
+/// Copies what was written to a file in memory, which stands at its end.
+fn moved(from: &File, length: u64) -> io::Result<File> {
+    let mut file = memory_file()?;
+    let mut buffer = vec![0; BLOCK];
+    let mut at = 0;
+    while at < length {
+        let want = usize::try_from(length - at).unwrap_or(usize::MAX).min(buffer.len());
+        from.read_exact_at(&mut buffer[..want], at)?;
+        file.write_all(&buffer[..want])?;
+        at += want as u64;
+    }
+    Ok(file)
 }
 
 /// A finished spill; its disk space is freed when it and its readers are dropped.
@@ -441,5 +499,40 @@ pub(crate) mod tests {
         assert!(!raw.windows(8).any(|w| w == b"recognis"));
         spill.file.write_at(&[raw[9] ^ 1], 9).unwrap();
         assert_eq!(spill.forward().next().unwrap_err().source.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_takes_nothing_leaves_a_little_memory() {
+        let gone = SpillDir::new("/nonexistent", None);
+        let mut writer = gone.create().unwrap();
+        let record = vec![7; 100_000];
+        for _ in 0..50 {
+            writer.push(&[&record]).unwrap();
+        }
+        // A file that cannot be written any more, with something in it already.
+        let dir = tempfile::tempdir().unwrap();
+        let mut full = SpillDir::new(dir.path(), None).create().unwrap();
+        for _ in 0..10 {
+            full.push(&[&record]).unwrap();
+        }
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&*full.spill.file));
+        full.spill.file = Arc::new(File::open(path).unwrap());
+        for _ in 0..40 {
+            full.push(&[&record]).unwrap();
+        }
+        assert!(full.in_memory);
+        for writer in [writer, full] {
+            let spill = writer.finish().unwrap();
+            let mut records = spill.forward();
+            for _ in 0..50 {
+                assert_eq!(records.next().unwrap().unwrap(), record);
+            }
+            assert!(records.next().unwrap().is_none());
+        }
+        // But only a little.
+        let mut writer = gone.create().unwrap();
+        let failed = (0..1000).find_map(|_| writer.push(&[&record]).err()).unwrap();
+        assert!(failed.to_string().contains("/nonexistent"), "{failed}");
     }
 }

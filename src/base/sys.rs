@@ -233,6 +233,14 @@ pub fn user_name() -> Option<String> {
     name.map(|name| name.to_string_lossy().into_owned())
 }
 
+/// Creates a file that lies in memory: for what is small, where no folder takes it.
+pub fn memory_file() -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    return Ok(File::from(rustix::fs::memfd_create("plakar", rustix::fs::MemfdFlags::CLOEXEC)?));
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Returns how many bytes may still be written to the disk of a folder, `None` where that is not known.
 #[cfg_attr(not(unix), expect(unused_variables, reason = "nobody is asked there"))]
 pub fn free_space(folder: &Path) -> Option<u64> {

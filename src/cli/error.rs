@@ -21,7 +21,7 @@ pub(crate) enum Exit {
     Damage,
     /// There is no such store.
     NoStore,
-    /// What is needed is on its way; the same command goes on later.
+    /// What is needed is on its way, or another program holds the store; the same command goes on later.
     Later,
     /// The passphrase is wrong, or access was denied.
     Denied,
@@ -94,6 +94,12 @@ impl CommandError {
     /// Returns how the run ends.
     pub(crate) fn exit(&self) -> Exit {
         self.exit
+    }
+
+    /// Takes another exit code: of what is known better here than where the error was made.
+    pub(crate) fn with_exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
     }
 
     /// Returns what to tell, if anything.

@@ -17,6 +17,7 @@ impl From<Error> for CommandError {
             Error::Version { .. } | Error::Format(format::Error::Version { .. }) => Exit::Version,
             Error::NoSnapshot(_) | Error::Ambiguous(_) | Error::NoPath { .. } => Exit::Failed,
             Error::Unvouched { .. } => Exit::Denied,
+            Error::Locked { .. } => Exit::Later,
             _ if damage => Exit::Damage,
             _ => Exit::Failed,
         };
@@ -39,7 +40,14 @@ impl From<Error> for CommandError {
             Error::Incomplete(_) => {
                 Some("plakar at STORE check tells more; repair restores states that were lost")
             }
+            Error::Spool { .. } => Some(
+                "free some space there; TMPDIR names another folder for temporary files, -cachedir one for the cache",
+            ),
             Error::Interfered => Some("run it again"),
+            Error::Overtaken => Some(
+                "run it again; this machine slept or was cut off for ten minutes, or the clock of the one that did \
+                 maintenance is wrong",
+            ),
             Error::Cancelled => Some("what was done so far is kept where the command can go on from it"),
             _ if damage => Some("plakar at STORE check names everything that is damaged, and what it hurts"),
             _ => None,
@@ -81,7 +89,13 @@ impl From<OpenError> for CommandError {
             }
             error @ OpenError::PlaintextRefused { .. } => Self::from_error(Exit::Denied, error)
                 .hint("somebody may have put another store there; if it is yours, leave the passphrase out"),
-            OpenError::Pin(PinError::Io(error)) => error.into(),
+            OpenError::Pin(PinError::Io(error)) => {
+                Self::from(error).hint("-datadir names another folder for what is remembered of stores")
+            }
+            error @ OpenError::Pin(PinError::Broken { .. }) => Self::from_error(Exit::Failed, error).hint(
+                "move that file away: the store is then taken as it is and remembered anew; if it was changed or replaced meanwhile, \
+                 that is not noticed",
+            ),
             error @ OpenError::Pin(_) => Self::from_error(Exit::Denied, error)
                 .hint("somebody may have put another store there; if you did, remove what is remembered of it in the data folder"),
             OpenError::Store(error) => error.into(),

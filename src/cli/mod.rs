@@ -18,6 +18,7 @@ mod failures;
 mod globals;
 mod help;
 mod labels;
+mod lock_wait;
 mod passphrase;
 mod places;
 mod quantity;

@@ -102,7 +102,7 @@ fn unopened(error: connector::Error) -> CommandError {
 pub(crate) fn tell_warnings(context: &Context, repository: &Repository) {
     for warning in repository.take_warnings() {
         match warning {
-            Warning::DamagedState { id, error } => context.output.warn(format!(
+            Warning::DamagedState { id, error, .. } => context.output.warn(format!(
                 "state {} cannot be used, and snapshots that only it names are not seen: {}",
                 id.short(),
                 crate::snapshot::message_of(&error)

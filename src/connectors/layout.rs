@@ -56,6 +56,17 @@ pub(super) fn is_temporary(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
 }
 
+/// Returns whether a name is one that an interrupted creation leaves, or that a fresh disk has: a store may be made
+/// beside it.
+pub(super) fn may_precede(name: &OsStr) -> bool {
+    KINDS.iter().any(|kind| name == kind.folder()) || name == "lost+found" || is_temporary(name)
+}
+
+/// Says why no store is made where resources of one lie.
+pub(super) fn orphans(kind: Kind, count: usize) -> String {
+    format!("the folder holds {count} {} of a store without CONFIG", kind.folder())
+}
+
 /// Returns whether a name is that of one of the 256 folders.
 pub(super) fn is_shard(name: &str) -> bool {
     name.len() == 2 && name.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))

@@ -138,7 +138,8 @@ impl ArchiveWriter {
         let mut sink = Hashing::new(sink, &unlocked.keys);
         sink.write_all(&wrapper::header(Resource::Packfile, Version::V1_0_0)).map_err(Error::sink)?;
         let later = || -> Result<_, Error> {
-            let file = tempfile::tempfile_in(spill_dir).map_err(|source| Error::spool("create", source))?;
+            let file = tempfile::tempfile_in(spill_dir)
+                .map_err(|source| Error::spool("create", source).placed(spill_dir.display()))?;
             Ok(Mutex::new(Later { file, buffer: Vec::new(), length: 0, run: Run::default() }))
         };
         Ok(Self {

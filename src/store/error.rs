@@ -71,8 +71,8 @@ pub enum Error {
         "the store holds only states of version 1.0.0, which upstream 1.0.x reads; this needs newer ones"
     )]
     OldStates,
-    /// The state of the store moved under a writer that was suspended.
-    #[error("maintenance removed data this run relied on while it was suspended; nothing was committed")]
+    /// The state of the store moved under a writer whose lock had lapsed.
+    #[error("maintenance removed data that this run needs while its lock had lapsed; nothing was committed")]
     Overtaken,
     /// The store may hold more than can be seen, so that nothing in it can be called garbage.
     #[error("the store cannot be seen as a whole: {0}; nothing was changed")]
@@ -125,10 +125,12 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] PathError),
     /// A temporary file failed.
-    #[error("cannot {op} a temporary file")]
+    #[error("cannot {op} a temporary file{}{place}", if place.is_empty() { "" } else { " in " })]
     Spool {
         /// What was tried.
         op: &'static str,
+        /// Where, as far as that is known: a folder, a store.
+        place: String,
         /// What the system answered.
         #[source]
         source: io::Error,
@@ -165,7 +167,17 @@ impl Error {
 
     /// Creates a [`Error::Spool`].
     pub(crate) fn spool(op: &'static str, source: io::Error) -> Self {
-        Self::Spool { op, source }
+        Self::Spool { op, place: String::new(), source }
+    }
+
+    /// Says where it was that a temporary file failed, unless that was said.
+    pub(crate) fn placed(self, at: impl fmt::Display) -> Self {
+        match self {
+            Self::Spool { op, place, source } if place.is_empty() => {
+                Self::Spool { op, place: at.to_string(), source }
+            }
+            other => other,
+        }
     }
 
     /// Creates an error of what an archive is written to.

@@ -188,9 +188,9 @@ impl<const WIDTH: usize> Rows<WIDTH> {
         let file = tempfile::tempfile_in(folder).at("create a temporary file in", folder)?;
         let mut writer = TableWriter::create(file, WIDTH, NoDigest).map_err(table_error)?;
         while let Some(row) = next()? {
-            writer.push(&row).map_err(table_error)?;
+            writer.push(&row).map_err(|error| table_error(error).placed(folder.display()))?;
         }
-        let (file, _) = writer.finish(&[]).map_err(table_error)?;
+        let (file, _) = writer.finish(&[]).map_err(|error| table_error(error).placed(folder.display()))?;
         let file = PreadFile::new(file).map_err(|source| Error::spool("open", source))?;
         Table::open(file).map_err(table_error)
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
-use crate::base::{Id, RawString, Timestamp};
+use crate::base::{Cancel, Id, RawString, Timestamp};
 use crate::connector::{Body, ErrorKind, Kind, Listed, Storage};
 use crate::crypto::seal::Item;
 use crate::format::lock::Lock;
@@ -41,6 +41,66 @@ impl Default for LockTerms {
     }
 }
 
+/// How long a writer waits for maintenance to end.
+#[derive(Clone, Default)]
+pub struct LockWait {
+    /// The longest that is waited; nothing at all is the default.
+    pub limit: Duration,
+    /// Ends the wait when set.
+    pub cancel: Cancel,
+    /// Is told once, when a wait begins, what stands in the way.
+    pub told: Option<Arc<dyn Fn(&Error) + Send + Sync>>,
+}
+
+impl std::fmt::Debug for LockWait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LockWait").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl LockWait {
+    /// Tries until no exclusive lock stands in the way; returns what was had, and whether it took a wait.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when the time is over, [`Error::Cancelled`]; any other at once.
+    pub(super) fn run<T>(&self, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<(T, bool), Error> {
+        let begun = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let mut waited = false;
+        loop {
+            match attempt() {
+                Err(error @ Error::Locked { .. }) if begun.elapsed() < self.limit => {
+                    if let Some(told) = self.told.as_ref().filter(|_| !waited) {
+                        told(&error);
+                    }
+                }
+                other => return other.map(|had| (had, waited)),
+            }
+            waited = true;
+            self.sleep(pause.min(self.limit.saturating_sub(begun.elapsed())))?;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn sleep(&self, pause: Duration) -> Result<(), Error> {
+        const STEP: Duration = Duration::from_millis(50);
+        let begun = Instant::now();
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            match pause.saturating_sub(begun.elapsed()) {
+                Duration::ZERO => return Ok(()),
+                left => std::thread::sleep(left.min(STEP)),
+            }
+        }
+    }
+}
+
+/// The first pause between two looks at a lock that stands in the way. Each look puts and deletes a lock of our own.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How far the clocks of a writer and of the storage may be apart.
 const SKEW: Duration = Duration::from_hours(1);
 /// After this long a lock is stale by any clock.
@@ -335,6 +395,39 @@ mod tests {
         let listed = Listed { id: Id::ZERO, size: 100, modified: Some(written), tag: None };
         let clocks = Clocks { ours: now + ahead, storage: Some(now) };
         clocks.is_stale(&listed, &lock, MINUTE * 10)
+    }
+
+    fn locked() -> Error {
+        Error::Locked { holder: "host".into(), exclusive: true }
+    }
+
+    #[test]
+    fn a_wait_ends_with_what_is_waited_for_or_by_the_clock_or_by_hand() {
+        let told = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&told);
+        let tell = move |_: &Error| *count.lock().unwrap() += 1;
+        let wait = LockWait { limit: MINUTE * 60, told: Some(Arc::new(tell)), ..LockWait::default() };
+        let mut left = 2;
+        let mut attempt = || {
+            left -= 1;
+            if left > 0 { Err(locked()) } else { Ok(left) }
+        };
+        assert_eq!(wait.run(&mut attempt).unwrap(), (0, true));
+        assert_eq!(wait.run(|| Ok(7)).unwrap(), (7, false));
+        assert_eq!(*told.lock().unwrap(), 1);
+        // Anything else is no reason to wait.
+        assert!(matches!(wait.run::<()>(|| Err(Error::Aborted)), Err(Error::Aborted)));
+        let mut tries = 0;
+        let mut never = || -> Result<(), Error> {
+            tries += 1;
+            Err(locked())
+        };
+        let short = LockWait { limit: Duration::from_millis(60), ..LockWait::default() };
+        assert!(matches!(short.run(&mut never), Err(Error::Locked { .. })));
+        assert!(matches!(LockWait::default().run(&mut never), Err(Error::Locked { .. })));
+        wait.cancel.cancel();
+        assert!(matches!(wait.run(&mut never), Err(Error::Cancelled)));
+        assert_eq!(tries, 4, "twice, once, once");
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub use fetch::Window;
 pub use journal::{Covered, Journal, JournalWriter};
 pub use keys::Keys;
 pub use known::{IdMap, KnownSet};
-pub use locks::{LockGuard, LockTerms};
+pub use locks::{LockGuard, LockTerms, LockWait};
 pub use maintenance::{
     Changes, Exclusive, FoldPlan, FoldedState, Index, PackCopy, PackReader, folded_states, look, look_at_any,
 };

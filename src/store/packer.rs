@@ -177,7 +177,7 @@ impl OpenPack {
         let (id, trailer) = hash_spool(&self.spool, self.written, keys, self.buffer.fill_up())?;
         self.spool
             .write_all_at(trailer.as_bytes(), self.written)
-            .map_err(|source| Error::spool("write", source))?;
+            .map_err(|source| Error::spool("write", source).placed("the folder where packfiles are made"))?;
         let length = self.written + wrapper::TRAILER_LEN as u64;
         storage.put_packfile(id, self.purpose, Body::Spool { file: &self.spool, length })?;
         Ok(StoredPack { id, created: self.created, index: self.index, bytes: length })
@@ -250,7 +250,8 @@ impl OpenPack {
 
 /// Writes bytes to a spool file; returns how many.
 fn spool(file: &File, bytes: &[u8], at: u64) -> Result<u64, Error> {
-    file.write_all_at(bytes, at).map_err(|source| Error::spool("write", source))?;
+    file.write_all_at(bytes, at)
+        .map_err(|source| Error::spool("write", source).placed("the folder where packfiles are made"))?;
     Ok(bytes.len() as u64)
 }
 

@@ -1,7 +1,7 @@
 //! Pins: what this machine remembers of a store, so that hostile storage cannot swap or roll it back.
 //!
 //! One small JSON file per location in the data directory holds the RepositoryID, the key check, whether the
-//! store is plaintext, the generation of its CONFIG, and the ids of the states seen (native-profile chapter of
+//! store is plaintext, the generation of its CONFIG, and the ids of the states that verified (native-profile chapter of
 //! FORMAT.md, "Threats"). It holds no secret. A pin is made at the first successful unlock and moves forward
 //! only.
 
@@ -49,6 +49,17 @@ pub enum PinError {
         /// The generation remembered.
         pinned: u64,
     },
+    /// The pin makes no sense: it is empty, for one.
+    #[error("what is remembered of the store at {location} cannot be understood: {}", path.display())]
+    Broken {
+        /// The location.
+        location: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The pin cannot be read or written.
     #[error(transparent)]
     Io(#[from] PathError),
@@ -85,12 +96,21 @@ impl Pin {
     pub(super) fn load(data_dir: &Path, location: &str) -> Result<Self, PinError> {
         let (path, copy) = Self::paths(data_dir, location);
         let record = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .map_err(std::io::Error::other)
-                .at("understand", &path)?,
-            // Below what is no folder there is no file either: HOME=/dev/null is how some say that there is no home.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(record) => Some(record),
+                Err(source) => {
+                    return Err(PinError::Broken { location: location.to_owned(), path, source });
+                }
+            },
+            // Where there is no folder, or cannot be one, there is no pin.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                None
+            }
             Err(error) => return Err(Err::<(), _>(error).at("read", &path).expect_err("an error").into()),
         };
         Ok(Self { path, location: location.to_owned(), record, copy })
@@ -132,6 +152,11 @@ impl Pin {
     pub(super) fn missing_states(&self, listed: &dyn Fn(&Id) -> bool) -> Vec<Id> {
         let Some(record) = &self.record else { return Vec::new() };
         record.states.iter().filter_map(Id::from_hex).filter(|id| !listed(id)).collect()
+    }
+
+    /// Returns whether a state is pinned.
+    pub(super) fn has_state(&self, id: &Id) -> bool {
+        self.record.as_ref().is_some_and(|record| record.states.contains(&id.to_hex()))
     }
 
     /// Remembers the store as it is now.

@@ -1,7 +1,7 @@
 //! An open store: its configuration, keys and catalogue, and the way to its blobs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use crate::base::spill::SpillDir;
 use crate::base::{Id, PathError};
@@ -17,12 +17,12 @@ use crate::format::version::Version;
 use crate::format::wrapper::HEADER_LEN;
 
 use super::blob::BlobSource;
-use super::catalogue::{CacheDir, Catalogue, Damaged, Place, Source, load};
+use super::catalogue::{CacheDir, Catalogue, Damaged, Place, Source, Tables, Verdict, load, verify};
 use super::create::{CreateError, CreateOptions, Profile, make_config};
 use super::encoding::Encoding;
 use super::error::Error;
 use super::keys::Keys;
-use super::locks::{LockGuard, LockTerms};
+use super::locks::{LockGuard, LockTerms, LockWait};
 use super::packer::Padding;
 use super::pins::{Pin, PinError};
 use super::quick::{Origin, Quick};
@@ -103,10 +103,13 @@ pub struct Repository {
     warnings: Mutex<Vec<Warning>>,
     damaged: Mutex<Vec<(Id, Option<i64>)>>,
     lock_terms: Mutex<LockTerms>,
+    lock_wait: Mutex<LockWait>,
     /// Whether nothing may be written: it is not encrypted, though a passphrase is at hand.
     guarded: bool,
     /// Whether states seen before are gone.
     states_missing: std::sync::atomic::AtomicBool,
+    /// The catalogue of which every state was read whole.
+    read_whole: Mutex<Weak<Catalogue>>,
     /// Whether it was noted that the pin cannot be written.
     unpinned: std::sync::atomic::AtomicBool,
 }
@@ -121,6 +124,8 @@ pub enum Warning {
         id: Id,
         /// What is wrong with it.
         error: Error,
+        /// Snapshots that no other state names, as far as that is still known from before it was damaged.
+        snapshots: Vec<Id>,
     },
     /// States that were seen before are gone.
     MissingStates(Vec<Id>),
@@ -180,6 +185,8 @@ impl Repository {
                 encoding: &origin.encoding,
                 spills: &origin.spills,
                 cache: cache.as_ref(),
+                afresh: false,
+                tables: Tables::Cache,
                 memory: options.memory,
             })?,
         };
@@ -207,26 +214,40 @@ impl Repository {
             warnings: Mutex::default(),
             damaged: Mutex::default(),
             lock_terms: Mutex::default(),
+            lock_wait: Mutex::default(),
             guarded,
             states_missing: std::sync::atomic::AtomicBool::new(false),
+            read_whole: Mutex::default(),
             unpinned: std::sync::atomic::AtomicBool::new(false),
         };
-        repository.note_damaged(damaged);
+        repository.note_damaged(damaged, &[]);
         if !guarded {
             repository.update_pin(options.accept_missing)?;
         }
         Ok(Arc::new(repository))
     }
 
-    fn note_damaged(&self, damaged: Vec<Damaged>) {
+    /// Remembers the states that cannot be used, each with the snapshots that are known to be lost with it.
+    fn note_damaged(&self, damaged: Vec<Damaged>, lost: &[(Id, Id)]) {
         *self.damaged.lock().unwrap_or_else(PoisonError::into_inner) =
             damaged.iter().map(|state| (state.id, state.modified)).collect();
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-        let warning = |Damaged { id, error, .. }| Warning::DamagedState { id, error };
+        let lost_with = |state| lost.iter().filter(move |(with, _)| *with == state).map(|(_, lost)| *lost);
+        let warning = |Damaged { id, error, .. }| {
+            let snapshots = lost_with(id).collect();
+            Warning::DamagedState { id, error, snapshots }
+        };
         warnings.extend(damaged.into_iter().map(warning));
     }
 
-    /// Compares the listed states with the pinned ones and remembers the listed ones.
+    /// Returns the states to be remembered: those that verified, and of the others those that did once. What never did
+    /// may be anybody's, and nobody misses it.
+    fn states_to_pin(&self, pin: &Pin) -> Vec<Id> {
+        let damaged = self.damaged_states().into_iter().map(|(id, _)| id).filter(|id| pin.has_state(id));
+        self.catalogue().states().chain(damaged).collect()
+    }
+
+    /// Compares the listed states with the pinned ones and remembers those that verified.
     fn update_pin(&self, accept_missing: bool) -> Result<(), OpenError> {
         let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pin) = pin.as_mut() else { return Ok(()) };
@@ -236,7 +257,8 @@ impl Repository {
         // A state whose place another took was there, and may go: only who has the key can say so.
         let missing = pin.missing_states(&|id| present.contains(id) || catalogue.is_folded(id));
         if missing.is_empty() || accept_missing {
-            match pin.update(&self.config, &self.config_bytes, self.keys.key_check(), present.into_iter()) {
+            let states = self.states_to_pin(pin);
+            match pin.update(&self.config, &self.config_bytes, self.keys.key_check(), states.into_iter()) {
                 Err(PinError::Io(error)) => self.note_unpinned(error),
                 done => done?,
             }
@@ -263,14 +285,16 @@ impl Repository {
     }
 
     /// Lists the states again, loads what is new, and returns the states that cannot be used, each with whether it is
-    /// damaged (it may just be newer than this program).
-    pub(super) fn reload_telling(&self) -> Result<Vec<(Id, bool)>, Error> {
-        let is_missing = |warning: &Warning| matches!(warning, Warning::MissingStates(_));
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).retain(is_missing);
+    /// damaged (it may just be newer than this program). With `whole` every state is read, whatever the cache knows.
+    pub(super) fn reload_telling(&self, whole: bool) -> Result<Vec<(Id, bool)>, Error> {
+        self.forget_damaged();
         self.reload()?;
+        if whole {
+            self.read_states()?;
+        }
         let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         let damaged = |warning: &Warning| match warning {
-            Warning::DamagedState { id, error } => Some((*id, error.is_damage())),
+            Warning::DamagedState { id, error, .. } => Some((*id, error.is_damage())),
             Warning::MissingStates(_) | Warning::Unpinned(_) => None,
         };
         Ok(warnings.iter().filter_map(damaged).collect())
@@ -278,7 +302,7 @@ impl Repository {
 
     /// Takes the states that are there as given, whatever was there before.
     pub(super) fn accept_states(&self) -> Result<(), OpenError> {
-        self.reload_telling()?;
+        self.reload_telling(false)?;
         self.update_pin(true)?;
         self.states_missing.store(false, std::sync::atomic::Ordering::Relaxed);
         Ok(())
@@ -345,8 +369,7 @@ impl Repository {
     pub(super) fn pin_config(&self, config: &Config, bytes: &[u8]) -> Result<(), PinError> {
         let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pin) = pin.as_mut() else { return Ok(()) };
-        let damaged = self.damaged_states().into_iter().map(|(id, _)| id);
-        let states: Vec<Id> = self.catalogue().states().chain(damaged).collect();
+        let states = self.states_to_pin(pin);
         pin.update(config, bytes, self.keys.key_check(), states.into_iter())
     }
 
@@ -386,29 +409,75 @@ impl Repository {
 
     /// Lists the states again and loads what is new.
     pub fn reload(&self) -> Result<Arc<Catalogue>, Error> {
-        let (catalogue, mut damaged) = load(&Source {
+        self.load_again(&self.source())
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
             storage: self.storage.as_ref(),
             keys: &self.keys,
             encoding: &self.encoding,
             spills: &self.spills,
             cache: self.cache.as_ref(),
+            afresh: false,
+            tables: Tables::Cache,
             memory: self.memory,
-        })?;
+        }
+    }
+
+    fn load_again(&self, source: &Source<'_>) -> Result<Arc<Catalogue>, Error> {
+        let (catalogue, mut damaged) = load(source)?;
         if self.storage.is_archive()
             && let Some(damaged) = damaged.pop()
         {
             return Err(damaged.error);
         }
-        self.note_damaged(damaged);
+        let lost = if source.afresh {
+            // What the catalogue before this one knew of them, it knew from when they were whole.
+            let ids = damaged.iter().map(|state| state.id).collect();
+            self.forget_damaged();
+            self.catalogue().named_only_by(&ids)?
+        } else {
+            Vec::new()
+        };
+        self.note_damaged(damaged, &lost);
         let catalogue = Arc::new(catalogue);
         *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&catalogue);
         Ok(catalogue)
     }
 
-    /// Reads the whole state of an archive that was opened through its quick index: what verifies everything must not
-    /// rest on a part that stands in for the rest.
+    fn forget_damaged(&self) {
+        let is_missing = |warning: &Warning| !matches!(warning, Warning::DamagedState { .. });
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).retain(is_missing);
+    }
+
+    /// Reads every listed state whole and verifies its trailer, unless that was done since the catalogue was loaded:
+    /// what the local cache knows, and an archive's quick index, stand in for states that may be damaged since. Where
+    /// one is, the catalogue is loaded anew from what is there, without the cache, and the cache replaced.
     pub fn read_states(&self) -> Result<(), Error> {
-        if self.catalogue().is_quick() { self.reload().map(drop) } else { Ok(()) }
+        /// How often the states are listed again because one that was merged is gone.
+        const LISTINGS: usize = 4;
+        if self.catalogue().is_quick() {
+            self.reload()?;
+        }
+        for _ in 0..LISTINGS {
+            let catalogue = self.catalogue();
+            let mut read = self.read_whole.lock().unwrap_or_else(PoisonError::into_inner);
+            if read.upgrade().is_some_and(|read| Arc::ptr_eq(&read, &catalogue)) {
+                break;
+            }
+            match verify(&self.source(), &catalogue)? {
+                Verdict::Whole => {
+                    *read = Arc::downgrade(&catalogue);
+                    break;
+                }
+                Verdict::Changed => drop(self.reload()?),
+                Verdict::Damaged => {
+                    return self.load_again(&Source { afresh: true, ..self.source() }).map(drop);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// After a commit: loads the new state and remembers it in the pin.
@@ -432,6 +501,26 @@ impl Repository {
         let (keys, encoding) = (Arc::clone(&self.keys), Arc::clone(&self.encoding));
         let terms = *self.lock_terms.lock().unwrap_or_else(PoisonError::into_inner);
         LockGuard::acquire(Arc::clone(&self.storage), keys, encoding, id, exclusive, terms)
+    }
+
+    /// Takes the shared lock of a writer, waiting for maintenance as long as [`set_lock_wait`](Self::set_lock_wait) says.
+    /// After a wait the catalogue is loaded anew: maintenance changed the store.
+    pub(super) fn lock_to_write(&self, id: Id) -> Result<LockGuard, Error> {
+        let (lock, waited) = self.lock_wait().run(|| self.lock(id, false))?;
+        if waited {
+            self.reload()?;
+        }
+        Ok(lock)
+    }
+
+    /// Returns how long writers wait for maintenance.
+    pub(super) fn lock_wait(&self) -> LockWait {
+        self.lock_wait.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes how long writers wait for maintenance to end; they do not unless told.
+    pub fn set_lock_wait(&self, wait: LockWait) {
+        *self.lock_wait.lock().unwrap_or_else(PoisonError::into_inner) = wait;
     }
 
     /// Changes how long locks live that are taken from now on.

@@ -107,7 +107,7 @@ pub struct Writer {
     base: Arc<Catalogue>,
     /// Whether a packfile of the catalogue may be deduplicated against, by its ordinal.
     usable: Vec<bool>,
-    /// Whether some packfile that should be live is not listed.
+    /// Whether some packfile that should be live is not listed, or what one held was given up.
     lost: bool,
     known: KnownSet,
     /// What was there before and is needed: looked at again when the lock lapsed.
@@ -166,7 +166,7 @@ impl Writer {
     ) -> Result<Self, Error> {
         let storage = repository.storage();
         repository.check_writable()?;
-        let lock = repository.lock(snapshot, false)?;
+        let lock = repository.lock_to_write(snapshot)?;
         let base = repository.catalogue();
         let usable = usable_packs(storage.as_ref(), &base)?;
         let padding = repository.padding();
@@ -188,7 +188,7 @@ impl Writer {
         let lanes = if repository.is_encrypted() { 2 } else { 1 };
         Ok(Self {
             shared,
-            lost: (0..usable.len()).any(|pack| !usable[pack] && base.is_live_pack(base.pack_id(pack))),
+            lost: has_losses(&usable, &base)?,
             usable,
             known: KnownSet::new(repository.spills()),
             relied: Relied::new(repository.spills()),
@@ -461,8 +461,13 @@ impl Writer {
         }
         // First, so that a failure in between does not make the commit forget it.
         self.owed.store(true, Ordering::Release);
-        self.lock.renew()?;
+        self.renew()?;
         self.find_own()
+    }
+
+    /// Takes the lock again, waiting for maintenance as at the beginning.
+    fn renew(&self) -> Result<(), Error> {
+        self.repository().lock_wait().run(|| self.lock.renew()).map(drop)
     }
 
     /// Fails unless every packfile that this session stored is listed.
@@ -482,7 +487,7 @@ impl Writer {
     ///
     /// The lock is taken again first, so that what is found stays as it is until the commit.
     fn look_again(&self) -> Result<(), Error> {
-        self.lock.renew()?;
+        self.renew()?;
         let now = self.repository().reload()?;
         if lock(&self.shared.stored).iter().any(|pack| now.was_deleted(pack)) {
             return Err(Error::Overtaken);
@@ -705,6 +710,23 @@ fn usable_packs(storage: &dyn Storage, base: &Catalogue) -> Result<Vec<bool>, Er
         }
     })?;
     Ok(usable)
+}
+
+/// Says whether what an earlier snapshot refers to need not be there: a packfile that should be live is gone, or a location
+/// was deleted because it did not verify, and the blob has no other.
+fn has_losses(usable: &[bool], base: &Catalogue) -> Result<bool, Error> {
+    if (0..usable.len()).any(|pack| !usable[pack] && base.is_live_pack(base.pack_id(pack))) {
+        return Ok(true);
+    }
+    for (kind, id) in base.deleted_blobs() {
+        // A header that was replaced is a snapshot's own.
+        if kind != BlobType::SNAPSHOT
+            && !base.find(kind, &id)?.iter().any(|place| usable[place.pack as usize])
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -36,6 +36,7 @@ mod quick_archive;
 mod reader;
 mod repair;
 mod resume;
+mod resume_remote;
 mod resume_restore;
 mod s3_archive;
 mod s3_bed;

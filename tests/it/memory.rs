@@ -60,7 +60,7 @@ pub(crate) struct Peaks {
 impl Peaks {
     /// Raises the peaks to what `/proc/PID/status` says.
     fn raise(&mut self, status: &str) {
-        let mut raise = |peak: &mut u64, name: &str| {
+        let raise = |peak: &mut u64, name: &str| {
             let value = status.lines().find_map(|line| line.strip_prefix(name));
             let kib = value.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
             *peak = (*peak).max(kib.unwrap_or(0) << 10);

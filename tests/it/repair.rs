@@ -7,6 +7,7 @@ use plakar::connector::{Body, Kind, Storage};
 use plakar::connectors::memory::MemoryStore;
 use plakar::format::blob::BlobType;
 use plakar::format::state::Delete;
+use plakar::format::wrapper::HEADER_LEN;
 use plakar::snapshot::{
     CheckOptions, MaintenanceOptions, RepairOptions, RepairReport, Tally, check, list, maintain, repair,
 };
@@ -22,6 +23,7 @@ fn run(repository: &Arc<Repository>, apply: bool) -> RepairReport {
 fn ids(store: &MemoryStore, kind: Kind) -> Vec<Id> {
     let mut ids = Vec::new();
     store.list(kind, &mut |listed| ids.push(listed.id)).unwrap();
+    ids.sort();
     ids
 }
 
@@ -168,4 +170,125 @@ fn what_cannot_be_read_is_told_and_left_alone() {
     assert_eq!(done.unreadable[0].0, stranger);
     assert!(ids(&store, Kind::Packfile).contains(&stranger));
     assert_clean(&open(&store));
+}
+
+/// Damages a blob of a kind, chunks being those of files; returns its id and its packfile, which holds others.
+fn harm(store: &Arc<MemoryStore>, kind: BlobType) -> (Id, Id) {
+    let repository = open(store);
+    let mut best: Option<(usize, Id, Id, u64)> = None;
+    for pack in ids(store, Kind::Packfile) {
+        let size = store.size(Kind::Packfile, pack).unwrap();
+        let mut records = PackReader::new(&repository).index(pack, size).unwrap().records;
+        records.retain(|record| record.kind != BlobType::RANDOM);
+        let alone = records.iter().all(|record| record.kind == BlobType::CHUNK);
+        let found = records.iter().find(|record| record.kind == kind && (kind != BlobType::CHUNK || alone));
+        if let Some(record) = found
+            && best.as_ref().is_none_or(|(count, ..)| *count < records.len())
+        {
+            best = Some((records.len(), pack, record.id, record.offset + u64::from(record.length) / 2));
+        }
+    }
+    let (count, pack, id, middle) = best.expect("a blob of this kind");
+    assert!(count > 1);
+    let mut bytes = store.get(Kind::Packfile, pack).unwrap();
+    bytes[HEADER_LEN + usize::try_from(middle).unwrap()] ^= 4;
+    store.overwrite(Kind::Packfile, pack, &bytes);
+    (id, pack)
+}
+
+fn damage(store: &Arc<MemoryStore>) -> usize {
+    check(&open(store), None, &CheckOptions::default(), &Tally::default()).unwrap().damage.len()
+}
+
+#[test]
+fn what_is_damaged_in_a_packfile_is_stored_again_by_the_next_backup() {
+    for kind in 0..4 {
+        let blobs = [BlobType::CHUNK, BlobType::OBJECT, BlobType::VFS_NODE, BlobType::VFS_ENTRY];
+        for blob in blobs.into_iter().take(if kind < 2 { 4 } else { 2 }) {
+            let (store, folder) = store(kind);
+            let (lost, pack) = harm(&store, blob);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            // A backup alone relies on what is there.
+            back_up(&open(&store), folder.path());
+            assert!(damage(&store) > 0);
+            let planned = run(&open(&store), false);
+            assert_eq!(
+                (planned.damaged_packs.as_slice(), planned.stuck_packs.as_slice()),
+                ([pack].as_slice(), [].as_slice())
+            );
+            assert_eq!(planned.lost_blobs, [(blob, lost)]);
+            let done = run(&open(&store), true);
+            // An entry stands in the folder's dirpack, too, unless it is the root's.
+            assert!(done.lost_blobs == planned.lost_blobs || blob == BlobType::VFS_ENTRY, "{done:?}");
+            assert_eq!((done.bad_location_count, done.moved_count), (1, planned.moved_count));
+            assert!(done.moved_count > 0, "what is whole is copied");
+            let again = run(&open(&store), true);
+            assert!(again.damaged_packs.is_empty() && again.given_up_count == done.lost_blobs.len() as u64);
+            // The files did not change, and are read again where that is needed.
+            back_up(&open(&store), folder.path());
+            let repository = open(&store);
+            assert_clean(&repository);
+            for number in 1..4 {
+                assert_restores(&repository, number, folder.path());
+            }
+            let options = MaintenanceOptions {
+                apply: true,
+                grace: std::time::Duration::ZERO,
+                ..MaintenanceOptions::default()
+            };
+            maintain(&open(&store), &options, &Tally::default()).unwrap();
+            maintain(&open(&store), &options, &Tally::default()).unwrap();
+            assert!(!ids(&store, Kind::Packfile).contains(&pack), "it is gone in the end");
+            assert_clean(&open(&store));
+            assert_eq!(run(&open(&store), true).given_up_count, 0);
+        }
+    }
+}
+
+#[test]
+fn another_copy_of_what_is_damaged_stays_usable() {
+    let (store, folder) = store(0);
+    let (lost, pack) = harm(&store, BlobType::CHUNK);
+    let damaged = store.get(Kind::Packfile, pack).unwrap();
+    // Stored again while its packfile is out of sight, which then comes back.
+    store.delete(Kind::Packfile, pack).unwrap();
+    back_up(&open(&store), folder.path());
+    store.put(Kind::Packfile, pack, Body::Bytes(&damaged)).unwrap();
+    let repository = open(&store);
+    assert_eq!(repository.catalogue().find(BlobType::CHUNK, &lost).unwrap().len(), 2);
+    let done = run(&repository, true);
+    assert_eq!((done.damaged_packs.as_slice(), done.lost_blobs.len()), ([pack].as_slice(), 0));
+    let places = open(&store).catalogue().find(BlobType::CHUNK, &lost).unwrap();
+    assert!(places.len() == 1 && places[0].packfile != pack);
+    assert_clean(&open(&store));
+    assert_restores(&open(&store), 1, folder.path());
+}
+
+#[test]
+fn a_header_that_cannot_be_read_is_not_given_up() {
+    let (store, _folder) = store(0);
+    let (_, pack) = harm(&store, BlobType::SNAPSHOT);
+    let before = ids(&store, Kind::Packfile);
+    let done = run(&open(&store), true);
+    assert_eq!(
+        (done.stuck_packs.as_slice(), done.bad_location_count, done.moved_count),
+        ([pack].as_slice(), 0, 0)
+    );
+    assert_eq!(done.lost_blobs.len(), 1);
+    assert_eq!(before.len(), ids(&store, Kind::Packfile).len());
+    assert_eq!(open(&store).catalogue().snapshots().len(), 2, "it is listed still");
+}
+
+#[test]
+fn a_packfile_that_is_gone_is_named() {
+    let (store, folder) = store(0);
+    let (_, pack) = harm(&store, BlobType::CHUNK);
+    store.delete(Kind::Packfile, pack).unwrap();
+    let done = run(&open(&store), true);
+    assert_eq!((done.missing_packs.as_slice(), done.damaged_packs.len()), ([pack].as_slice(), 0));
+    back_up(&open(&store), folder.path());
+    let options = MaintenanceOptions { apply: true, ..MaintenanceOptions::default() };
+    maintain(&open(&store), &options, &Tally::default()).unwrap();
+    assert_clean(&open(&store));
+    assert!(run(&open(&store), true).missing_packs.is_empty());
 }

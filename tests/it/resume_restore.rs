@@ -122,7 +122,7 @@ impl Bench {
     }
 }
 
-fn make_files(folder: &Path, count: usize) {
+pub(crate) fn make_files(folder: &Path, count: usize) {
     for number in 0..count {
         let sub = folder.join(format!("sub {}", number % 7));
         fs::create_dir_all(&sub).unwrap();
@@ -132,13 +132,13 @@ fn make_files(folder: &Path, count: usize) {
     }
 }
 
-fn start(user: &User, line: &str) -> Child {
+pub(crate) fn start(user: &User, line: &str) -> Child {
     let mut command: Command = user.command(line.split_whitespace());
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Kills a run when something has come about.
-fn wait(child: &mut Child, until: impl Fn() -> bool) {
+pub(crate) fn wait(child: &mut Child, until: impl Fn() -> bool) {
     let begun = Instant::now();
     while !until() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
@@ -234,7 +234,7 @@ fn a_killed_restore_to_a_folder_writes_only_what_is_missing() {
     assert_eq!(fs::read_dir(journals).unwrap().count(), 0);
 }
 
-fn look_names(root: &Path) -> Vec<String> {
+pub(crate) fn look_names(root: &Path) -> Vec<String> {
     use std::os::unix::ffi::OsStrExt as _;
     fn walk(root: &Path, folder: &Path, out: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -254,7 +254,7 @@ fn look_names(root: &Path) -> Vec<String> {
     out
 }
 
-fn count(folder: &Path) -> usize {
+pub(crate) fn count(folder: &Path) -> usize {
     fs::read_dir(folder).map_or(0, |entries| {
         entries.flatten().map(|e| 1 + if e.path().is_dir() { count(&e.path()) } else { 0 }).sum()
     })

@@ -530,9 +530,10 @@ fn a_lock_blocks_while_it_lives_and_no_time_makes_it_live_for_ever() {
     ] {
         let path = put_lock(&repository, &store, Id([3; 32]), true, time);
         age(&path, age_of_file);
-        let ran = back_up(&user, "store", &source);
+        let path_of = source.to_str().unwrap();
+        let ran = user.run_args(["at", "store", "backup", "-lock-wait", "0", path_of]);
         if blocks {
-            assert!(ran.code == 1 && ran.stderr.contains("locked by elsewhere"), "{what}: {ran:#?}");
+            assert!(ran.code == 75 && ran.stderr.contains("locked by elsewhere"), "{what}: {ran:#?}");
             assert_eq!(user.run("at store ls").code, 0, "{what}: reading needs no lock");
             fs::remove_file(&path).unwrap();
         } else {
@@ -540,6 +541,17 @@ fn a_lock_blocks_while_it_lives_and_no_time_makes_it_live_for_ever() {
             assert!(!path.exists(), "{what}: it was swept");
         }
     }
+    // One that goes away meanwhile is waited for.
+    let path = put_lock(&repository, &store, Id([3; 32]), true, now);
+    let begun = std::thread::scope(|scope| {
+        let ran = scope.spawn(|| back_up(&user, "store", &source));
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!ran.is_finished(), "it waits");
+        fs::remove_file(&path).unwrap();
+        ran.join().unwrap()
+    });
+    assert!(begun.code == 0 && begun.stderr.contains("waiting up to"), "{begun:#?}");
+    assert!(begun.stderr.contains("locked by elsewhere for maintenance"), "{begun:#?}");
     // Others that write do not stand in the way, whatever their clocks say.
     let path = put_lock(&repository, &store, Id([3; 32]), false, in_an_age);
     assert_eq!(back_up(&user, "store", &source).code, 0);

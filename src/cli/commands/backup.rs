@@ -9,6 +9,7 @@ use super::super::context::Context;
 use super::super::dates;
 use super::super::error::{CommandError, Exit};
 use super::super::labels::LabelArgs;
+use super::super::lock_wait::LockWaitArgs;
 use super::super::places::Place;
 use super::super::retrieval::{self, RetrieveArgs};
 use super::super::{report, snapshots, stores, surroundings};
@@ -61,6 +62,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = super::super::quantity::size, default_value = "1GiB")]
     checkpoint: u64,
     #[command(flatten)]
+    lock_wait: LockWaitArgs,
+    #[command(flatten)]
     retrieval: RetrieveArgs,
     /// Set an option of the source for this run
     #[arg(short = 'o', value_name = "KEY=VALUE")]
@@ -87,6 +90,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
             .hint("plakar ptar -o NEW.ptar PLACE makes one; plakar at STORE backup PLACE adds to a store"));
     }
     stores::tell_warnings(context, &opened.repository);
+    args.lock_wait.apply(context, &opened.repository);
     let mut exit = Exit::Ok;
     for source in &sources {
         let done = if args.dry_run {

@@ -40,6 +40,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         args.retrieval.open_store(context, &place, &context.store_passphrases(&place, None))?.repository;
     let cold = args.retrieval.open(context, &repository)?;
     cold.metadata()?;
+    // Before anything is chosen: the cache may know snapshots that are lost.
+    repository.read_states()?;
     let signatures = if args.no_verify { Signatures::Ignore } else { Signatures::Verify };
     let all = args.snapshots.is_empty() && args.query.is_empty();
     // A check of everything reports what is wrong with the store itself; others warn of it.
@@ -64,5 +66,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         snapshot::check(&repository, selection.as_deref(), &options, &progress)?
     };
     report::check(&checked, &context.output)?;
+    if !checked.damage.is_empty() {
+        context.output.notice(if repository.storage().is_archive() {
+            "an archive is not changed: make it again, or take over what is whole: plakar at NEWSTORE sync SNAPSHOT from ARCHIVE, \
+             with the snapshots that are not named above"
+        } else {
+            "plakar at STORE repair -apply takes damaged packfiles and states out of use; then back up the same sources \
+             again, which stores what is lost where a source still has it; what is still missing after that, check names"
+        });
+    }
     Ok(if checked.damage.is_empty() { Exit::Ok } else { Exit::Damage })
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::labels::LabelArgs;
+use super::super::lock_wait::LockWaitArgs;
 use super::super::retrieval::RetrieveArgs;
 use super::super::{snapshots, stores};
 use crate::snapshot::{DuplicateOptions, duplicate};
@@ -21,6 +22,8 @@ plakar at /var/backups dup -name before-upgrade latest")]
 pub(crate) struct Args {
     #[command(flatten)]
     labels: LabelArgs,
+    #[command(flatten)]
+    lock_wait: LockWaitArgs,
     #[command(flatten)]
     retrieval: RetrieveArgs,
     /// The snapshots to duplicate
@@ -39,6 +42,7 @@ struct Summary<'a> {
 /// Duplicates.
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let repository = stores::open_main(context)?.repository;
+    args.lock_wait.apply(context, &repository);
     args.retrieval.open(context, &repository)?.metadata()?;
     let labels = &args.labels;
     let options = DuplicateOptions {

@@ -8,6 +8,7 @@ use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
 use super::super::{quantity, report, stores};
 use crate::snapshot::{FOLD_ABOVE, Fate, MaintenanceOptions, MaintenanceReport, maintain};
+use crate::store::Error;
 use crate::ui::{Align, Progress, Table, units};
 
 /// Makes room for what no snapshot needs any more. Data is marked first, and deleted by a later run, when the grace
@@ -21,7 +22,8 @@ pub(crate) struct Args {
     /// Do it; without it, show what would be done
     #[arg(long)]
     apply: bool,
-    /// How long what nobody needs is kept before it is deleted: 7d, 12h
+    /// How long what nobody needs is kept before it is deleted: 7d, 12h; what no state names is not even marked in its
+    /// first 24h
     #[arg(long, value_name = "AGE", default_value = "7d", value_parser = age)]
     grace: Duration,
     /// Copy at most SIZE out of packfiles that are mostly garbage; 0 copies nothing
@@ -112,7 +114,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     };
     let done = {
         let progress = Progress::start(&context.output, context.globals.progress());
-        maintain(&repository, &options, &progress)?
+        let done = maintain(&repository, &options, &progress);
+        // What is wrong is a damaged state, then, and not the run.
+        let damaged = matches!(done, Err(Error::Incomplete(_))) && !repository.damaged_states().is_empty();
+        done.map_err(CommandError::from)
+            .map_err(|error| if damaged { error.with_exit(Exit::Damage) } else { error })?
     };
     tell(&done, args.apply, context)?;
     let failed = [Fate::Damaged].iter().any(|fate| done.of(*fate).0 > 0);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
+use super::super::lock_wait::LockWaitArgs;
 use super::super::passphrase::Origin;
 use super::super::query::QueryArgs;
 use super::super::retrieval::{self, RetrieveArgs};
@@ -26,6 +27,8 @@ plakar at /var/backups sync -since 30d with /mnt/disk")]
 pub(crate) struct Args {
     #[command(flatten)]
     query: QueryArgs,
+    #[command(flatten)]
+    lock_wait: LockWaitArgs,
     #[command(flatten)]
     retrieval: RetrieveArgs,
     /// Read the passphrase of the other store from the file PATH
@@ -57,6 +60,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     let other = args.retrieval.open_store(context, &peer, &chain)?;
     stores::tell_warnings(context, &main.repository);
     stores::tell_warnings(context, &other.repository);
+    [&main, &other].into_iter().for_each(|opened| args.lock_wait.apply(context, &opened.repository));
     if let (Some(origin @ Origin::Variable(_)), true) = (&main.origin, main.origin == other.origin) {
         context.output.notice(format!("{origin} opens both stores"));
     }

@@ -247,11 +247,19 @@ fn server(remote: &Options, kind: Kind, path: Option<&str>, role: Role) -> Resul
         }
     }
     for name in OBSCURED.into_iter().filter(|name| remote.get(name).is_some()) {
-        notes
-            .push(format!("rclone keeps {name} obscured, so it is not taken over: 'rclone reveal' shows it"));
         // Only ssh itself asks for a password, and not here.
         if name == "pass" && kind == Kind::Ftp {
+            notes.push(
+                "rclone keeps pass obscured, so it is not taken over: 'rclone config show REMOTE' tells it obscured, \
+                 and 'rclone reveal OBSCURED' makes it readable"
+                    .into(),
+            );
             missing.push("password=PASSWORD");
+        } else {
+            notes.push(format!(
+                "rclone keeps {name} obscured, so it is not taken over, and ssh takes no password from here: use a key \
+                 that an agent holds, or one without a passphrase (identity=FILE)"
+            ));
         }
         taken.push(name);
     }
@@ -347,7 +355,7 @@ acl = private\naccess_key_id = SCWX\nsecret_access_key = hunter2\n\
         let host = source("box", Some("/srv/data")).unwrap();
         assert_eq!(host.options.get("location"), Some("sftp://me%40corp@h.example:2222/srv/data"));
         assert_eq!((host.options.get("identity"), host.options.get("password")), (Some("/k"), None));
-        assert!(host.notes[0].contains("obscured") && host.missing.is_empty(), "{host:?}");
+        assert!(host.notes[0].contains("identity=FILE") && host.missing.is_empty(), "{host:?}");
         assert_eq!(
             source("box", Some("/a%20b/c d")).unwrap().options.get("location"),
             Some("sftp://me%40corp@h.example:2222/a%2520b/c%20d")
@@ -362,6 +370,7 @@ acl = private\naccess_key_id = SCWX\nsecret_access_key = hunter2\n\
             Some("ftp://me@ftp.example/pub")
         );
         let old = source("old", None).unwrap();
+        assert!(old.notes.iter().any(|note| note.contains("'rclone reveal OBSCURED'")), "{old:?}");
         assert_eq!((old.options.get("tls"), old.missing), (Some("explicit"), vec!["password=PASSWORD"]));
         assert!(convert(&remotes(), "old", None, Role::Store).unwrap_err().contains("cannot hold a store"));
         assert_eq!(source("disk", Some("/srv")).unwrap().options.get("location"), Some("/srv"));

@@ -135,9 +135,7 @@ impl FsStore {
                     if name == CONFIG {
                         return Err(refuse("there is a store already".into()));
                     }
-                    // What an interrupted creation leaves, and what a fresh disk has.
-                    let known = KINDS.iter().any(|kind| name == kind.folder()) || name == "lost+found";
-                    if !known && !layout::is_temporary(&name) {
+                    if !layout::may_precede(&name) {
                         return Err(refuse(format!("the folder is not empty: it holds {}", name.display())));
                     }
                 }
@@ -149,8 +147,7 @@ impl FsStore {
                 self.list(kind, &mut |_| count += 1)?;
             }
             if count > 0 {
-                let folder = kind.folder();
-                return Err(refuse(format!("the folder holds {count} {folder} of a store without CONFIG")));
+                return Err(refuse(layout::orphans(kind, count)));
             }
         }
         Ok(())

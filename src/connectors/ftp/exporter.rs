@@ -158,6 +158,19 @@ impl Server {
         (!told).then(|| "owners, here and elsewhere: FTP has none".into())
     }
 
+    /// Fails where a name that not every server keeps was made another one: Pure-FTPd ends names in `_` for a space, and
+    /// says that all went well.
+    fn kept(&self, path: &[u8]) -> Result<()> {
+        let (folder, name) = parent(path);
+        if name.trim_ascii() == name
+            || list(&self.client, folder)?.lines.iter().any(|line| &*line.info.name == name)
+        {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unsupported, "restore", shown(path))
+            .detail("the server gave it another name: it does not keep spaces at the ends of names"))
+    }
+
     fn written(&self) -> MutexGuard<'_, HashMap<Vec<u8>, u64>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -197,10 +210,23 @@ impl Server {
         let sent = self.send(&mut transfer, path, content);
         if let Err(error) = sent {
             // The server may say more than a broken stream does, such as that its disk is full.
-            let said = session.end(transfer).err().map(failed);
+            let ended = session.end(transfer);
+            let answer = match ended {
+                Err(FtpError::UnexpectedResponse(answer)) if answer.status.code() != 421 => {
+                    Some(Some(answer))
+                }
+                Ok(()) => Some(None),
+                Err(_) => None,
+            };
+            if error.kind == ErrorKind::Cancelled && answer.is_some() {
+                // Nobody gets a session any more: what this one began it takes away.
+                let _ = session.ftp.rm(text(path));
+            }
             self.client.lose(session);
-            return Err(match said {
-                Some(said) if said.kind == ErrorKind::Full => said,
+            return Err(match answer.flatten() {
+                Some(answer) if error.kind == ErrorKind::Transport => {
+                    failed(FtpError::UnexpectedResponse(answer))
+                }
                 _ => error,
             });
         }
@@ -368,7 +394,7 @@ impl Target for Server {
         let made = self.ask("create", path, |session, path| session.ftp.mkdir(path));
         self.forget(path);
         match made {
-            Ok(()) => Ok(true),
+            Ok(()) => self.kept(path).map(|()| true),
             Err(error) if matches!(error.kind, ErrorKind::Transport | ErrorKind::Cancelled) => Err(error),
             Err(error) => {
                 if self.look(path)?.is_some() {
@@ -431,7 +457,8 @@ impl Target for Server {
             look: &look,
             remove: &|path| self.remove(path),
         };
-        if replace { steps.replace(from, to, size) } else { steps.rename(from, to, size) }
+        if replace { steps.replace(from, to, size) } else { steps.rename(from, to, size) }?;
+        self.kept(to)
     }
 
     fn remove(&self, path: &[u8]) -> Result<()> {

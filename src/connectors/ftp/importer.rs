@@ -94,15 +94,15 @@ fn list_by(client: &Client, path: &[u8], facts: bool) -> Result<Listed> {
 
 /// Finds out where links lead that the server's facts say only of that they are links.
 fn name_links(client: &Client, path: &[u8], lines: &mut [Line]) {
-    let is_open = |line: &&mut Line| line.info.mode.is_symlink() && line.target.is_none();
-    if !lines.iter_mut().any(|mut line| is_open(&&mut line)) {
+    let is_open = |line: &Line| line.info.mode.is_symlink() && line.target.is_none();
+    if !lines.iter().any(is_open) {
         return;
     }
     // What is not told here is reported link by link.
     let Ok(long) = list_by(client, path, false) else { return };
     let mut targets: HashMap<_, _> =
         long.lines.into_iter().filter_map(|line| Some((line.info.name, line.target?))).collect();
-    for line in lines.iter_mut().filter(is_open) {
+    for line in lines.iter_mut().filter(|line| is_open(line)) {
         line.target = targets.remove(&line.info.name);
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! - Folders are listed with MLSD where the server has it: times in seconds, in UTC, and exact names. Else with LIST,
 //!   whose times have minutes or days and no time zone: what was modified within two days of a run is read again by the
-//!   next.
+//!   next. A listing that the server says it cut short is an error, and so is a name that it does not keep.
 //! - A download that breaks off goes on where it stopped, once, if the server's MDTM says that the file is the same.
 //! - A restore writes under temporary names and renames. FTP has no owners, no links and no folders that only their
 //!   owner may enter; modes and times are set where the server has `SITE CHMOD`, `MFMT` or the `MDTM` that sets.

@@ -22,6 +22,8 @@ pub(super) type Transfer = TransferStream<Stream>;
 /// The crate's view of a session.
 type Ftp = ImplFtpStream<Stream>;
 
+/// How long a server may take to greet.
+const GREETING: Duration = Duration::from_secs(30);
 /// From how many names on a listing may be one that the server cut short.
 const MANY: usize = 500;
 /// How long the server's last word on a long listing is waited for where it cannot be read twice.
@@ -83,18 +85,22 @@ impl Session {
         known(&sockets);
         let words = LastWords::default();
         let connector = || config.map(|config| Connector::new(config, PATIENCE, &sockets, &words));
-        let mut secure = false;
-        let mut ftp = match (options.tls, connector()) {
-            (Tls::Implicit, Some(connector)) => {
-                secure = true;
-                // The crate connects for itself here: to the address that just answered.
-                let address = stream.peer_addr().map_err(|e| Error::io("connect to", options.server(), e))?;
-                drop(stream);
-                sockets.cut();
-                Ftp::connect_secure_implicit(address, connector, &options.host).map_err(failed)?
-            }
-            _ => Ftp::connect_with_stream(stream).map_err(failed)?,
+        let implicit = connector().filter(|_| options.tls == Tls::Implicit);
+        let mut secure = implicit.is_some();
+        let mut ftp = if let Some(connector) = implicit {
+            // The crate connects for itself here: to the address that just answered.
+            let address = stream.peer_addr().map_err(|e| Error::io("connect to", options.server(), e))?;
+            drop(stream);
+            sockets.cut();
+            Ftp::connect_secure_implicit(address, connector, &options.host).map_err(failed)?
+        } else {
+            let greeted = stream.set_read_timeout(Some(GREETING)).map_err(FtpError::ConnectionError);
+            greeted
+                .and_then(|()| Ftp::connect_with_stream(stream))
+                .map_err(|error| unwelcome(error, options))?
         };
+        let patient = sockets.control().set_read_timeout(Some(PATIENCE));
+        patient.map_err(|error| Error::io("connect to", options.server(), error))?;
         // What the server says it has decides, once; whether a certificate is good does not.
         let wanted = match options.tls {
             Tls::Explicit => true,
@@ -102,7 +108,17 @@ impl Session {
             Tls::Off | Tls::Implicit => false,
         };
         if let (true, Some(connector)) = (wanted, connector()) {
-            ftp = ftp.into_secure(connector, &options.host).map_err(failed)?;
+            ftp = match ftp.into_secure(connector, &options.host) {
+                // Offered, and not there after all. Who can make us believe that could have made us believe that nothing
+                // was offered.
+                Err(FtpError::UnexpectedResponse(answer))
+                    if options.tls == Tls::Auto && answer.status.code() != 421 =>
+                {
+                    sockets.cut();
+                    return Self::open(&Options { tls: Tls::Off, ..options.clone() }, None, known);
+                }
+                other => other.map_err(failed)?,
+            };
             secure = true;
         }
         ftp.set_encoding(Raw);
@@ -278,6 +294,21 @@ fn read_lines(stream: &mut impl Read, most: usize, each: &mut dyn FnMut(Vec<u8>)
     Err(io::Error::new(io::ErrorKind::InvalidData, format!("the server lists more than {most} names")))
 }
 
+/// Says what to do where a server that is there says nothing.
+fn unwelcome(error: FtpError, options: &Options) -> Error {
+    let silent = matches!(&error, FtpError::ConnectionError(error)
+        if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut));
+    let error = explain("connect to", options.server(), error);
+    if silent {
+        return error.detail(format!(
+            "the server takes connections and says nothing for {} s; one that encrypts from the first byte on takes \
+             tls=implicit",
+            GREETING.as_secs()
+        ));
+    }
+    error
+}
+
 /// Stops the sending side of a data connection that is not encrypted; an encrypted one ends itself.
 pub(super) fn end_of_data(transfer: &Transfer) -> io::Result<()> {
     match transfer.get_ref() {
@@ -306,15 +337,28 @@ pub(super) fn explain(op: &'static str, target: String, error: FtpError) -> Erro
         }
         FtpError::SecureError(words) => certificate(op, target, &words),
         FtpError::UnexpectedResponse(answer) => {
-            let words = text(&answer.body);
+            let words = one_line(&text(&answer.body));
             Error::new(kind_of(answer.status.code(), &words), op, target)
-                .detail(format!("the server answers: {}", Printable::message(words.trim())))
+                .detail(format!("the server answers: {}", Printable::message(&words)))
         }
         FtpError::BadResponse | FtpError::InvalidAddress(_) => {
             Error::new(ErrorKind::Protocol, op, target).detail("the server's answer makes no sense")
         }
         FtpError::DataConnectionAlreadyOpen => Error::new(ErrorKind::Io, op, target),
     }
+}
+
+/// Puts the lines of a reply into one; their number is said once.
+fn one_line(reply: &str) -> String {
+    let mut lines = reply.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut out = lines.next().unwrap_or_default().to_owned();
+    let number = out.get(..3).unwrap_or_default().to_owned();
+    for line in lines {
+        let line = line.strip_prefix(&number).map_or(line, |rest| rest.trim_start_matches(['-', ' ']));
+        out.push_str("; ");
+        out.push_str(line);
+    }
+    out
 }
 
 fn certificate(op: &'static str, target: String, words: &str) -> Error {
@@ -326,6 +370,8 @@ fn kind_of(code: u32, words: &str) -> ErrorKind {
     let words = words.to_ascii_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
     match code {
+        // What could not be written there will not be written by trying again; some say so as of a lost connection.
+        426 | 451 if says(&["writing to local file", "write to file"]) => ErrorKind::Full,
         421 | 425 | 426 => ErrorKind::Transport,
         452 | 552 => ErrorKind::Full,
         // The server's system may say more than the code does.
@@ -362,10 +408,19 @@ mod unit {
             (552, "552 Quota", ErrorKind::Full),
             (451, "451 No space left on device", ErrorKind::Full),
             (421, "421 Timeout.", ErrorKind::Transport),
+            (426, "426 Failure writing to local file.", ErrorKind::Full),
+            (451, "451-Error during write to file; Transfer aborted", ErrorKind::Full),
+            (426, "426 Failure writing network stream.", ErrorKind::Transport),
             (502, "502 Unknown", ErrorKind::Unsupported),
         ] {
             assert_eq!(kind_of(code, words), kind, "{words}");
         }
+    }
+
+    #[test]
+    fn replies_of_several_lines_are_one() {
+        assert_eq!(one_line("451-Error\r\n451-Aborted\r\n451 0.2 s\r\n"), "451-Error; Aborted; 0.2 s");
+        assert_eq!((one_line("550 x\r\n").as_str(), one_line("").as_str()), ("550 x", ""));
     }
 
     #[test]

@@ -28,6 +28,10 @@ struct Play {
     /// The connection ends in the middle of the first download; then the file gets this time.
     cut_download: Option<&'static str>,
     offset: usize,
+    /// It says that it has TLS, and has none.
+    boasts: bool,
+    /// How the server says that a file was written, if not well.
+    store_answer: Option<&'static str>,
 }
 
 impl Play {
@@ -50,7 +54,11 @@ impl Play {
         Some(match command {
             "USER" => "331 ?".into(),
             "PASS" => "230 in".into(),
+            "FEAT" if self.boasts => {
+                "211-has\r\n AUTH TLS\r\n MLST type*;size*;modify*;\r\n MFMT\r\n211 end".into()
+            }
             "FEAT" => "211-has\r\n MLST type*;size*;modify*;\r\n MDTM\r\n MFMT\r\n211 end".into(),
+            "AUTH" => "500 This security scheme is not implemented".into(),
             "SYST" => format!("215 {}", self.system),
             "CWD" if path == "/root" => "250 there".into(),
             "MLST" => self.facts(path).map_or_else(missing, |f| format!("250-is\r\n {f} {path}\r\n250 end")),
@@ -129,7 +137,13 @@ fn session(play: &Mutex<Play>, stream: &TcpStream) -> Option<()> {
                 if command == "STOR" {
                     let mut content = Vec::new();
                     stream.read_to_end(&mut content).ok()?;
-                    play.lock().unwrap().files.insert(path.into(), (content, TIME));
+                    let mut play = play.lock().unwrap();
+                    play.files.insert(path.into(), (content, TIME));
+                    if let Some(answer) = play.store_answer {
+                        drop(stream);
+                        say(answer)?;
+                        continue;
+                    }
                 } else {
                     let play = play.lock().unwrap();
                     for name in play.files.keys() {
@@ -194,6 +208,72 @@ fn a_rename_whose_answer_is_lost_costs_no_file() {
         play.lock().unwrap().never_replaces = never_replaces;
         assert_eq!(restore(&play, "a", existing).unwrap(), Outcome::Restored);
         assert_eq!(pairs(&Play::contents(&play)), [("/root/a", "new")], "{:?}", play.lock().unwrap().log);
+    }
+}
+
+/// Content that ends everything when its second part is read.
+#[derive(Debug)]
+struct Interrupted(crate::base::Cancel);
+
+impl crate::connector::ContentSource for Interrupted {
+    fn size(&self) -> u64 {
+        5 << 20
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        buffer.fill(7);
+        if offset > 0 {
+            self.0.cancel();
+        }
+        Ok(())
+    }
+
+    fn boundaries(&self) -> Vec<u64> {
+        vec![0]
+    }
+}
+
+#[test]
+fn an_upload_that_is_interrupted_leaves_nothing_behind() {
+    let play = Play::with(&[("/root/a", "old one")]);
+    let options = serve(&play);
+    let cancel = options.cancel.clone();
+    let exporter = open_exporter(options, Existing::Replace, false).unwrap();
+    let entry = Entry::new("/", FileInfo::new("a", Mode::regular(0o644)));
+    let item = Item { path: &RawString::from("a"), entry: &entry, xattrs: &[] };
+    let error = exporter.file(&item, &Interrupted(cancel)).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Cancelled);
+    assert_eq!(pairs(&Play::contents(&play)), [("/root/a", "old one")], "{:?}", play.lock().unwrap().log);
+}
+
+#[test]
+fn a_server_whose_disk_is_full_is_not_asked_again() {
+    for answer in
+        ["426 Failure writing to local file.", "451-Error during write to file\r\n451 Aborted", "552 Quota"]
+    {
+        let play = Play::with(&[("/root/a", "old one")]);
+        play.lock().unwrap().store_answer = Some(answer);
+        let error = restore(&play, "a", Existing::Replace).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Full, "{error}");
+        let play_log = play.lock().unwrap().log.clone();
+        assert_eq!(play_log.iter().filter(|line| line.starts_with("STOR")).count(), 1, "{play_log:?}");
+        assert_eq!(pairs(&Play::contents(&play)), [("/root/a", "old one")]);
+    }
+}
+
+#[test]
+fn a_server_that_offers_tls_and_has_none_is_spoken_to_without_unless_that_is_not_allowed() {
+    for (tls, works) in [("auto", true), ("explicit", false)] {
+        let play = Play::with(&[]);
+        play.lock().unwrap().boasts = true;
+        let options = serve(&play);
+        let map = [("tls".to_owned(), tls.to_owned())].into();
+        let options = Options::parse(&options.describe(), &map).unwrap();
+        let opened = open_exporter(options, Existing::Replace, false);
+        assert_eq!(opened.is_ok_and(|exporter| exporter.is_plain()), works);
+        let asked = |word: &str| play.lock().unwrap().log.iter().any(|line| line.starts_with(word));
+        assert!(asked("AUTH"));
+        assert_eq!(asked("PASS"), works, "no password goes out in the clear");
     }
 }
 

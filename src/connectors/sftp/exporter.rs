@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::client::Client;
 use super::connection::Connection;
+use super::folders::make_folders;
 use super::importer::absolute;
 use super::options::Options;
-use super::store::{make_folders, mode_of};
+use super::store::mode_of;
 use super::transfer::{self, Upload, standing};
 use super::wire::Attrs;
 use crate::base::Timestamp;

@@ -17,8 +17,10 @@
 
 mod archive;
 mod client;
+mod config;
 mod connection;
 mod exporter;
+mod folders;
 mod importer;
 mod operations;
 mod options;

@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 
 use super::client::Client;
+use super::folders::synchronise_folder;
 use super::importer::absolute;
 use super::options::Options;
-use super::store::{mode_of, synchronise_folder};
+use super::store::mode_of;
 use super::transfer::{Upload, rename_again};
 use crate::base::Printable;
 use crate::connector::{ArchiveSink, Error, ErrorKind, Result};

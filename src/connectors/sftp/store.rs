@@ -11,10 +11,11 @@ use lru::LruCache;
 
 use super::client::Client;
 use super::connection::Connection;
+use super::folders::{is_folder, make_folder, make_folders, synchronise_folder};
 use super::operations::done;
 use super::options::Options;
 use super::transfer::{self, Opened, Upload};
-use super::wire::{Attrs, Named, open};
+use super::wire::{Attrs, Named};
 use crate::base::{Id, Printable};
 use crate::connector::{Body, Error, ErrorKind, Kind, Listed, Result, Storage};
 use crate::connectors::container::{MAX_CONFIG, past_the_end, whole_length};
@@ -26,11 +27,6 @@ use crate::format::entry::Mode;
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 /// How many folders are listed at a time.
 const LISTERS: usize = 16;
-/// The name of the file that stands while CONFIG is replaced. A folder's own lock cannot be taken from afar.
-const REPLACING: &str = "tmp.CONFIG.lock";
-/// How old that file must be to be a dead writer's.
-const ABANDONED: Duration = Duration::from_mins(10);
-
 /// An opened file with its length, for ranges.
 #[derive(Debug)]
 struct Ranges {
@@ -41,8 +37,8 @@ struct Ranges {
 /// A store in a folder on a server, laid out as one in a local folder.
 #[derive(Debug)]
 pub struct SftpStore {
-    client: Client,
-    root: Vec<u8>,
+    pub(super) client: Client,
+    pub(super) root: Vec<u8>,
     open: Mutex<LruCache<(Kind, Id), Arc<Ranges>>>,
     /// Whether it was said that the server cannot synchronise.
     told: AtomicBool,
@@ -76,7 +72,7 @@ impl SftpStore {
         crate::base::sys::os_str(&self.root).map_or(Path::new(""), Path::new)
     }
 
-    fn below(&self, name: &str) -> Vec<u8> {
+    pub(super) fn below(&self, name: &str) -> Vec<u8> {
         join(&self.root, name.as_bytes())
     }
 
@@ -88,7 +84,7 @@ impl SftpStore {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn temporary(folder: &[u8]) -> Result<Vec<u8>> {
+    pub(super) fn temporary(folder: &[u8]) -> Result<Vec<u8>> {
         let digits = crate::connectors::place::random_digits()
             .map_err(|error| Error::io("create", Printable::new(folder).to_string(), error))?;
         Ok(join(folder, format!("{TEMPORARY}{digits}").as_bytes()))
@@ -137,7 +133,7 @@ impl SftpStore {
     }
 
     /// Writes a body under a temporary name, on the server's disk, and gives it its name.
-    fn write(&self, folder: &[u8], target: &[u8], body: &Body<'_>, replace: bool) -> Result<()> {
+    pub(super) fn write(&self, folder: &[u8], target: &[u8], body: &Body<'_>, replace: bool) -> Result<()> {
         self.client.again(|connection| {
             if !connection.can_synchronise() {
                 self.unsynchronised.store(true, Ordering::Relaxed);
@@ -186,11 +182,9 @@ impl SftpStore {
         let mut odd = None;
         let mut is_store = false;
         self.each_name(&self.root, &mut |named| {
-            let name = String::from_utf8_lossy(&named.name);
-            is_store |= name == CONFIG;
-            // What an interrupted creation leaves, and what a fresh disk has.
-            let known = KINDS.iter().any(|kind| name == kind.folder()) || name == "lost+found";
-            if !known && !name.starts_with(TEMPORARY) {
+            let name = crate::base::sys::os_str(&named.name);
+            is_store |= name.is_some_and(|name| name == CONFIG);
+            if !name.is_some_and(layout::may_precede) {
                 odd.get_or_insert_with(|| Printable::new(&named.name).to_string());
             }
         })?;
@@ -207,8 +201,7 @@ impl SftpStore {
                 other => other?,
             }
             if count > 0 {
-                let folder = kind.folder();
-                return Err(refuse(format!("the folder holds {count} {folder} of a store without CONFIG")));
+                return Err(refuse(layout::orphans(kind, count)));
             }
         }
         Ok(())
@@ -329,52 +322,6 @@ impl SftpStore {
             Ok(())
         })
     }
-
-    /// Takes the place of a lock that a folder's own writers hold: a file that must not be there.
-    pub(super) fn claim_config(&self, connection: &Arc<Connection>) -> Result<()> {
-        let path = self.below(REPLACING);
-        let flags = open::WRITE | open::CREATE | open::EXCLUSIVE;
-        let take = || connection.open_file(&path, flags, &Attrs::permissions(0o600));
-        let handle = match take() {
-            Ok(handle) => handle,
-            Err(error) => {
-                let Ok(there) = connection.lstat(&path) else { return Err(error) };
-                self.take_over(connection, &path, &there)?;
-                take()?
-            }
-        };
-        connection.let_go(&handle);
-        Ok(())
-    }
-}
-
-impl SftpStore {
-    /// Takes a lock away whose writer is dead. Of two who try, one succeeds.
-    fn take_over(&self, connection: &Arc<Connection>, path: &[u8], there: &Attrs) -> Result<()> {
-        let busy = || {
-            Error::new(ErrorKind::Changed, "replace", self.location()).detail(format!(
-                "another process is changing it; if none is, delete {}",
-                Printable::new(path)
-            ))
-        };
-        let time = |attrs: &Attrs| attrs.times.map(|(_, modified)| Duration::from_secs(u64::from(modified)));
-        let moved = Self::temporary(&self.root)?;
-        // Only the server's own clock goes with its files' times.
-        let probe = Upload::create(&self.client.options().cancel, connection, moved.clone(), 0o600)?;
-        let now = time(&probe.attrs()?);
-        drop(probe);
-        let age = time(there).zip(now).map(|(then, now)| now.saturating_sub(then));
-        if age.is_none_or(|age| age < ABANDONED) {
-            return Err(busy());
-        }
-        connection.rename_new(path, &moved).map_err(|error| busy().because(error))?;
-        if connection.lstat(&moved)?.times != there.times {
-            // Somebody was faster, and this is the new lock.
-            let _ = connection.rename_new(&moved, path);
-            return Err(busy());
-        }
-        connection.remove(&moved)
-    }
 }
 
 impl Storage for SftpStore {
@@ -419,25 +366,8 @@ impl Storage for SftpStore {
         Ok(config)
     }
 
-    /// Replaces CONFIG by temporary file and rename. A file beside it keeps other writers that come by SFTP away;
-    /// those who have the folder as their own do not see it, so CONFIG is read once more right before.
     fn replace_config(&self, expected: &[u8], new: &[u8]) -> Result<()> {
-        let connection = self.client.connection()?;
-        if !connection.can_replace() {
-            return Err(Error::new(ErrorKind::Unsupported, "replace CONFIG of", self.location())
-                .detail("the server cannot replace a file in one step (posix-rename@openssh.com)"));
-        }
-        self.claim_config(&connection)?;
-        let replaced = (|| {
-            if self.config()? != expected {
-                return Err(Error::new(ErrorKind::Changed, "replace CONFIG of", self.location())
-                    .detail("it was changed meanwhile"));
-            }
-            self.write(&self.root, &self.below(CONFIG), &Body::Bytes(new), true)
-        })();
-        // One that stays is taken for a dead writer's after a while.
-        let _ = self.client.again(|connection| connection.remove(&self.below(REPLACING)));
-        replaced
+        self.exchange_config(expected, new)
     }
 
     /// Lists folder by folder. A missing shard is empty; a missing `packfiles`, `states` or `locks` is an error,
@@ -545,57 +475,6 @@ impl Storage for SftpStore {
 /// Returns the mode that attributes tell; a server that tells none has no regular files.
 pub(super) fn mode_of(attrs: &Attrs) -> Mode {
     attrs.mode.map_or(Mode::IRREGULAR, Mode::from_unix)
-}
-
-fn is_folder(connection: &Connection, path: &[u8]) -> bool {
-    connection.stat(path).is_ok_and(|attrs| mode_of(&attrs).is_dir())
-}
-
-/// Makes a folder that only its owner may enter; one that is there is fine.
-fn make_folder(connection: &Connection, path: &[u8]) -> Result<()> {
-    match connection.make_folder(path, 0o700) {
-        Err(_) if is_folder(connection, path) => Ok(()),
-        other => other,
-    }
-}
-
-/// Makes a folder and those above it that are missing.
-pub(super) fn make_folders(connection: &Connection, path: &[u8], mode: u32) -> Result<()> {
-    let mut missing = Vec::new();
-    let mut at = path;
-    let first = loop {
-        match connection.make_folder(at, mode) {
-            Ok(()) => break Ok(()),
-            Err(_) if is_folder(connection, at) => break Ok(()),
-            Err(error) => {
-                let (above, _) = parent(at);
-                if error.kind != ErrorKind::NotFound || above.is_empty() || above == b"/" {
-                    break Err(error);
-                }
-                missing.push(at);
-                at = above;
-            }
-        }
-    };
-    first?;
-    for path in missing.into_iter().rev() {
-        match connection.make_folder(path, mode) {
-            Err(_) if is_folder(connection, path) => {}
-            other => other?,
-        }
-    }
-    Ok(())
-}
-
-/// Has the names in a folder written to the server's disk, where the server can open folders as files; one that
-/// cannot leaves that to its file system.
-pub(super) fn synchronise_folder(connection: &Arc<Connection>, path: &[u8]) {
-    if !connection.can_synchronise() {
-        return;
-    }
-    if let Ok(folder) = Opened::read(connection, path) {
-        let _ = connection.synchronise(&folder.handle, path);
-    }
 }
 
 fn regular_length(attrs: &Attrs, path: &[u8]) -> Result<u64> {

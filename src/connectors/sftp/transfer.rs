@@ -362,7 +362,7 @@ fn explain(connection: &Connection, path: &[u8], error: Error) -> Error {
     let folder = if cut == 0 { &b"."[..] } else { &path[..cut] };
     match connection.space(folder) {
         Some(space) if space.free < SCARCE => Error { kind: ErrorKind::Full, ..error }
-            .detail(format!("the server's disk is full: {} bytes are free", space.free)),
+            .detail(format!("the server's disk is full ({} bytes are free)", space.free)),
         Some(space) if space.free_inodes == 0 => {
             Error { kind: ErrorKind::Full, ..error }.detail("the server's disk takes no more files")
         }

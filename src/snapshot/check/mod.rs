@@ -13,4 +13,5 @@ mod run;
 mod structure;
 
 pub use damage::{Damage, Hurt};
+pub(super) use packs::{Unsound, unsound};
 pub use run::{CheckOptions, CheckReport, check};

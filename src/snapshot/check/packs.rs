@@ -1,7 +1,8 @@
 //! Reading packfiles once, from front to end: trailer, index, footer, every blob.
 
-use std::sync::Mutex;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -32,12 +33,48 @@ pub(super) struct PackChecker<'a> {
     pub(super) ledger: &'a Ledger,
     pub(super) monitor: &'a dyn Monitor,
     pub(super) cancel: &'a Cancel,
+    pub(super) unsound: Mutex<Unsound>,
+}
+
+/// Packfiles that are not what they should be.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(in super::super) struct Unsound {
+    /// Something in them is damaged.
+    pub(in super::super) damaged: BTreeSet<Id>,
+    /// They are not there.
+    pub(in super::super) missing: BTreeSet<Id>,
+}
+
+/// Reads packfiles whole, as a check does, and returns those that are not sound.
+pub(in super::super) fn unsound(
+    repository: &Repository,
+    packs: &[Id],
+    monitor: &dyn Monitor,
+    cancel: &Cancel,
+) -> Result<Unsound, Error> {
+    let (verified, ledger) = (KnownSet::new(repository.spills()), Ledger::default());
+    let checker = PackChecker {
+        repository,
+        verified: &verified,
+        ledger: &ledger,
+        monitor,
+        cancel,
+        unsound: Mutex::default(),
+    };
+    checker.these(packs)?;
+    Ok(checker.unsound.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl PackChecker<'_> {
-    /// Verifies all packfiles that the states know.
+    /// Verifies all packfiles that the states know, but those that are coloured: nothing needs what they hold, or it is
+    /// read where it is needed.
     pub(super) fn all(&self) -> Result<u64, Error> {
-        let packs: Vec<Id> = self.repository.catalogue().known_packs().collect();
+        let catalogue = self.repository.catalogue();
+        let packs: Vec<Id> = catalogue.known_packs().filter(|id| catalogue.is_live_pack(*id)).collect();
+        self.these(&packs)
+    }
+
+    fn these(&self, packs: &[Id]) -> Result<u64, Error> {
         let mut sizes = std::collections::HashMap::new();
         let archive = self.repository.storage().is_archive();
         self.repository.storage().list(Kind::Packfile, &mut |listed| {
@@ -55,17 +92,14 @@ impl PackChecker<'_> {
                         // An archive has one packfile, whatever its state calls it.
                         let size = if archive { sizes.values().next() } else { sizes.get(id) };
                         if let Err(error) = self.one(*id, size.copied()) {
-                            failure
-                                .lock()
-                                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                                .get_or_insert(error);
+                            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                             next.store(packs.len(), Ordering::Relaxed);
                         }
                     }
                 });
             }
         });
-        match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
             None => Ok(packs.len() as u64),
         }
@@ -75,12 +109,18 @@ impl PackChecker<'_> {
         let what = format!("packfile {id}");
         let Some(size) = size else {
             self.ledger.add_message(&what, "it is missing from the store".into());
+            self.note(|unsound| unsound.missing.insert(id));
             return Ok(());
         };
         if let Err(error) = damage_only(self.read(id, size, &what))? {
             self.ledger.add(&what, &error);
+            self.note(|unsound| unsound.damaged.insert(id));
         }
         Ok(())
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Unsound) -> bool) {
+        note(&mut self.unsound.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn range(&self, id: Id, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
@@ -178,6 +218,7 @@ impl PackChecker<'_> {
             Err(error) => {
                 let message = super::super::monitor::message_of(&error);
                 self.ledger.add_message(&what(), format!("{message} (in packfile {pack})"));
+                self.note(|unsound| unsound.damaged.insert(pack));
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::base::{Cancel, Id};
 use crate::store::{Error, KnownSet, Repository, Warning};
 
 use super::super::catalogue::{Signatures, SnapshotInfo, list_with};
-use super::super::monitor::{Counter, Monitor, message_of};
+use super::super::monitor::{Counter, Monitor, Problem, Severity, message_of};
 use super::damage::{Damage, Ledger};
 use super::packs::PackChecker;
 use super::structure::StructureChecker;
@@ -54,11 +54,13 @@ pub fn check(
     let selection = if let Some(selection) = selection {
         selection
     } else {
-        note_warnings(repository, &ledger);
+        note_warnings(repository, &ledger, monitor);
         if !options.fast {
             monitor.phase("packfiles");
             let (verified, ledger, cancel) = (&verified, &ledger, &options.cancel);
-            packfile_count = PackChecker { repository, verified, ledger, monitor, cancel }.all()?;
+            let unsound = std::sync::Mutex::default();
+            let packs = PackChecker { repository, verified, ledger, monitor, cancel, unsound };
+            packfile_count = packs.all()?;
         }
         everything = all_snapshots(repository, options.signatures, &ledger)?;
         &everything[..]
@@ -114,21 +116,29 @@ fn all_snapshots(
 }
 
 /// Turns what was noticed when the store was opened into damage.
-fn note_warnings(repository: &Repository, ledger: &Ledger) {
+fn note_warnings(repository: &Repository, ledger: &Ledger, monitor: &dyn Monitor) {
     for warning in repository.take_warnings() {
         match warning {
-            Warning::DamagedState { id, error } => {
-                ledger.add_message(&format!("state {id}"), message_of(&error));
+            Warning::DamagedState { id, error, snapshots } => {
+                let name = ledger.add_message(&format!("state {id}"), message_of(&error));
+                snapshots.into_iter().for_each(|snapshot| ledger.hurts(&name, snapshot, b"/"));
             }
+            // It says nothing of the store.
+            Warning::Unpinned(error) => monitor.problem(&Problem {
+                severity: Severity::Warning,
+                path: crate::base::RawString::default(),
+                message: format!(
+                    "the store as it is now cannot be remembered: {}; -datadir names another folder for that",
+                    message_of(&error)
+                ),
+            }),
             Warning::MissingStates(ids) => {
                 for id in ids {
                     let id: Id = id;
                     let message = "it was there before and is gone; -accept-missing takes that as given";
                     ledger.add_message(&format!("state {id}"), message.into());
                 }
-            }
-            // That is this machine's trouble, not the store's.
-            Warning::Unpinned(_) => {}
+            } // That is this machine's trouble, not the store's.
         }
     }
 }

@@ -9,11 +9,11 @@ use crate::store::{Catalogue, Error, Place, Repository, Window};
 const TOGETHER: u64 = 8 << 20;
 
 /// A blob and where it is to be read.
-pub(super) type Job = (BlobType, Id, Place);
+pub(in super::super) type Job = (BlobType, Id, Place);
 
 /// Blobs to be read, sorted by packfile and offset.
 #[derive(Debug)]
-pub(super) struct Jobs<'a> {
+pub(in super::super) struct Jobs<'a> {
     repository: &'a Repository,
     catalogue: &'a Catalogue,
     sorter: Sorter<ByteOrder>,
@@ -21,12 +21,12 @@ pub(super) struct Jobs<'a> {
 
 impl<'a> Jobs<'a> {
     /// Starts without a blob; at most about `memory` bytes are held.
-    pub(super) fn new(repository: &'a Repository, catalogue: &'a Catalogue, memory: u64) -> Self {
+    pub(in super::super) fn new(repository: &'a Repository, catalogue: &'a Catalogue, memory: u64) -> Self {
         let memory = usize::try_from(memory).unwrap_or(usize::MAX);
         Self { repository, catalogue, sorter: Sorter::new(ByteOrder, repository.spills(), memory) }
     }
 
-    pub(super) fn push(&mut self, kind: BlobType, id: &Id, place: &Place) -> Result<(), Error> {
+    pub(in super::super) fn push(&mut self, kind: BlobType, id: &Id, place: &Place) -> Result<(), Error> {
         let mut key = [0; 12];
         key[..4].copy_from_slice(&place.pack.swap_bytes().to_le_bytes());
         key[4..].copy_from_slice(&place.offset.swap_bytes().to_le_bytes());
@@ -35,7 +35,7 @@ impl<'a> Jobs<'a> {
     }
 
     /// Passes every blob to `each`, with its stored bytes where they were fetched already.
-    pub(super) fn run(
+    pub(in super::super) fn run(
         self,
         mut each: impl FnMut(&Job, Option<&[u8]>) -> Result<(), Error>,
     ) -> Result<(), Error> {

@@ -20,5 +20,6 @@ mod run;
 mod safety;
 mod states;
 
+pub(super) use jobs::{Job, Jobs};
 pub(super) use mark::stream_error;
 pub use run::{FOLD_ABOVE, Fate, MaintenanceOptions, MaintenanceReport, PackFate, maintain};

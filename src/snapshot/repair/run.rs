@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::{Cancel, Id};
+use crate::format::blob::BlobType;
 use crate::store::{Changes, Error, Exclusive, PackCopy, Repository, look_at_any};
 
 use super::super::monitor::Monitor;
 use super::entries::Entries;
+use super::packs::{Renewal, Suspects, note_rest};
 use super::states::adopt;
 
 /// How a repair is done.
@@ -15,6 +17,10 @@ use super::states::adopt;
 pub struct RepairOptions {
     /// Whether anything is changed; otherwise the report says what would be.
     pub apply: bool,
+    /// Whether packfiles are left alone: states and trees only.
+    pub fast: bool,
+    /// Writes states of version 1.1.0 into a store that holds only older ones.
+    pub upgrade: bool,
     /// Ends the run early when set.
     pub cancel: Cancel,
 }
@@ -38,6 +44,28 @@ pub struct RepairReport {
     pub entry_count: u64,
     /// Entries that trees name and that no dirpack holds either.
     pub lost_entry_count: u64,
+    /// Whether packfiles were read.
+    pub read_packs: bool,
+    /// Packfiles that are in cold storage, and were not read.
+    pub archived_count: u64,
+    /// Packfiles that states name and that are not there.
+    pub missing_packs: Vec<Id>,
+    /// Packfiles in which something is damaged.
+    pub damaged_packs: Vec<Id>,
+    /// Their bytes.
+    pub damaged_pack_bytes: u64,
+    /// Those of them that stay in use, because they hold something that can neither be copied nor given up.
+    pub stuck_packs: Vec<Id>,
+    /// Blobs that were copied out of damaged packfiles.
+    pub moved_count: u64,
+    /// Their bytes, as they are stored.
+    pub moved_bytes: u64,
+    /// Locations that did not verify, and were forgotten.
+    pub bad_location_count: u64,
+    /// Blobs of which no copy is left that verifies.
+    pub lost_blobs: Vec<(BlobType, Id)>,
+    /// Blobs that earlier repairs gave up, and that no backup has stored again.
+    pub given_up_count: u64,
     /// How long it took.
     pub duration: Duration,
 }
@@ -50,8 +78,15 @@ pub fn repair(
 ) -> Result<RepairReport, Error> {
     let begun = Instant::now();
     let mut report = RepairReport::default();
+    let mut suspects = Suspects::default();
+    if !options.fast {
+        // Before the lock is taken: reading everything takes its time.
+        monitor.phase("packfiles");
+        repository.read_states()?;
+        suspects.look(repository, options, monitor)?;
+    }
     let (mut exclusive, damaged) = if options.apply {
-        let exclusive = Exclusive::acquire(repository, false, false)?;
+        let exclusive = Exclusive::acquire(repository, false, options.upgrade)?;
         let damaged = exclusive.damaged_states().to_vec();
         (Some(exclusive), damaged)
     } else {
@@ -65,6 +100,9 @@ pub fn repair(
         exclusive.commit(changes)?;
         report.dropped_states = exclusive.drop_damaged_states()?;
     }
+    if !options.fast {
+        renew(repository, exclusive.as_mut(), suspects, &mut report, options, monitor)?;
+    }
     monitor.phase("snapshots");
     let mut changes = Changes::new(repository.spills())?;
     let copy = options.apply.then(|| PackCopy::new(repository));
@@ -74,6 +112,33 @@ pub fn repair(
     if let Some(exclusive) = exclusive.as_mut() {
         exclusive.commit(changes)?;
     }
+    // What was lost with a packfile may have come back from a dirpack.
+    let catalogue = repository.catalogue();
+    let mut lost = std::mem::take(&mut report.lost_blobs);
+    for (kind, id) in lost.drain(..) {
+        if !options.apply || kind == BlobType::SNAPSHOT || !catalogue.has(kind, &id)? {
+            report.lost_blobs.push((kind, id));
+        }
+    }
     report.duration = begun.elapsed();
     Ok(report)
+}
+
+/// Takes damaged packfiles out of use: those that were found, and what came to light since.
+fn renew(
+    repository: &Arc<Repository>,
+    exclusive: Option<&mut Exclusive>,
+    mut suspects: Suspects,
+    report: &mut RepairReport,
+    options: &RepairOptions,
+    monitor: &dyn Monitor,
+) -> Result<(), Error> {
+    monitor.phase("packfiles");
+    suspects.look(repository, options, monitor)?;
+    note_rest(repository, &suspects, report)?;
+    let catalogue = repository.catalogue();
+    let mut changes = Changes::new(repository.spills())?;
+    let copy = options.apply.then(|| PackCopy::new(repository));
+    Renewal::new(repository, &catalogue, &suspects, options, monitor)?.run(copy, &mut changes, report)?;
+    exclusive.map_or(Ok(()), |exclusive| exclusive.commit(changes))
 }

@@ -174,6 +174,12 @@ impl Aggregate {
         self.deleted.get(&(row.kind.0, row.id, row.pack)).is_some_and(|deleted| *deleted > position)
     }
 
+    /// Returns the blobs of which a location in a packfile that is known was deleted.
+    pub(super) fn deleted_blobs(&self) -> impl Iterator<Item = (BlobType, Id)> + '_ {
+        let known = self.deleted.keys().filter(|(_, _, pack)| self.is_known(*pack));
+        known.map(|(kind, id, _)| (BlobType(*kind), *id))
+    }
+
     pub(super) fn colour(&self, kind: u8, id: &Id) -> Option<i64> {
         self.colours.get(&(kind, *id)).map(|(when, _)| *when)
     }

@@ -8,12 +8,16 @@
 //! state of which either differs has its trailer read again; only when that differs, too, the cache is rebuilt. What
 //! is gained by lying in a listing is that a state is taken for what it was before: a cache is sealed by a MAC of its
 //! own and holds what authentic states said, and a state is never replaced by another of the same name.
+//!
+//! None of that says that a state can still be read: what is to be relied on by others is verified as a whole
+//! ([`verify`](super::verify)).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::Id;
 use crate::base::spill::SpillDir;
+use crate::base::sys::memory_file;
 use crate::connector::{Kind, Listed, Storage};
 
 use super::super::encoding::Encoding;
@@ -34,8 +38,41 @@ pub(in super::super) struct Source<'a> {
     pub(in super::super) encoding: &'a Encoding,
     pub(in super::super) spills: &'a SpillDir,
     pub(in super::super) cache: Option<&'a CacheDir>,
+    /// Whether what the cache holds is not to be believed: every state is read, and the cache replaced.
+    pub(in super::super) afresh: bool,
+    /// Where new tables go.
+    pub(in super::super) tables: Tables,
     /// The memory that the run may take, in bytes.
     pub(in super::super) memory: Option<u64>,
+}
+
+/// Where new tables of a catalogue go: to the next where one cannot be written.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(in super::super) enum Tables {
+    /// To the cache, if there is one, else to the folder of temporary files.
+    #[default]
+    Cache,
+    /// To the folder of temporary files.
+    Folder,
+    /// To memory: reading must not depend on a disk that has room.
+    Memory,
+}
+
+/// Tries places for tables one after the other, for as long as it is writing them that fails.
+fn in_some_place<T>(mut load: impl FnMut(Tables) -> Result<T, Error>) -> Result<T, Error> {
+    let is_local = |error: &Error| matches!(error, Error::Spool { .. } | Error::Io(_));
+    match load(Tables::Cache) {
+        Err(error) if is_local(&error) => {}
+        done => return done,
+    }
+    match load(Tables::Folder) {
+        Err(error) if is_local(&error) => match load(Tables::Memory) {
+            // What is wrong is the folder.
+            Err(worse) if is_local(&worse) => Err(error),
+            done => done,
+        },
+        done => done,
+    }
 }
 
 /// A state that could not be used. What it alone named is unknown.
@@ -55,6 +92,11 @@ const LISTINGS: usize = 4;
 
 /// Loads the catalogue of a store.
 pub(in super::super) fn load(source: &Source<'_>) -> Result<(Catalogue, Vec<Damaged>), Error> {
+    let loaded = in_some_place(|tables| load_to(&Source { tables, ..*source }));
+    loaded.map_err(|error| error.placed(source.spills.folder().display()))
+}
+
+fn load_to(source: &Source<'_>) -> Result<(Catalogue, Vec<Damaged>), Error> {
     let mut listings = 1;
     loop {
         let (loaded, complete) = load_listed(source)?;
@@ -72,21 +114,22 @@ fn load_listed(source: &Source<'_>) -> Result<((Catalogue, Vec<Damaged>), bool),
     source.storage.list(Kind::State, &mut |state| {
         listed.insert(state.id, state);
     })?;
-    let cached = source.cache.and_then(|cache| cache.read(source.keys.cache()));
+    let believed = source.cache.filter(|_| !source.afresh);
+    let cached = believed.and_then(|cache| cache.read(source.keys.cache()));
     let valid = cached.map(|cached| revalidate(cached, &listed, source)).transpose()?.flatten();
     let (parts, mut changed) = valid.unwrap_or_default();
     let mut merged = merge(source, parts, &listed)?;
     if merged.is_none() {
         merged = merge(source, Cached::default(), &listed)?;
     }
-    let Some(Merging { mut parts, damaged, vanished, grown }) = merged else {
+    let Some(Merging { mut parts, damaged, vanished, grown, fresh }) = merged else {
         unreachable!("only what was cached can be in the way");
     };
     if grown {
         compact(source, &mut parts)?;
         changed = true;
     }
-    if let Some(cache) = source.cache.filter(|_| changed) {
+    if let Some(cache) = source.cache.filter(|_| changed || source.afresh) {
         // The cache is a help, not a need.
         let _ = cache.write(&parts, source.keys.cache());
     }
@@ -94,7 +137,7 @@ fn load_listed(source: &Source<'_>) -> Result<((Catalogue, Vec<Damaged>), bool),
     let ordinals: HashMap<Id, u32> = (0_u32..).zip(&packs).map(|(ordinal, id)| (*id, ordinal)).collect();
     let folds = Folds::of(&states, &kept);
     let aggregate = Aggregate::new(&states, &ordinals, &kept, &folds);
-    let catalogue = Catalogue { tiers, packs, ordinals, states, aggregate, folds, quick: None };
+    let catalogue = Catalogue { tiers, packs, ordinals, states, aggregate, folds, fresh, quick: None };
     Ok(((catalogue, damaged), !vanished))
 }
 
@@ -162,10 +205,44 @@ fn compact(source: &Source<'_>, parts: &mut Cached) -> Result<(), Error> {
 }
 
 pub(super) fn table_file(source: &Source<'_>) -> Result<(std::fs::File, Option<String>), Error> {
-    if let Some(cache) = source.cache
-        && let Ok((file, name)) = cache.create_table()
-    {
-        return Ok((file, Some(name)));
+    match (source.tables, source.cache) {
+        (Tables::Cache, Some(cache)) => {
+            if let Ok((file, name)) = cache.create_table() {
+                return Ok((file, Some(name)));
+            }
+        }
+        (Tables::Memory, _) => {
+            let file = memory_file().map_err(|source| Error::spool("create", source))?;
+            return Ok((file, None));
+        }
+        _ => {}
     }
     Ok((anonymous(source.spills.folder())?, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing(error: fn() -> Error, places: usize) -> (Result<Tables, Error>, Vec<Tables>) {
+        let mut tried = Vec::new();
+        let result = in_some_place(|tables| {
+            tried.push(tables);
+            if tried.len() <= places { Err(error()) } else { Ok(tables) }
+        });
+        (result, tried)
+    }
+
+    #[test]
+    fn tables_go_where_they_can_be_written() {
+        let full = || Error::spool("write", std::io::ErrorKind::StorageFull.into());
+        for (places, found) in [(0, Tables::Cache), (1, Tables::Folder), (2, Tables::Memory)] {
+            assert_eq!(failing(full, places).0.unwrap(), found);
+        }
+        let (result, tried) = failing(full, 3);
+        assert!(result.is_err() && tried == [Tables::Cache, Tables::Folder, Tables::Memory]);
+        // What the store answers is no reason to try again.
+        let (result, tried) = failing(|| Error::Cancelled, 1);
+        assert!(result.is_err() && tried == [Tables::Cache]);
+    }
 }

@@ -1,6 +1,6 @@
 //! The catalogue as the rest of the store asks it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::UNIX_EPOCH;
 
 use super::super::error::Error;
@@ -85,6 +85,8 @@ pub struct Catalogue {
     pub(super) states: Vec<Merged>,
     pub(super) aggregate: Aggregate,
     pub(super) folds: Folds,
+    /// States that were read whole, and verified, when this was loaded.
+    pub(super) fresh: HashSet<Id>,
     /// An archive's quick index, which stands in for the tables.
     pub(super) quick: Option<Quick>,
 }
@@ -118,7 +120,8 @@ impl Catalogue {
             std::iter::once(pack).chain(entries).map(|entry| Kept { state: 0, entry }).collect();
         let folds = Folds::default();
         let aggregate = Aggregate::new(&states, &ordinals, &kept, &folds);
-        Self { tiers: Vec::new(), packs, ordinals, states, aggregate, folds, quick: Some(quick) }
+        let fresh = HashSet::new();
+        Self { tiers: Vec::new(), packs, ordinals, states, aggregate, folds, fresh, quick: Some(quick) }
     }
 
     /// Returns every live place of a blob: in packfiles that are known and not coloured.
@@ -181,6 +184,34 @@ impl Catalogue {
     /// Returns the bytes of a blob where the catalogue itself holds a copy; nothing else is read.
     pub(in super::super) fn copy(&self, kind: BlobType, id: &Id) -> Result<Option<Vec<u8>>, Error> {
         self.quick.as_ref().map_or(Ok(None), |quick| quick.copy(kind, id))
+    }
+
+    /// Returns the blobs of which a location in a packfile that is known was deleted: they may have others.
+    pub(crate) fn deleted_blobs(&self) -> impl Iterator<Item = (BlobType, Id)> + '_ {
+        self.aggregate.deleted_blobs()
+    }
+
+    /// Returns the live snapshots that only some states name, each with one of those.
+    pub(in super::super) fn named_only_by(&self, states: &HashSet<Id>) -> Result<Vec<(Id, Id)>, Error> {
+        let mut found = Vec::new();
+        if self.quick.is_some() {
+            return Ok(found);
+        }
+        for snapshot in self.snapshots() {
+            let (mut inside, mut outside) = (None, false);
+            self.each_row(BlobType::SNAPSHOT, &snapshot, &mut |row| {
+                let Some(state) = self.states.get(row.state as usize) else { return };
+                let into = self.folds.ordinal_of(&state.id).filter(|_| state.folded);
+                let id = into.map_or(state.id, |fold| self.states[fold as usize].id);
+                if states.contains(&id) {
+                    inside = Some(id);
+                } else {
+                    outside = true;
+                }
+            })?;
+            found.extend(inside.filter(|_| !outside).map(|state| (state, snapshot)));
+        }
+        Ok(found)
     }
 
     /// Returns whether this stands for a state that was not read.

@@ -40,6 +40,8 @@ pub(super) struct Merging {
     pub(super) vanished: bool,
     /// States were merged.
     pub(super) grown: bool,
+    /// Those that were read whole for it, and verified.
+    pub(super) fresh: HashSet<Id>,
 }
 
 /// Reads the states that are listed and not merged yet, rows into one new tier. `None` where what was cached is in the
@@ -266,6 +268,7 @@ impl Work<'_> {
             read.iter().zip(first..).map(|((old, ..), new)| (*old, new)).collect();
         let parts = &mut done.parts;
         for (old, merged, kept) in read {
+            done.fresh.insert(merged.id);
             parts.states.push(merged);
             let state = renumbered[&old];
             parts.kept.extend(kept.into_iter().map(|entry| Kept { state, entry }));

@@ -12,10 +12,12 @@ mod load;
 mod lookup;
 mod merge;
 mod tables;
+mod verify;
 
 pub(super) use cache::CacheDir;
 pub(super) use folds::fold_id;
-pub(super) use load::{Damaged, Source, load};
+pub(super) use load::{Damaged, Source, Tables, load};
 pub(super) use lookup::{Applied, Merged, Seen};
 pub use lookup::{Catalogue, Place};
 pub(super) use tables::table_error;
+pub(super) use verify::{Verdict, verify};

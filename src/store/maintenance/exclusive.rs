@@ -27,7 +27,7 @@ pub struct Exclusive {
 }
 
 impl Exclusive {
-    /// Takes the exclusive lock and loads the catalogue anew. Locks of writers that died are swept on the way.
+    /// Takes the exclusive lock and loads the catalogue anew, every state read whole. Locks of writers that died are swept on the way.
     ///
     /// # Errors
     /// [`Error::Locked`] while somebody else holds a lock. [`Error::Incomplete`] when `whole` is wanted and states
@@ -36,7 +36,7 @@ impl Exclusive {
     pub fn acquire(repository: &Arc<Repository>, whole: bool, upgrade: bool) -> Result<Self, Error> {
         repository.check_writable()?;
         let lock = repository.lock(random::id(), true)?;
-        let damaged = repository.reload_telling()?;
+        let damaged = repository.reload_telling(true)?;
         if whole {
             must_be_whole(repository, &damaged)?;
         }
@@ -95,7 +95,7 @@ impl Exclusive {
     /// # Errors
     /// [`Error::Incomplete`] where states are damaged or gone, [`Error::Interfered`] where others came.
     pub fn reload(&self) -> Result<Arc<Catalogue>, Error> {
-        must_be_whole(&self.repository, &self.repository.reload_telling()?)?;
+        must_be_whole(&self.repository, &self.repository.reload_telling(false)?)?;
         self.check()?;
         let catalogue = self.repository.catalogue();
         let counting: BTreeSet<Id> = catalogue.states().collect();
@@ -170,10 +170,10 @@ pub(super) fn opened(error: OpenError) -> Error {
     }
 }
 
-/// Loads the catalogue anew without any lock, for a plan. Fails as [`Exclusive::acquire`] does where states are damaged
+/// Loads the catalogue anew, every state read whole, without any lock, for a plan. Fails as [`Exclusive::acquire`] does where states are damaged
 /// or gone.
 pub fn look(repository: &Repository) -> Result<Arc<Catalogue>, Error> {
-    let damaged = repository.reload_telling()?;
+    let damaged = repository.reload_telling(true)?;
     must_be_whole(repository, &damaged)?;
     Ok(repository.catalogue())
 }
@@ -181,7 +181,7 @@ pub fn look(repository: &Repository) -> Result<Arc<Catalogue>, Error> {
 /// Loads the catalogue anew as [`look`] does, whatever its states are like. Returns those that cannot be used, each with
 /// whether it is damaged.
 pub fn look_at_any(repository: &Repository) -> Result<Vec<(Id, bool)>, Error> {
-    repository.reload_telling()
+    repository.reload_telling(true)
 }
 
 /// Fails unless every state ever seen is there and readable.

@@ -15,7 +15,7 @@ use crate::format::quick::{
 };
 use crate::format::wrapper::{HEADER_LEN, TRAILER_LEN};
 
-use super::super::catalogue::{Catalogue, Source, load};
+use super::super::catalogue::{Catalogue, Source, Tables, load};
 use super::super::encoding::Encoding;
 use super::super::error::Error;
 use super::super::keys::Keys;
@@ -209,7 +209,16 @@ impl Quick {
     /// Reads the whole state behind the index.
     pub(in super::super) fn read_state(&self) -> Result<Catalogue, Error> {
         let Origin { storage, keys, encoding, spills } = &self.origin;
-        let source = Source { storage: storage.as_ref(), keys, encoding, spills, cache: None, memory: None };
+        let source = Source {
+            storage: storage.as_ref(),
+            keys,
+            encoding,
+            spills,
+            cache: None,
+            afresh: false,
+            tables: Tables::Cache,
+            memory: None,
+        };
         let (catalogue, mut damaged) = load(&source)?;
         damaged.pop().map_or(Ok(catalogue), |damaged| Err(damaged.error))
     }

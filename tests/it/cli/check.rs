@@ -10,6 +10,7 @@ use plakar::store::blob::{BlobSink as _, BlobSource as _, Lane};
 use plakar::store::{CheckpointPolicy, Writer};
 
 use super::User;
+use crate::damage::{flip, resources};
 
 /// A user with a store `s` that holds one snapshot of `src`.
 fn user() -> User {
@@ -62,4 +63,79 @@ fn highlighting_is_accepted_and_changes_no_byte() {
     let user = user();
     let ran = user.run("at ./s cat -highlight latest:a.rs");
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "fn main() {}\n", ""));
+}
+
+#[test]
+fn a_damaged_state_is_found_where_the_cache_knows_what_it_said() {
+    let user = user();
+    std::fs::write(user.home().join("src/b.rs"), "later").unwrap();
+    user.ok("at ./s backup src");
+    user.ok("at ./s check");
+    let latest = user.ok("at ./s ls").lines().last().unwrap().to_owned();
+    let newest = resources(&user.home().join("s"), "states").pop().unwrap();
+    let name = newest.file_name().unwrap().to_str().unwrap().to_owned();
+    let whole = std::fs::read(&newest).unwrap();
+    let harm = || flip(&newest, whole.len() / 2);
+    for (line, phrase) in [
+        ("at ./s check", format!("damaged: state {name}")),
+        ("at ./s check -fast", format!("damaged: state {name}")),
+        ("at ./s repair", "1 damaged state".to_owned()),
+        ("at ./s maintenance", format!("state {}", &name[..8])),
+        ("at ./s maintenance -apply -grace 0", format!("state {}", &name[..8])),
+    ] {
+        // The cache knows the state as it was.
+        std::fs::write(&newest, &whole).unwrap();
+        user.ok("at ./s check");
+        harm();
+        let ran = user.run(line);
+        assert_eq!(ran.code, 65, "{line}: {ran:?}");
+        assert!(ran.stdout.contains(&phrase) || ran.stderr.contains(&phrase), "{line}: {ran:?}");
+        if line.contains("check") {
+            // What is lost with it is named, and others are told from then on.
+            let hurt = ran.stdout.lines().find_map(|line| line.trim().strip_prefix("hurts ")).unwrap();
+            assert!(latest.contains(&hurt[..8]), "{hurt} in {latest}");
+            assert!(user.run("at ./s ls").stderr.contains("cannot be used"));
+        }
+    }
+    user.ok("at ./s repair -apply");
+    assert!(user.ok("at ./s check").contains("checked 2 snapshots"));
+}
+
+#[test]
+fn only_states_that_verified_are_missed() {
+    let user = user();
+    user.ok("at ./s ls");
+    // Rubbish that somebody put there: told, and not missed when it is gone.
+    let rubbish = user.home().join("s/states/ab").join(format!("ab{}", "0".repeat(62)));
+    std::fs::write(&rubbish, "rubbish of some length, which is no state at all, whatever its name says")
+        .unwrap();
+    assert!(user.run("at ./s ls").stderr.contains("cannot be used"));
+    user.ok("at ./s backup src");
+    std::fs::remove_file(&rubbish).unwrap();
+    let ran = user.run("at ./s ls");
+    assert!(ran.code == 0 && ran.stderr.is_empty(), "{ran:?}");
+    // One that verified once is missed, though it was damaged before it went.
+    let state = resources(&user.home().join("s"), "states").pop().unwrap();
+    let length = usize::try_from(state.metadata().unwrap().len()).unwrap();
+    flip(&state, length - 3);
+    assert!(user.run("at ./s ls").stderr.contains("cannot be used"));
+    std::fs::remove_file(&state).unwrap();
+    assert!(user.run("at ./s ls").stderr.contains("seen before is gone"));
+}
+
+#[test]
+fn a_damaged_state_of_an_archive_that_was_seen_before_is_found() {
+    let user = user();
+    user.ok("ptar -plaintext -o x.ptar src");
+    user.ok("at ./x.ptar check");
+    let path = user.home().join("x.ptar");
+    let whole = std::fs::read(&path).unwrap();
+    // Behind the packfile, which begins the archive, comes the state: its header is the second of its kind.
+    let magic = whole.windows(8).enumerate().filter(|(_, bytes)| bytes == b"_KLOSET_").map(|(at, _)| at);
+    let state = magic.last().unwrap();
+    flip(&path, state + 70);
+    for line in ["at ./x.ptar check", "at ./x.ptar check -fast", "at ./x.ptar check latest"] {
+        let ran = user.run(line);
+        assert!(ran.code == 65 && ran.stderr.contains("state"), "{line}: {ran:?}");
+    }
 }

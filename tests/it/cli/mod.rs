@@ -13,6 +13,7 @@ mod looks;
 #[cfg(target_os = "linux")]
 mod mount;
 mod pkg;
+mod readers;
 mod removal;
 mod restore;
 mod server;

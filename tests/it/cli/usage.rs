@@ -203,8 +203,9 @@ fn a_home_that_is_none_keeps_nobody_from_using_a_store() {
     for home in ["/dev/null", file.to_str().unwrap(), "/proc/self/nothing"] {
         let ran = at_home(&user, home, "at ./s backup -quiet src");
         assert_eq!(ran.code, 0, "{home}: {ran:?}");
-        let told = ran.stderr.lines().filter(|line| line.contains("this store cannot be remembered"));
-        assert!(told.clone().count() == 1 && told.last().unwrap().contains("-datadir"), "{home}: {ran:?}");
+        let told: Vec<&str> =
+            ran.stderr.lines().filter(|line| line.contains("this store cannot be remembered")).collect();
+        assert!(told.len() == 1 && told[0].contains("-datadir"), "{home}: {ran:?}");
         let ran = at_home(&user, home, "at ./s ls");
         assert!(ran.code == 0 && !ran.stdout.is_empty(), "{home}: {ran:?}");
         let ran = at_home(&user, home, "store add n ./s");

@@ -330,6 +330,7 @@ impl Client {
             let sent = self.send(agent, request, payload, target, &signing);
             result = sent
                 .and_then(|answer| judge(request, target, answer, None, &signing))
+                .map_err(|failure| self.without_key(failure))
                 .and_then(&mut *consume);
             if result.as_ref().is_ok() || result.as_ref().is_err_and(|failure| failure.again == Again::Never)
             {
@@ -353,7 +354,16 @@ impl Client {
         if answer.status().is_success() {
             permit.moved(payload.length());
         }
-        judge(request, target, answer, Some(permit), signing)
+        judge(request, target, answer, Some(permit), signing).map_err(|failure| self.without_key(failure))
+    }
+
+    /// Removes the customer's key from what the server said.
+    fn without_key(&self, mut failure: Box<Failure>) -> Box<Failure> {
+        if let Some(key) = &self.options.customer_key {
+            let [_, (_, sent), _] = key.headers();
+            failure.message = failure.message.replace(&sent, "…");
+        }
+        failure
     }
 
     fn send(
@@ -521,14 +531,7 @@ fn judge(
     // What of it arrived is enough: the status alone is an answer.
     let _ = response.body.take(MAX_ERROR_BODY).read_to_end(&mut body);
     let answer = Answer { status, body: &body, request_id, region, date, retry_after };
-    let customer_key = request.headers.iter().find(|(name, _)| name.ends_with("-customer-key"));
-    Err(classify(request.op, target, answer, &|text| {
-        let text = redact(text, &signing.who);
-        match customer_key {
-            Some((_, key)) => text.replace(&*String::from_utf8_lossy(key), "…"),
-            None => text,
-        }
-    }))
+    Err(classify(request.op, target, answer, &|text| redact(text, &signing.who)))
 }
 
 fn caused(op: &'static str, target: &str, error: connector::Error) -> Box<Failure> {
