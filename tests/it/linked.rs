@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use plakar::base::Cancel;
+use plakar::base::{Cancel, Id};
+use plakar::connector::{self, Body, Kind, Listed, Storage};
 use plakar::connectors::fs::{Existing, FsExporter, FsExporterBuilder, FsImporter};
 use plakar::connectors::memory::MemoryStore;
 use plakar::snapshot::{
@@ -17,9 +18,6 @@ use plakar::snapshot::{
 use plakar::store::Repository;
 
 use crate::engine::{Shared, create, kinds, look};
-use crate::s3_bed::Bed;
-use crate::s3_engine::repository;
-use crate::s3server::{self, Action, Fault};
 
 /// Files in a tree, each with a name in each of its folders.
 const COUNT: u64 = 200;
@@ -118,20 +116,87 @@ impl Monitor for StopAt {
 
 const ALL: u64 = u64::MAX;
 
+/// A store that is far away and remembers nothing: every read counts, and takes a while.
+#[derive(Debug)]
+struct Far {
+    store: Shared,
+    reads: AtomicU64,
+    now: AtomicU64,
+    most: AtomicU64,
+}
+
+impl Far {
+    /// Returns how many reads there were since the last time, and how many at once.
+    fn take(&self) -> (u64, u64) {
+        (self.reads.swap(0, Ordering::SeqCst), self.most.swap(0, Ordering::SeqCst))
+    }
+}
+
+impl Storage for Far {
+    fn location(&self) -> String {
+        self.store.location()
+    }
+    fn create(&self, config: &[u8]) -> connector::Result<()> {
+        self.store.create(config)
+    }
+    fn config(&self) -> connector::Result<Vec<u8>> {
+        self.store.config()
+    }
+    fn replace_config(&self, expected: &[u8], new: &[u8]) -> connector::Result<()> {
+        self.store.replace_config(expected, new)
+    }
+    fn list(&self, kind: Kind, each: &mut dyn FnMut(Listed)) -> connector::Result<()> {
+        self.store.list(kind, each)
+    }
+    fn size(&self, kind: Kind, id: Id) -> connector::Result<u64> {
+        self.store.size(kind, id)
+    }
+    fn get(&self, kind: Kind, id: Id) -> connector::Result<Vec<u8>> {
+        self.store.get(kind, id)
+    }
+    fn read_range(
+        &self,
+        kind: Kind,
+        id: Id,
+        offset: u64,
+        length: usize,
+        consume: &mut dyn FnMut(&[u8]),
+    ) -> connector::Result<()> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(2));
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        self.store.read_range(kind, id, offset, length, consume)
+    }
+    fn spool(&self) -> connector::Result<fs::File> {
+        self.store.spool()
+    }
+    fn put(&self, kind: Kind, id: Id, body: Body<'_>) -> connector::Result<()> {
+        self.store.put(kind, id, body)
+    }
+    fn delete(&self, kind: Kind, id: Id) -> connector::Result<()> {
+        self.store.delete(kind, id)
+    }
+    fn is_remote(&self) -> bool {
+        true
+    }
+}
+
 #[test]
 fn from_far_away_they_are_fetched_together_like_others() {
-    let bed = Bed::own(s3server::Options::default());
-    let trial = Trial::new(repository(&bed, "store", None));
-    let server = bed.own_server();
-    server.inject(Fault::on("GetObject", Action::Stall(Duration::from_millis(5))));
-    server.reset_counters();
+    let store = Shared::new(&Arc::new(MemoryStore::new()));
+    let far =
+        Arc::new(Far { store, reads: AtomicU64::new(0), now: AtomicU64::new(0), most: AtomicU64::new(0) });
+    let trial = Trial::new(create(Arc::<Far>::clone(&far), &kinds()[1].1));
+    far.take();
     let report = trial.restore(trial.exporter(), ALL).unwrap();
     assert_eq!((report.file_count, report.error_count), (3 * COUNT, 0), "{report:?}");
     assert_eq!(report.restored_bytes, COUNT * 20_000, "each once");
     trial.assert_whole();
-    let asked = server.counters().of("GetObject");
-    println!("{asked} requests for {COUNT} files of three names each");
-    assert!(asked < COUNT / 8, "{asked} requests");
+    let (asked, most) = far.take();
+    println!("{asked} reads, {most} at once, for {COUNT} files of three names each");
+    assert!(asked < COUNT / 8, "{asked} reads");
 
     // Where the first names are left alone, others become the files: without windows, but several at a time.
     for number in 0..COUNT {
@@ -140,11 +205,10 @@ fn from_far_away_they_are_fetched_together_like_others() {
         }
         fs::write(trial.name(0, number), "mine").unwrap();
     }
-    server.reset_counters();
     let report = trial.restore(trial.exporter().existing(Existing::Skip), ALL).unwrap();
     assert_eq!((report.file_count, report.skipped_count), (2 * COUNT, COUNT + 4), "{report:?}");
-    let most = server.counters().most_at_once;
-    println!("{} requests, {most} at once", server.counters().of("GetObject"));
+    let (asked, most) = far.take();
+    println!("{asked} reads, {most} at once");
     let threads = std::thread::available_parallelism().unwrap().get() as u64;
     assert!(most >= threads.min(2), "{most} at once");
     for number in 0..COUNT {
