@@ -175,7 +175,7 @@ fn what_cannot_be_read_is_told_and_left_alone() {
 /// Damages a blob of a kind, chunks being those of files; returns its id and its packfile, which holds others.
 fn harm(store: &Arc<MemoryStore>, kind: BlobType) -> (Id, Id) {
     let repository = open(store);
-    let mut best = None;
+    let mut best: Option<(usize, Id, Id, u64)> = None;
     for pack in ids(store, Kind::Packfile) {
         let size = store.size(Kind::Packfile, pack).unwrap();
         let mut records = PackReader::new(&repository).index(pack, size).unwrap().records;
