@@ -80,7 +80,7 @@ impl Pin {
     pub(super) fn forget(data_dir: &Path, location: &str) -> Result<(), PathError> {
         let (path, _) = Self::paths(data_dir, location);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", &path),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).at("remove", &path),
             _ => Ok(()),
         }
     }
@@ -103,14 +103,7 @@ impl Pin {
                 }
             },
             // Where there is no folder, or cannot be one, there is no pin.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                ) =>
-            {
-                None
-            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
             Err(error) => return Err(Err::<(), _>(error).at("read", &path).expect_err("an error").into()),
         };
         Ok(Self { path, location: location.to_owned(), record, copy })

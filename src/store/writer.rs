@@ -719,10 +719,9 @@ fn has_losses(usable: &[bool], base: &Catalogue) -> Result<bool, Error> {
         return Ok(true);
     }
     for (kind, id) in base.deleted_blobs() {
-        // A header that was replaced is a snapshot's own.
-        if kind != BlobType::SNAPSHOT
-            && !base.find(kind, &id)?.iter().any(|place| usable[place.pack as usize])
-        {
+        // All else is put by every run.
+        let matters = kind == BlobType::OBJECT || kind == BlobType::CHUNK;
+        if matters && !base.find(kind, &id)?.iter().any(|place| usable[place.pack as usize]) {
             return Ok(true);
         }
     }

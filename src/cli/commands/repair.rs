@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Do it; without it, show what would be done
     #[arg(long)]
     apply: bool,
-    /// Look at states and trees only: do not read the packfiles
+    /// Look at states and trees only, not at packfiles
     #[arg(long)]
     fast: bool,
     /// Write states of version 1.1.0 into a store that upstream 1.0 wrote, which that does not read any more

@@ -121,7 +121,9 @@ fn note_warnings(repository: &Repository, ledger: &Ledger, monitor: &dyn Monitor
         match warning {
             Warning::DamagedState { id, error, snapshots } => {
                 let name = ledger.add_message(&format!("state {id}"), message_of(&error));
-                snapshots.into_iter().for_each(|snapshot| ledger.hurts(&name, snapshot, b"/"));
+                for snapshot in snapshots {
+                    ledger.hurts(&name, snapshot, b"/");
+                }
             }
             // It says nothing of the store.
             Warning::Unpinned(error) => monitor.problem(&Problem {

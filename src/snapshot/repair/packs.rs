@@ -255,7 +255,9 @@ pub(super) fn note_rest(
     let catalogue = repository.catalogue();
     let mut given_up = BTreeSet::new();
     for (kind, id) in catalogue.deleted_blobs() {
-        if kind != BlobType::SNAPSHOT && !catalogue.has(kind, &id)? {
+        // Headers that were replaced, and journals, are no loss.
+        let matters = kind != BlobType::SNAPSHOT && kind != BlobType::JOURNAL;
+        if matters && !catalogue.has(kind, &id)? {
             given_up.insert((kind.0, id));
         }
     }
