@@ -496,7 +496,7 @@ fn a_time_that_was_put_back_deceives_nobody() {
     let file = user.home().join("container");
     let write = |text: &str| {
         fs::write(&file, text).unwrap();
-        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);
+        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_mins(25_000_000);
         fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(100));
     };

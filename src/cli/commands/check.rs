@@ -65,15 +65,27 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
         let options = CheckOptions { fast: args.fast, signatures, cancel: context.cancel.clone() };
         snapshot::check(&repository, selection.as_deref(), &options, &progress)?
     };
-    report::check(&checked, &context.output)?;
-    if !checked.damage.is_empty() {
-        context.output.notice(if repository.storage().is_archive() {
-            "an archive is not changed: make it again, or take over what is whole: plakar at NEWSTORE sync SNAPSHOT from ARCHIVE, \
-             with the snapshots that are not named above"
-        } else {
+    let advice = if checked.damage.is_empty() {
+        None
+    } else if repository.storage().is_archive() {
+        Some(
+            "an archive is not changed: make it again, or take over what is whole: plakar at NEWSTORE sync from ARCHIVE \
+             copies the snapshots that are not named above",
+        )
+    } else {
+        Some(
             "plakar at STORE repair -apply takes damaged packfiles and states out of use; then back up the same sources \
-             again, which stores what is lost where a source still has it; what is still missing after that, check names"
-        });
+             again, which stores what is lost where a source still has it; what is still missing after that, check names",
+        )
+    };
+    // In JSON the summary is the last line, for people the advice.
+    let advise = || advice.into_iter().for_each(|advice| context.output.notice(advice));
+    if context.output.is_json() {
+        advise();
+    }
+    report::check(&checked, &context.output)?;
+    if !context.output.is_json() {
+        advise();
     }
     Ok(if checked.damage.is_empty() { Exit::Ok } else { Exit::Damage })
 }

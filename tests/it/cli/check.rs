@@ -131,8 +131,8 @@ fn a_damaged_state_of_an_archive_that_was_seen_before_is_found() {
     let path = user.home().join("x.ptar");
     let whole = std::fs::read(&path).unwrap();
     // Behind the packfile, which begins the archive, comes the state: its header is the second of its kind.
-    let magic = whole.windows(8).enumerate().filter(|(_, bytes)| bytes == b"_KLOSET_").map(|(at, _)| at);
-    let state = magic.last().unwrap();
+    let mut magic = whole.windows(8).enumerate().filter(|(_, bytes)| bytes == b"_KLOSET_").map(|(at, _)| at);
+    let state = magic.next_back().unwrap();
     flip(&path, state + 70);
     for line in ["at ./x.ptar check", "at ./x.ptar check -fast", "at ./x.ptar check latest"] {
         let ran = user.run(line);
