@@ -27,6 +27,7 @@ pub(super) fn compare(record: &Record, previous: &Entry, begun: Timestamp) -> Ch
 
 /// Makes the locator of a file: when the system last changed anything of it, its ctime. No program can put that back,
 /// so what was written since the previous run has a later one, whatever its modification time says.
+#[cfg(unix)]
 pub(super) fn locator(changed: Timestamp) -> Vec<u8> {
     changed.unix_nanos().to_le_bytes().to_vec()
 }
