@@ -17,6 +17,10 @@
 //! | `PLAKAR_BENCH_CONCURRENCY` | requests in flight; 16 when not set |
 //! | `PLAKAR_BENCH_LINK` | measures this link only, by its name in the first column |
 //! | `PLAKAR_BENCH_WHAT` | measures `small` or `large` only |
+//! | `PLAKAR_BENCH_SERVER_CPU` | the processor that server and link keep to (Linux) |
+//!
+//! With `PLAKAR_BENCH_SERVER_CPU=0 taskset -c 1 cargo bench --bench s3` the server has a processor of its own, as it has
+//! in life; a real one is then to be started under `taskset -c 0`.
 #![allow(
     dead_code,
     unused_imports,
@@ -169,11 +173,16 @@ struct Process {
 
 impl Process {
     fn start(arguments: &[&str]) -> Result<Self, Failure> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let own = std::env::current_exe()?;
+        let mut command = match std::env::var("PLAKAR_BENCH_SERVER_CPU") {
+            Ok(cpu) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &cpu]).arg(own);
+                command
+            }
+            Err(_) => Command::new(own),
+        };
+        let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut authority = String::new();
         io::BufReader::new(child.stdout.take().expect("it is a pipe")).read_line(&mut authority)?;
         Ok(Self { child, authority: authority.trim().to_owned() })
