@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use plakar::base::Cancel;
@@ -338,7 +339,7 @@ fn a_restore_of_another_snapshot_or_elsewhere_starts_anew() {
             cancel: cancel.clone(),
             ..RestoreOptions::default()
         };
-        let monitor = LastFile(cancel, stop);
+        let monitor = Stop::new(cancel, stop, When::LastFile);
         restore(&repository, &snapshots[number], None, &exporter, &options, &monitor)
     };
     // Everything was put in place, but the run did not end.
@@ -374,7 +375,7 @@ impl Folder {
         self.temp.path().join(name)
     }
 
-    /// Restores; `stop` breaks off when everything was put in place.
+    /// Restores; `stop` breaks off when most was put in place.
     fn run(&self, to: &Path, stop: bool) -> Result<RestoreReport, plakar::store::Error> {
         let cancel = Cancel::new();
         let exporter = FsExporter::builder(to).build().unwrap();
@@ -384,7 +385,8 @@ impl Folder {
             ..RestoreOptions::default()
         };
         let snapshot = list(&self.repository).0.pop().unwrap();
-        restore(&self.repository, &snapshot, None, &exporter, &options, &LastFile(cancel, stop))
+        let monitor = Stop::new(cancel, stop, When::Done(45));
+        restore(&self.repository, &snapshot, None, &exporter, &options, &monitor)
     }
 
     /// Makes a folder of mode 1777 with something of its own and a file that looks like one of the snapshot's.
@@ -438,19 +440,44 @@ fn a_folder_that_was_removed_and_made_again_is_another_one() {
     bench.assert_all_new(&out, &report);
 }
 
-/// Cancels a run when its last file is done.
+/// Cancels a run, if it is to stop at all.
 #[derive(Debug)]
-struct LastFile(Cancel, bool);
+struct Stop {
+    cancel: Cancel,
+    wanted: bool,
+    when: When,
+    done: AtomicUsize,
+}
 
-impl plakar::snapshot::Monitor for LastFile {
+/// When a run is cancelled.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum When {
+    /// When the last file of the walk is done: every folder is there.
+    LastFile,
+    /// When so many things are done, in whatever order.
+    Done(usize),
+}
+
+impl Stop {
+    fn new(cancel: Cancel, wanted: bool, when: When) -> Self {
+        Self { cancel, wanted, when, done: AtomicUsize::new(0) }
+    }
+}
+
+impl plakar::snapshot::Monitor for Stop {
     fn count(&self, _: plakar::snapshot::Counter, _: u64) {}
     fn problem(&self, problem: &plakar::snapshot::Problem) {
         panic!("{problem:?}");
     }
     fn event(&self, event: &Event<'_>) {
         let Event::Done { path, .. } = event else { return };
-        if self.1 && path.ends_with(b"0059") {
-            self.0.cancel();
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_time = match self.when {
+            When::LastFile => path.ends_with(b"0059"),
+            When::Done(count) => done == count,
+        };
+        if self.wanted && is_time {
+            self.cancel.cancel();
         }
     }
 }
