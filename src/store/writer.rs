@@ -310,7 +310,8 @@ impl Writer {
         if bytes < self.policy.bytes && (bytes == 0 || state.last.elapsed() < self.policy.interval) {
             return Ok(());
         }
-        self.make_checkpoint(&mut state)
+        // Poisoned before the next thread gets its turn: to that one the lock, taken again by now, looks sound.
+        self.make_checkpoint(&mut state).inspect_err(|_| self.shared.poison())
     }
 
     /// Puts what was stored so far under a state of its own, with the journal of what it covers.
