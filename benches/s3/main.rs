@@ -1,13 +1,13 @@
 //! What a backup gets out of a server, beside what bare requests get: `cargo bench --bench s3`.
 //!
 //! Reads the same objects twice, first in a bare loop of signed GETs that throws the bytes away, then by a backup into
-//! a store in a folder in memory, with as many requests in flight, and prints the ratio, and the processor time that either took.
-//! Many small objects are read one by one, the large one by ranges. This is done over a link of one gigabit a second
-//! (`link`: a proxy that all connections share), over one that is 20 ms long, over one that is both, and without any.
-//! The server and the link are this program once more, as processes of their own on this machine. They take their
-//! share of the processors, so that on few of them the last two rows tell what the processors can do rather than what
-//! a network leaves to be had. With `S3_ENDPOINT`, `S3_ACCESS_KEY`, `S3_SECRET_KEY` (and `S3_REGION`) set, the same is
-//! done on that server, in a bucket that is removed afterwards.
+//! a store in a folder in memory, with as many requests in flight, and prints the ratio, and the processor time that
+//! either took. Many small objects are read one by one, the large one by ranges. This is done over a link of one
+//! gigabit a second (`link`: a proxy that all connections share), over one that is 20 ms long, over one that is both,
+//! and without any. The server and the link are this program once more, as processes of their own on this machine. They
+//! take their share of the processors, so that on few of them the last two rows tell what the processors can do rather
+//! than what a network leaves to be had. With `S3_ENDPOINT`, `S3_ACCESS_KEY`, `S3_SECRET_KEY` (and `S3_REGION`) set,
+//! the same is done on that server, in a bucket that is removed afterwards.
 //!
 //! | Variable | Meaning |
 //! |---|---|
@@ -19,8 +19,8 @@
 //! | `PLAKAR_BENCH_WHAT` | measures `small` or `large` only |
 //! | `PLAKAR_BENCH_SERVER_CPU` | the processor that server and link keep to (Linux) |
 //!
-//! With `PLAKAR_BENCH_SERVER_CPU=0 taskset -c 1 cargo bench --bench s3` the server has a processor of its own, as it has
-//! in life; a real one is then to be started under `taskset -c 0`.
+//! With `PLAKAR_BENCH_SERVER_CPU=0 taskset -c 1 cargo bench --bench s3` the server has a processor of its own, as it
+//! has in life; a real one is then to be started under `taskset -c 0`.
 #![allow(
     dead_code,
     unused_imports,
@@ -274,7 +274,8 @@ impl Place {
         }
     }
 
-    /// Backs a prefix up into a store in a folder, in memory where there is such a place; returns how many bytes were read.
+    /// Backs a prefix up into a store in a folder, in memory where there is such a place; returns how many bytes were
+    /// read.
     fn back_up(&self, prefix: &str, concurrency: usize) -> Result<u64, Failure> {
         let region = self.bucket.region();
         let concurrency = concurrency.to_string();

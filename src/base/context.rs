@@ -16,7 +16,8 @@ pub struct PathError {
     pub source: io::Error,
 }
 
-/// Takes the path out of what the crate `tempfile` says, which spells it as a debugger would. [`PathError`] adds it again.
+/// Takes the path out of what the crate `tempfile` says, which spells it as a debugger would. [`PathError`] adds it
+/// again.
 pub fn bare(error: io::Error) -> io::Error {
     if error.get_ref().is_some() { error.kind().into() } else { error }
 }

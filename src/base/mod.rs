@@ -1,5 +1,5 @@
-//! Floor 0: identifiers, raw strings, times, paths, error context, the one mmap door, buffers in pages of their own, memory budgets,
-//! external sorting. Nothing here knows what a store or a snapshot is.
+//! Floor 0: identifiers, raw strings, times, paths, error context, the one mmap door, buffers in pages of their own,
+//! memory budgets, external sorting. Nothing here knows what a store or a snapshot is.
 
 pub mod budget;
 mod cancel;

@@ -43,8 +43,8 @@ impl Pages {
     }
 
     /// Makes room for at least `more` bytes. Grows to four times its length, since every growth is a copy and what is
-    /// not used costs nothing, but past `limit` bytes in all only as far as needed. Fails when the system has no memory;
-    /// what the buffer holds stays.
+    /// not used costs nothing, but past `limit` bytes in all only as far as needed. Fails when the system has no
+    /// memory; what the buffer holds stays.
     pub fn reserve(&mut self, more: usize, limit: usize) -> io::Result<()> {
         let wanted = self.len.checked_add(more).ok_or(io::ErrorKind::OutOfMemory)?;
         let capacity = self.capacity();

@@ -5,8 +5,8 @@
 //! behind, and for encrypted stores every block is sealed under a key of this run only, so that a disk search
 //! finds no names either.
 //!
-//! Where the folder takes no file, or is full, a little goes to memory ([`IN_MEMORY`]): a full disk must not keep anybody
-//! from reading.
+//! Where the folder takes no file, or is full, a little goes to memory ([`IN_MEMORY`]): a full disk must not keep
+//! anybody from reading.
 //!
 //! Layout: blocks of [`BLOCK`] bytes (the last one shorter), each followed by what the cipher adds. Inside the
 //! stream of blocks a record is `u32 length ‖ bytes ‖ u32 length`, so that it can be found from both ends.

@@ -2,8 +2,8 @@
 
 use super::query::split_tags;
 
-/// The flags that label a snapshot, of `backup` and `dup`. Those of the query flags, which have the same names, say which
-/// snapshots are meant.
+/// The flags that label a snapshot, of `backup` and `dup`. Those of the query flags, which have the same names, say
+/// which snapshots are meant.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LabelArgs {
     /// Tag the snapshot; several at once with commas, or the flag again

@@ -48,7 +48,8 @@ pub(crate) struct RetentionArgs {
     /// At most the newest N of each year
     #[arg(long, value_name = "N", value_parser = number, help_heading = "Query flags")]
     per_year: Option<u32>,
-    /// Decide apart for each source, host, root, name, job, tags … or their combination; none for all at once (default source)
+    /// Decide apart for each source, host, root, name, job, tags … or their combination; none for all at once (default
+    /// source)
     #[arg(long, value_name = "FIELDS", help_heading = "Query flags")]
     group_by: Option<GroupBy>,
 }

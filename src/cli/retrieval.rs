@@ -140,8 +140,8 @@ fn open_main(context: &Context, args: RetrievalArgs, asks: bool) -> Result<Opene
     Ok(opened)
 }
 
-/// Opens a store. An archive is one object, which may lie in cold storage as a whole: nothing of it can be read then, and
-/// whether that is so is asked only when it could not be opened.
+/// Opens a store. An archive is one object, which may lie in cold storage as a whole: nothing of it can be read then,
+/// and whether that is so is asked only when it could not be opened.
 fn open_store(
     context: &Context,
     place: &Place,

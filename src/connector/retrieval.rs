@@ -53,7 +53,8 @@ impl Readiness {
 /// A storage that may keep packfiles where they cannot be read at once.
 pub trait Retrieval: fmt::Debug + Send + Sync {
     /// Calls `each` for every packfile that the listing says may have to be retrieved: by its class, whether it was
-    /// retrieved already or not. `expected` is about how many packfiles there are in all: many are listed in parts at once.
+    /// retrieved already or not. `expected` is about how many packfiles there are in all: many are listed in parts at
+    /// once.
     fn list_archived(&self, expected: usize, each: &mut (dyn FnMut(Listed) + Send)) -> Result<()>;
 
     /// Asks whether a packfile can be read now. Fails with `NotFound`.

@@ -99,8 +99,8 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// Returns the length of a resource in bytes. Fails with `NotFound`.
     fn size(&self, kind: Kind, id: Id) -> Result<u64>;
 
-    /// Reads a whole resource. Meant for locks; states and packfiles are read by ranges. Fails with `NotFound`, and with
-    /// `Protocol` when there is more of it than [`Kind::most_whole`] says, before memory is taken for that.
+    /// Reads a whole resource. Meant for locks; states and packfiles are read by ranges. Fails with `NotFound`, and
+    /// with `Protocol` when there is more of it than [`Kind::most_whole`] says, before memory is taken for that.
     fn get(&self, kind: Kind, id: Id) -> Result<Vec<u8>>;
 
     /// Passes exactly `length` bytes from `offset` on to `consume`, once. A range that ends past the end of the

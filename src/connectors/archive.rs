@@ -14,8 +14,8 @@ pub trait ArchiveBytes: fmt::Debug + Send + Sync {
     /// Returns the location for people and errors, without secrets.
     fn target(&self) -> String;
 
-    /// Passes `length` bytes from `offset` on to `consume`; they may lie in a map. Fails with `Changed` when the file is
-    /// another by now.
+    /// Passes `length` bytes from `offset` on to `consume`; they may lie in a map. Fails with `Changed` when the file
+    /// is another by now.
     fn read(&self, offset: u64, length: usize, consume: &mut dyn FnMut(&[u8])) -> Result<()>;
 
     /// Reads a range that is wanted once, and as a whole.

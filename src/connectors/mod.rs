@@ -14,8 +14,8 @@
 //! | [`memory`] | tests | | | |
 //!
 //! No backend reaches into another: what two of them need lies beside them, in the private modules here
-//! (`container`, the layout of an archive; `archive`, an archive as a store; `remote`, one read by ranges; `layout`, the
-//! files of a store; `place`, files that appear whole or not at all; `pipe`, standard input and output as they are;
+//! (`container`, the layout of an archive; `archive`, an archive as a store; `remote`, one read by ranges; `layout`,
+//! the files of a store; `place`, files that appear whole or not at all; `pipe`, standard input and output as they are;
 //! `tree`, walking and restoring file trees on a server; `tls`, whom connections trust).
 
 mod archive;

@@ -146,8 +146,8 @@ pub fn open_storage(location: &Location, options: &Options, limits: &Limits) -> 
     }
 }
 
-/// Asks whether an archive at a location can be read, and with an `order` for its retrieval, should it be in cold storage.
-/// `None` where there is no such thing.
+/// Asks whether an archive at a location can be read, and with an `order` for its retrieval, should it be in cold
+/// storage. `None` where there is no such thing.
 pub fn archive_readiness(
     location: &Location,
     options: &Options,

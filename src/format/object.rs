@@ -5,8 +5,8 @@ use super::msgpack::{Reader, Writer};
 use super::version::Version;
 use crate::base::{Id, RawString};
 
-/// The longest chunk that is taken for one, in bytes: 64 MiB. Writers cut at 16 MiB at the latest, upstream at 8 MiB. A few
-/// KiB of compressed zeros may announce 4 GiB, and a chunk is opened in memory as a whole.
+/// The longest chunk that is taken for one, in bytes: 64 MiB. Writers cut at 16 MiB at the latest, upstream at 8 MiB. A
+/// few KiB of compressed zeros may announce 4 GiB, and a chunk is opened in memory as a whole.
 pub const MAX_CHUNK: u32 = 64 << 20;
 
 /// One chunk of a content.

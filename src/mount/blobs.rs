@@ -133,8 +133,8 @@ impl Blobs {
         self.contents.limit
     }
 
-    /// Returns a chunk, verified, and as long as its object says. Fails with [`Error::Malformed`] where it is not: another
-    /// object, which was read before, may tell the truth about the same chunk.
+    /// Returns a chunk, verified, and as long as its object says. Fails with [`Error::Malformed`] where it is not:
+    /// another object, which was read before, may tell the truth about the same chunk.
     pub(super) fn chunk(&self, chunk: &ChunkRef) -> Result<Arc<Vec<u8>>> {
         let bytes = self.contents.get((BlobType::CHUNK, chunk.id), || {
             self.fresh(|| read_chunk(&self.repository, None, &chunk.id, chunk.length))

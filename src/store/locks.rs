@@ -80,22 +80,10 @@ impl LockWait {
                 other => return other.map(|had| (had, waited)),
             }
             waited = true;
-            self.sleep(pause.min(self.limit.saturating_sub(begun.elapsed())))?;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    fn sleep(&self, pause: Duration) -> Result<(), Error> {
-        const STEP: Duration = Duration::from_millis(50);
-        let begun = Instant::now();
-        loop {
-            if self.cancel.is_cancelled() {
+            if !self.cancel.sleep(pause.min(self.limit.saturating_sub(begun.elapsed()))) {
                 return Err(Error::Cancelled);
             }
-            match pause.saturating_sub(begun.elapsed()) {
-                Duration::ZERO => return Ok(()),
-                left => std::thread::sleep(left.min(STEP)),
-            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::format::version::Version;
 use crate::format::wrapper::HEADER_LEN;
 
 use super::blob::BlobSource;
-use super::catalogue::{CacheDir, Catalogue, Damaged, Place, Source, Tables, Verdict, load, verify};
+use super::catalogue::{CacheDir, Catalogue, Damaged, Place, Source, Verdict, load, verify};
 use super::create::{CreateError, CreateOptions, Profile, make_config};
 use super::encoding::Encoding;
 use super::error::Error;
@@ -41,7 +41,8 @@ pub struct OpenOptions {
     pub spill_dir: Option<PathBuf>,
     /// Takes missing pinned states as given from now on.
     pub accept_missing: bool,
-    /// The memory that a command may take, bytes: loading the catalogue sorts within a part of it. `None` sets no bound.
+    /// The memory that a command may take, bytes: loading the catalogue sorts within a part of it. `None` sets no
+    /// bound.
     pub memory: Option<u64>,
 }
 
@@ -87,16 +88,14 @@ impl From<PathError> for OpenError {
 /// An open store.
 #[derive(Debug)]
 pub struct Repository {
-    storage: Arc<dyn Storage>,
+    /// The storage, what opens it, and where temporary files go.
+    origin: Origin,
     config: Config,
     config_bytes: Vec<u8>,
-    keys: Arc<Keys>,
-    encoding: Arc<Encoding>,
     chunker: Result<Chunker, ChunkerError>,
     master: Option<Key>,
     slot: Option<[u8; 16]>,
     catalogue: RwLock<Arc<Catalogue>>,
-    spills: SpillDir,
     cache: Option<CacheDir>,
     memory: Option<u64>,
     pin: Mutex<Option<Pin>>,
@@ -177,37 +176,25 @@ impl Repository {
         let spills = SpillDir::new(spill_folder, cipher);
         let cache = options.cache_dir.as_deref().and_then(|cache| open_cache(cache, &keys, &config, &bytes));
         let origin = Origin { storage, keys: Arc::new(keys), encoding: Arc::new(encoding), spills };
+        let source = Source { cache: cache.as_ref(), memory: options.memory, ..origin.source() };
         let (catalogue, mut damaged) = match Quick::open(origin.clone())? {
             Some(quick) => (Catalogue::quick(quick), Vec::new()),
-            None => load(&Source {
-                storage: origin.storage.as_ref(),
-                keys: &origin.keys,
-                encoding: &origin.encoding,
-                spills: &origin.spills,
-                cache: cache.as_ref(),
-                afresh: false,
-                tables: Tables::Cache,
-                memory: options.memory,
-            })?,
+            None => load(&source)?,
         };
-        let Origin { storage, keys, encoding, spills } = origin;
         // The one state of an archive is all there is: without it the archive is not empty, but damaged.
-        if storage.is_archive()
+        if origin.storage.is_archive()
             && let Some(damaged) = damaged.pop()
         {
             return Err(damaged.error.into());
         }
         let repository = Self {
-            storage,
+            origin,
             config,
             config_bytes: bytes,
-            keys,
-            encoding,
             chunker,
             master,
             slot,
             catalogue: RwLock::new(Arc::new(catalogue)),
-            spills,
             cache,
             memory: options.memory,
             pin: Mutex::new(pin),
@@ -258,7 +245,12 @@ impl Repository {
         let missing = pin.missing_states(&|id| present.contains(id) || catalogue.is_folded(id));
         if missing.is_empty() || accept_missing {
             let states = self.states_to_pin(pin);
-            match pin.update(&self.config, &self.config_bytes, self.keys.key_check(), states.into_iter()) {
+            match pin.update(
+                &self.config,
+                &self.config_bytes,
+                self.origin.keys.key_check(),
+                states.into_iter(),
+            ) {
                 Err(PinError::Io(error)) => self.note_unpinned(error),
                 done => done?,
             }
@@ -321,18 +313,18 @@ impl Repository {
 
     /// Fails where nothing may be written.
     pub(super) fn check_writable(&self) -> Result<(), Error> {
-        if self.storage.is_read_only() {
-            return Err(Error::ReadOnly(self.storage.location()));
+        if self.origin.storage.is_read_only() {
+            return Err(Error::ReadOnly(self.origin.storage.location()));
         }
         if self.guarded {
-            return Err(Error::Unvouched { location: self.storage.location() });
+            return Err(Error::Unvouched { location: self.origin.storage.location() });
         }
         self.chunker().map(drop).map_err(|error| Error::ReadOnly(error.to_string()))
     }
 
     /// Returns where the store is kept.
     pub fn storage(&self) -> &Arc<dyn Storage> {
-        &self.storage
+        &self.origin.storage
     }
 
     /// Returns the configuration.
@@ -342,12 +334,12 @@ impl Repository {
 
     /// Returns the keys.
     pub fn keys(&self) -> &Keys {
-        &self.keys
+        &self.origin.keys
     }
 
     /// Returns the encoding pipeline.
     pub fn encoding(&self) -> &Encoding {
-        &self.encoding
+        &self.origin.encoding
     }
 
     /// Returns the chunker, or why this store can be read but not extended.
@@ -370,7 +362,7 @@ impl Repository {
         let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pin) = pin.as_mut() else { return Ok(()) };
         let states = self.states_to_pin(pin);
-        pin.update(config, bytes, self.keys.key_check(), states.into_iter())
+        pin.update(config, bytes, self.origin.keys.key_check(), states.into_iter())
     }
 
     /// Returns whether blobs are encrypted.
@@ -413,21 +405,12 @@ impl Repository {
     }
 
     fn source(&self) -> Source<'_> {
-        Source {
-            storage: self.storage.as_ref(),
-            keys: &self.keys,
-            encoding: &self.encoding,
-            spills: &self.spills,
-            cache: self.cache.as_ref(),
-            afresh: false,
-            tables: Tables::Cache,
-            memory: self.memory,
-        }
+        Source { cache: self.cache.as_ref(), memory: self.memory, ..self.origin.source() }
     }
 
     fn load_again(&self, source: &Source<'_>) -> Result<Arc<Catalogue>, Error> {
         let (catalogue, mut damaged) = load(source)?;
-        if self.storage.is_archive()
+        if self.origin.storage.is_archive()
             && let Some(damaged) = damaged.pop()
         {
             return Err(damaged.error);
@@ -488,7 +471,7 @@ impl Repository {
 
     /// Returns the folder and cipher of temporary files.
     pub fn spills(&self) -> &SpillDir {
-        &self.spills
+        &self.origin.spills
     }
 
     /// Returns the folder of the local cache that takes journals.
@@ -498,13 +481,13 @@ impl Repository {
 
     /// Takes a lock.
     pub(super) fn lock(&self, id: Id, exclusive: bool) -> Result<LockGuard, Error> {
-        let (keys, encoding) = (Arc::clone(&self.keys), Arc::clone(&self.encoding));
+        let (keys, encoding) = (Arc::clone(&self.origin.keys), Arc::clone(&self.origin.encoding));
         let terms = *self.lock_terms.lock().unwrap_or_else(PoisonError::into_inner);
-        LockGuard::acquire(Arc::clone(&self.storage), keys, encoding, id, exclusive, terms)
+        LockGuard::acquire(Arc::clone(&self.origin.storage), keys, encoding, id, exclusive, terms)
     }
 
-    /// Takes the shared lock of a writer, waiting for maintenance as long as [`set_lock_wait`](Self::set_lock_wait) says.
-    /// After a wait the catalogue is loaded anew: maintenance changed the store.
+    /// Takes the shared lock of a writer, waiting for maintenance as long as [`set_lock_wait`](Self::set_lock_wait)
+    /// says. After a wait the catalogue is loaded anew: maintenance changed the store.
     pub(super) fn lock_to_write(&self, id: Id) -> Result<LockGuard, Error> {
         let (lock, waited) = self.lock_wait().run(|| self.lock(id, false))?;
         if waited {
@@ -572,7 +555,7 @@ impl Repository {
         })?;
         let length = place.length as usize;
         let kind = crate::connector::Kind::Packfile;
-        Ok(self.storage.read_range(kind, place.packfile, offset, length, consume)?)
+        Ok(self.origin.storage.read_range(kind, place.packfile, offset, length, consume)?)
     }
 
     /// Decodes stored bytes and verifies them against the id. A chunk never has more than [`MAX_CHUNK`] bytes.
@@ -584,10 +567,14 @@ impl Repository {
         limit: usize,
     ) -> Result<Vec<u8>, Error> {
         let limit = if kind == BlobType::CHUNK { limit.min(MAX_CHUNK as usize) } else { limit };
-        let plain =
-            self.encoding.decode(Item::blob(kind.0, *id), stored, limit, format_args!("{kind} {id}"))?;
+        let plain = self.origin.encoding.decode(
+            Item::blob(kind.0, *id),
+            stored,
+            limit,
+            format_args!("{kind} {id}"),
+        )?;
         if kind.is_named_by_mac() {
-            let found = self.keys.id(&plain);
+            let found = self.origin.keys.id(&plain);
             if found != *id {
                 let what = format!("{kind} {id}");
                 return Err(Error::Corrupt { what, expected: id.to_string(), found: found.to_string() });
@@ -602,7 +589,7 @@ pub(crate) const METADATA_LIMIT: usize = 256 << 20;
 
 impl BlobSource for Repository {
     fn mac_key(&self) -> &MacKey {
-        self.keys.ids()
+        self.origin.keys.ids()
     }
 
     fn get(&self, kind: BlobType, id: &Id) -> Result<Vec<u8>, Error> {

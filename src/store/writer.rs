@@ -150,7 +150,8 @@ const MOST_STORAGE_THREADS: usize = 16;
 const SPOOLED_BYTES: u64 = 512 << 20;
 
 /// Returns the number of storage threads of a session: as many as the storage serves at once with profit, while what
-/// they hold in spool files stays within bounds; two at least, so that one puts while another writes its packfile's end.
+/// they hold in spool files stays within bounds; two at least, so that one puts while another writes its packfile's
+/// end.
 fn storage_threads(parallelism: usize, packfile: u64) -> usize {
     let spools = usize::try_from(SPOOLED_BYTES / packfile.max(1)).unwrap_or(MOST_STORAGE_THREADS);
     parallelism.min(spools).clamp(2, MOST_STORAGE_THREADS)
@@ -713,8 +714,8 @@ fn usable_packs(storage: &dyn Storage, base: &Catalogue) -> Result<Vec<bool>, Er
     Ok(usable)
 }
 
-/// Says whether what an earlier snapshot refers to need not be there: a packfile that should be live is gone, or a location
-/// was deleted because it did not verify, and the blob has no other.
+/// Says whether what an earlier snapshot refers to need not be there: a packfile that should be live is gone, or a
+/// location was deleted because it did not verify, and the blob has no other.
 fn has_losses(usable: &[bool], base: &Catalogue) -> Result<bool, Error> {
     if (0..usable.len()).any(|pack| !usable[pack] && base.is_live_pack(base.pack_id(pack))) {
         return Ok(true);

@@ -1,5 +1,6 @@
-//! FTP against real servers, plain and over TLS: what `tests/servers/vsftpd` (LIST) and `tests/servers/pure-ftpd` (MLSD)
-//! print, such as `FTP_ENDPOINT` and `PURE_FTP_ENDPOINT`, says where they are; their folders are of this machine.
+//! FTP against real servers, plain and over TLS: what `tests/servers/vsftpd` (LIST) and `tests/servers/pure-ftpd`
+//! (MLSD) print, such as `FTP_ENDPOINT` and `PURE_FTP_ENDPOINT`, says where they are; their folders are of this
+//! machine.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

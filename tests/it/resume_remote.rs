@@ -1,5 +1,5 @@
-//! Restores to a server that were killed go on where they were: what is sent again is counted, by the files that are not
-//! the same any more on the server's disk.
+//! Restores to a server that were killed go on where they were: what is sent again is counted, by the files that are
+//! not the same any more on the server's disk.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The way to a server: TLS and whom it trusts, proxies, addresses, encryption under a key of one's own.
 //!
-//! `tests/data/tls` holds an authority and a certificate of its own for `localhost`, `*.storage.test` and 127.0.0.1; its
-//! key is as public as they are.
+//! `tests/data/tls` holds an authority and a certificate of its own for `localhost`, `*.storage.test` and 127.0.0.1;
+//! its key is as public as they are.
 
 use std::io::{ErrorKind as Io, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! Removal, pruning, maintenance and repair of stores in buckets: on every server there is, killed anywhere, and against
-//! a server that fails now and then or for good.
+//! Removal, pruning, maintenance and repair of stores in buckets: on every server there is, killed anywhere, and
+//! against a server that fails now and then or for good.
 
 use std::fs;
 use std::path::Path;

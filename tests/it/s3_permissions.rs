@@ -1,5 +1,5 @@
-//! How little each key may be allowed: the policies that README prints suffice, on the server of ours and on a real one,
-//! and each permission less costs its own feature alone.
+//! How little each key may be allowed: the policies that README prints suffice, on the server of ours and on a real
+//! one, and each permission less costs its own feature alone.
 //!
 //! `tests/data/policies` holds those policies word for word, with `BUCKET` for the bucket's name. The real server gets
 //! them as bucket policies for users of its own, named by `S3_SOURCE_ACCESS_KEY` and the like.

@@ -1,5 +1,5 @@
-//! Servers that differ from AWS's, or from each other, in what the protocol leaves open: each is read and written right,
-//! or refused in words.
+//! Servers that differ from AWS's, or from each other, in what the protocol leaves open: each is read and written
+//! right, or refused in words.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};

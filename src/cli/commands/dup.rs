@@ -14,7 +14,8 @@ use crate::snapshot::{DuplicateOptions, duplicate};
 use crate::ui::Progress;
 
 /// Makes a second snapshot of the same content, with an id and a time of its own: under other labels, or to keep what
-/// a retention policy would remove. No content is copied. Labels that are not given stay as they are; new tags take the place of the old.
+/// a retention policy would remove. No content is copied. Labels that are not given stay as they are; new tags take the
+/// place of the old.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 plakar at /var/backups dup -tag keep abc123

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::super::query::QueryArgs;
 
 /// Shows snapshots as a folder that every program can read; nothing is restored, and nothing can be written. Without
-/// SNAPSHOT: a folder for each, and `latest`; new ones appear as they are made. Runs until Ctrl-C or umount, and exits 1
-/// if something could not be read meanwhile.
+/// SNAPSHOT: a folder for each, and `latest`; new ones appear as they are made. Runs until Ctrl-C or umount, and exits
+/// 1 if something could not be read meanwhile.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 plakar at /var/backups mount -to /mnt/backups

@@ -200,19 +200,11 @@ impl Client {
                         return Err(error);
                     }
                     tried = true;
-                    self.pause()?;
+                    // The next round sees that everything is to end.
+                    let _ = self.options.cancel.sleep(BACKOFF);
                 }
             }
         }
-    }
-
-    fn pause(&self) -> Result<()> {
-        let begun = Instant::now();
-        while begun.elapsed() < BACKOFF {
-            self.check_cancelled("connect to")?;
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
     }
 }
 

@@ -158,8 +158,8 @@ impl Server {
         (!told).then(|| "owners, here and elsewhere: FTP has none".into())
     }
 
-    /// Fails where a name that not every server keeps was made another one: Pure-FTPd ends names in `_` for a space, and
-    /// says that all went well.
+    /// Fails where a name that not every server keeps was made another one: Pure-FTPd ends names in `_` for a space,
+    /// and says that all went well.
     fn kept(&self, path: &[u8]) -> Result<()> {
         let (folder, name) = parent(path);
         if name.trim_ascii() == name

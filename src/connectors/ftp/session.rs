@@ -109,8 +109,8 @@ impl Session {
         };
         if let (true, Some(connector)) = (wanted, connector()) {
             ftp = match ftp.into_secure(connector, &options.host) {
-                // Offered, and not there after all. Who can make us believe that could have made us believe that nothing
-                // was offered.
+                // Offered, and not there after all. Who can make us believe that could have made us believe that
+                // nothing was offered.
                 Err(FtpError::UnexpectedResponse(answer))
                     if options.tls == Tls::Auto && answer.status.code() != 421 =>
                 {

@@ -94,8 +94,8 @@ pub(super) fn open_data(address: SocketAddr, cancel: &Cancel) -> io::Result<TcpS
     unless(cancel, move || patient(TcpStream::connect_timeout(&address, CONNECT)?))
 }
 
-/// Waits for a connection unless everything is to end: names are resolved and addresses dialled on a thread of their own,
-/// which nobody waits for then.
+/// Waits for a connection unless everything is to end: names are resolved and addresses dialled on a thread of their
+/// own, which nobody waits for then.
 fn unless(
     cancel: &Cancel,
     connect: impl FnOnce() -> io::Result<TcpStream> + Send + 'static,

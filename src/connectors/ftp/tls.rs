@@ -122,8 +122,8 @@ type Encrypted = <RustlsConnector as TlsConnector>::Stream;
 /// The end of what a stream read.
 pub(super) type LastWords = Arc<Mutex<Vec<u8>>>;
 
-/// An encrypted stream. The control connection's remembers what was read last: the crate keeps the words of some replies
-/// to itself.
+/// An encrypted stream. The control connection's remembers what was read last: the crate keeps the words of some
+/// replies to itself.
 #[derive(Debug)]
 pub(super) struct Stream(Heard);
 
@@ -183,8 +183,8 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Makes one for a session: tickets of one session are of no use to another. The control connection is made known to
-    /// `sockets`, and what it reads to `words`.
+    /// Makes one for a session: tickets of one session are of no use to another. The control connection is made known
+    /// to `sockets`, and what it reads to `words`.
     pub(super) fn new(
         config: &Arc<ClientConfig>,
         patience: Duration,

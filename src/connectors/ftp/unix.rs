@@ -9,8 +9,8 @@ const AHEAD: i64 = 2 * 86_400;
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
-/// Reads a line: type and permissions, links, owner, group, size, month, day, time or year, then one space and the name,
-/// which may begin and end with spaces. `None` where it is no such line.
+/// Reads a line: type and permissions, links, owner, group, size, month, day, time or year, then one space and the
+/// name, which may begin and end with spaces. `None` where it is no such line.
 pub(super) fn line(line: &[u8], now: jiff::Timestamp) -> Option<Line> {
     let mut rest = line;
     let mut field = || {

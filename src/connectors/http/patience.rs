@@ -1,7 +1,7 @@
 //! Requests that are sent again: how long to wait, how often to try, what failures mean.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -104,23 +104,11 @@ impl Patience {
             }
             let doubled = self.first_pause.saturating_mul(1 << (fruitless - 1).min(16));
             let pause = failure.pause.map_or(doubled, |asked| asked.max(doubled)).min(LONGEST_PAUSE);
-            if !wait(jitter(pause), cancel) {
+            if !cancel.sleep(jitter(pause)) {
                 return Err(Error { kind: ErrorKind::Cancelled, ..failure.error });
             }
         }
     }
-}
-
-/// Waits; returns whether to go on then.
-fn wait(pause: Duration, cancel: &Cancel) -> bool {
-    let end = Instant::now() + pause;
-    while !cancel.is_cancelled() {
-        match end.checked_duration_since(Instant::now()) {
-            Some(left) if !left.is_zero() => std::thread::sleep(left.min(Duration::from_millis(50))),
-            _ => return true,
-        }
-    }
-    false
 }
 
 /// A header that shows a name and a password.

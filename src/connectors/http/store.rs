@@ -57,8 +57,8 @@ fn path(kind: Kind, id: Id) -> String {
 }
 
 impl HttpStore {
-    /// Makes the connector of `http://…` or `https://…`; no request is sent yet. Fails with `Invalid` where the URL, the
-    /// token or the file of certificates cannot be used.
+    /// Makes the connector of `http://…` or `https://…`; no request is sent yet. Fails with `Invalid` where the URL,
+    /// the token or the file of certificates cannot be used.
     pub fn new(url: &str, options: HttpOptions) -> Result<Self> {
         Ok(Self {
             session: Session::new(url, options)?,
@@ -210,7 +210,8 @@ impl HttpStore {
                     }
                     0
                 }
-                // By the standard the second number is the last byte: there is one more, or none where that was the end.
+                // By the standard the second number is the last byte: there is one more, or none where that was the
+                // end.
                 (206, Some(range)) if range.first == offset && range.last + 1 == end => 0,
                 (206, Some(range)) if range.first == offset && range.last == end => 1,
                 (206, Some(range)) if range.first == offset && range.last < end => {

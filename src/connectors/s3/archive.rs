@@ -52,8 +52,8 @@ impl S3Archive {
     }
 }
 
-/// Asks whether the archive at the location of `options` can be read, and with an `order` for its retrieval, should it be
-/// in cold storage.
+/// Asks whether the archive at the location of `options` can be read, and with an `order` for its retrieval, should it
+/// be in cold storage.
 pub fn archive_readiness(options: Options, order: Option<&Order>) -> Result<Readiness> {
     let key = object_key(&options)?;
     let client = Client::new(options)?;

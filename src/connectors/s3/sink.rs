@@ -5,8 +5,8 @@
 //! the last request, and an upload that is not committed is aborted.
 //!
 //! **An existing object** is kept unless it may be overwritten: it is asked for at the beginning and, for parts, once
-//! more at the end; the PUT, or what ends the parts, also carries `If-None-Match: *`. A key that may put objects and nothing else cannot
-//! ask: then the condition alone decides, where the server knows it.
+//! more at the end; the PUT, or what ends the parts, also carries `If-None-Match: *`. A key that may put objects and
+//! nothing else cannot ask: then the condition alone decides, where the server knows it.
 
 use std::collections::VecDeque;
 use std::fmt;

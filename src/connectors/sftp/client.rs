@@ -129,20 +129,12 @@ impl Client {
         let connection = self.connection()?;
         match run(&connection) {
             Err(error) if error.kind == ErrorKind::Transport && connection.is_dead() => {
-                self.pause()?;
+                let _ = self.options.cancel.sleep(BACKOFF);
+                self.check_cancelled("connect to")?;
                 run(&self.connection()?)
             }
             other => other,
         }
-    }
-
-    fn pause(&self) -> Result<()> {
-        let begun = Instant::now();
-        while begun.elapsed() < BACKOFF {
-            self.check_cancelled("connect to")?;
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
     }
 
     /// Ends all connections, as a lost network does.

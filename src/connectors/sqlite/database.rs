@@ -196,8 +196,8 @@ impl Database {
         Ok((connection, contents))
     }
 
-    /// Fails where the file alone is not all there is: what stands in the WAL would be missed, and what a rollback journal
-    /// takes back would be read. Where one cannot be looked at, that is taken for such a one.
+    /// Fails where the file alone is not all there is: what stands in the WAL would be missed, and what a rollback
+    /// journal takes back would be read. Where one cannot be looked at, that is taken for such a one.
     fn refuse_unfinished(&self, error: Error) -> Result<()> {
         const WAL: &str =
             "what stands in its -wal file has to be put into it first: copy both to where one can write";

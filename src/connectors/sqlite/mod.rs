@@ -9,9 +9,9 @@
 //!
 //! **Durability.** WAL mode with `synchronous=FULL`: a resource is there when its transaction is, and that is on disk.
 //!
-//! **Large values.** A packfile is never held in memory as a whole: room is made with `zeroblob`, then filled in pieces,
-//! in one transaction. Ranges are read with incremental blob I/O, which (other than `substr`) does not load the value.
-//! The longest value is [`MAX_LENGTH`] bytes, a limit of `SQLite`'s.
+//! **Large values.** A packfile is never held in memory as a whole: room is made with `zeroblob`, then filled in
+//! pieces, in one transaction. Ranges are read with incremental blob I/O, which (other than `substr`) does not load the
+//! value. The longest value is [`MAX_LENGTH`] bytes, a limit of `SQLite`'s.
 //!
 //! **Space.** A database made here has incremental auto-vacuum, so its file shrinks when maintenance deletes packfiles.
 //! The map of pages that this keeps has a second use: it leads to the middle of a long value without a walk through

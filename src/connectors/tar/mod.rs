@@ -2,8 +2,9 @@
 //!
 //! What `tar -x` would make of the archive becomes the snapshot's tree: of several members of one name the last counts,
 //! a hard link has the content that its target had when the link was made, names lose their leading slashes. Members
-//! that would leave the folder (`..`), and those below something that is no folder, are reported and left out. An archive
-//! that breaks off, or that lacks its end marker, makes the run fail: half of an archive looks like a whole one.
+//! that would leave the folder (`..`), and those below something that is no folder, are reported and left out. An
+//! archive that breaks off, or that lacks its end marker, makes the run fail: half of an archive looks like a whole
+//! one.
 //!
 //! ```text
 //! blocks -> header: fields -> members: pax, long names, sparse maps -> resolve: last ones, links -> records

@@ -186,8 +186,8 @@ impl Collector {
 /// Takes what a request stands for, and the place and the bytes of the member found.
 type Each<'a> = dyn FnMut(&[u8], Place, &[u8]) -> Result<()> + 'a;
 
-/// Finds for each request the last member of its path that stands before it. Requests are ordered by path and place, and
-/// so are members.
+/// Finds for each request the last member of its path that stands before it. Requests are ordered by path and place,
+/// and so are members.
 fn join(
     members: &mut Sorted<ByteOrder>,
     requests: &mut Sorted<ByteOrder>,
@@ -227,8 +227,8 @@ impl std::fmt::Debug for Resolved {
 }
 
 impl Resolved {
-    /// Passes the last member of each path, folders before what is in them, until `each` returns false. A hard link that
-    /// leads nowhere comes with its link.
+    /// Passes the last member of each path, folders before what is in them, until `each` returns false. A hard link
+    /// that leads nowhere comes with its link.
     pub(super) fn each(mut self, each: &mut dyn FnMut(Node) -> bool) -> Result<()> {
         let mut at: Option<(Vec<u8>, Vec<u8>)> = None;
         self.found_ended = !self.found.advance()?;

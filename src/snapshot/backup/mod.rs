@@ -7,8 +7,8 @@
 //!
 //! The scan, the join and the workers run side by side, bounded queues between them. A content that fits one chunk
 //! is done by the worker that read it; larger ones the worker cuts, while the pool encodes the chunks and hashes the
-//! whole (see `whole`), so that one large file keeps all cores busy. What fails for one path becomes an error item of the
-//! snapshot and the run goes on; what fails for the store ends it.
+//! whole (see `whole`), so that one large file keeps all cores busy. What fails for one path becomes an error item of
+//! the snapshot and the run goes on; what fails for the store ends it.
 
 mod content;
 mod deferred;

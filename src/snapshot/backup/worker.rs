@@ -139,7 +139,8 @@ impl Worker<'_> {
     }
 
     /// Returns whether everything a previous entry's content needs is still there. Looked at only when the store
-    /// has lost packfiles, or blobs that a repair gave up: a state never names blobs of packfiles that were not durable.
+    /// has lost packfiles, or blobs that a repair gave up: a state never names blobs of packfiles that were not
+    /// durable.
     fn is_whole(&self, entry: &Entry) -> Result<bool, Error> {
         let Some(repository) = self.shared.repository else { return Ok(false) };
         if entry.object.is_zero() {

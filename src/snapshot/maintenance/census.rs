@@ -77,8 +77,8 @@ impl Census {
         self.packs[place.pack as usize].size.is_some_and(|size| end <= size)
     }
 
-    /// Notes that a blob is needed. Which of several live copies counts, [`Self::settle`] says. Where only coloured ones
-    /// are left, one packfile is brought back.
+    /// Notes that a blob is needed. Which of several live copies counts, [`Self::settle`] says. Where only coloured
+    /// ones are left, one packfile is brought back.
     ///
     /// # Errors
     /// [`Error::Missing`] when there is no copy.

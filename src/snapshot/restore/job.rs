@@ -119,8 +119,8 @@ impl Shared<'_> {
         }
     }
 
-    /// Restores one thing that is no folder. Returns whether it stands at the destination now, by this run's doing or an
-    /// interrupted one's: what was left out, on request or for an error, does not.
+    /// Restores one thing that is no folder. Returns whether it stands at the destination now, by this run's doing or
+    /// an interrupted one's: what was left out, on request or for an error, does not.
     pub(super) fn restore(&self, job: &Job, window: Option<&Window>) -> Result<bool, Error> {
         self.check_cancelled()?;
         // Of what is fetched in windows this was asked before.

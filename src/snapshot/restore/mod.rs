@@ -3,7 +3,8 @@
 //! The walk creates folders as it meets them and hands everything else to workers. A local store is read in the
 //! order of the walk, through maps. From a remote one, files are sorted by where they lie, and windows of them,
 //! bounded by memory, are fetched as merged ranges. Of files with several links the first name is restored so, too; the
-//! others are linked to it afterwards. Folders are finished last, children first, since what is put into a folder changes its times.
+//! others are linked to it afterwards. Folders are finished last, children first, since what is put into a folder
+//! changes its times.
 
 mod content;
 mod job;

@@ -1,6 +1,6 @@
 //! Asking for packfiles, and waiting for them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::base::Cancel;
 use crate::connector::{Order, Readiness};
@@ -41,9 +41,6 @@ impl Patience {
         Ok(())
     }
 }
-
-/// A cancelled run notices within this time.
-const STEP: Duration = Duration::from_millis(100);
 
 impl Planner<'_> {
     /// Asks for the retrieval of everything planned that was not asked for yet. Asking twice does no harm.
@@ -94,14 +91,5 @@ impl Planner<'_> {
 }
 
 fn sleep(pause: Duration, cancel: &Cancel) -> Result<(), Error> {
-    let end = Instant::now() + pause;
-    loop {
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        match end.checked_duration_since(Instant::now()) {
-            Some(left) if !left.is_zero() => std::thread::sleep(left.min(STEP)),
-            _ => return Ok(()),
-        }
-    }
+    if cancel.sleep(pause) { Ok(()) } else { Err(Error::Cancelled) }
 }

@@ -11,8 +11,8 @@ use crate::store::{Error, KnownSet, Repository};
 use super::super::tree::{Tree, TreeKind};
 
 /// Passes blobs to `each`, every one once per `seen`. Tree nodes come before what they point to; the header comes
-/// last, so that what arrives in this order is never referred to before it is there. With each comes its lane: a chunk's
-/// type alone does not tell a file's content from a folder's list.
+/// last, so that what arrives in this order is never referred to before it is there. With each comes its lane: a
+/// chunk's type alone does not tell a file's content from a folder's list.
 pub(super) struct Reach<'a> {
     pub(super) repository: &'a Repository,
     pub(super) seen: &'a KnownSet,

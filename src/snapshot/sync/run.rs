@@ -77,7 +77,6 @@ pub fn sync(
                 let message = format!("snapshot {} was not copied: {}", info.id, message_of(&error));
                 monitor.problem(&Problem { severity: Severity::Error, path: RawString::new(), message });
                 report.damaged.push(info.id);
-                report.unsigned.retain(|id| *id != info.id);
                 // What was copied of it was never committed: the next ones cannot refer to it.
                 map = IdMap::new(to.spills());
             }
@@ -115,9 +114,8 @@ impl One<'_> {
             let after = catalogue.colouring_state(&id).and_then(|state| catalogue.newest_descendant(&state));
             writer.take_back(vec![Delete::snapshot_colour(id)], after);
         }
-        if !(removed && self.is_whole_there(&writer)?) {
-            self.copy(&mut writer, removed, report)?;
-        }
+        let stands = removed && self.is_whole_there(&writer)?;
+        let unsigned = !stands && self.copy(&mut writer, removed)?;
         add(&mut report.stats, &writer.commit()?);
         // What is reported is confirmed: the state may have lost to one that nobody could see before.
         self.to.refresh_after_commit().map_err(|error| match error {
@@ -133,24 +131,26 @@ impl One<'_> {
         } else {
             report.copied.push(id);
         }
+        if unsigned {
+            report.unsigned.push(id);
+        }
         Ok(())
     }
 
-    fn copy(&self, writer: &mut Writer, removed: bool, report: &mut SyncReport) -> Result<(), Error> {
+    /// Copies the snapshot; returns whether it lost its signature.
+    fn copy(&self, writer: &mut Writer, removed: bool) -> Result<bool, Error> {
         let id = self.info.id;
         let options = self.options;
         let copied =
             copy_into(self.from, self.info, writer, self.map, options.memory, &options.cancel, self.monitor)?;
-        if copied.unsigned {
-            report.unsigned.push(id);
-        }
         if removed {
             // The header that is still there leads to what is not: it goes.
             let places = self.to.catalogue().find_any(BlobType::SNAPSHOT, &id)?;
             let old = places.iter().map(|place| Delete::location(BlobType::SNAPSHOT, id, place.packfile));
             writer.take_back(old.collect(), None);
         }
-        writer.put_header_anew(&copied.header.encode())
+        writer.put_header_anew(&copied.header.encode())?;
+        Ok(copied.unsigned)
     }
 
     /// Returns whether everything a removed snapshot refers to is still there.

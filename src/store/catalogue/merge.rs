@@ -163,7 +163,8 @@ impl Work<'_> {
                 StateEntry::Folding(folding) if folding.id == id && !headed => headed = true,
                 // What it names comes first, so that it is known what its rows are worth.
                 StateEntry::Folded(folded) if headed && kept.len() == names.len() + 1 => {
-                    // One that folded itself has nothing that those that it named had not, and they are named here, too.
+                    // One that folded itself has nothing that those that it named had not, and they are named here,
+                    // too.
                     known &= work.known.contains(&folded.id) || is_fold_id(work.source.keys, &folded.id);
                     names.push(folded.id);
                 }

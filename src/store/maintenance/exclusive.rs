@@ -27,7 +27,8 @@ pub struct Exclusive {
 }
 
 impl Exclusive {
-    /// Takes the exclusive lock and loads the catalogue anew, every state read whole. Locks of writers that died are swept on the way.
+    /// Takes the exclusive lock and loads the catalogue anew, every state read whole. Locks of writers that died are
+    /// swept on the way.
     ///
     /// # Errors
     /// [`Error::Locked`] while somebody else holds a lock. [`Error::Incomplete`] when `whole` is wanted and states
@@ -89,8 +90,8 @@ impl Exclusive {
         if strange { Err(Error::Interfered) } else { Ok(()) }
     }
 
-    /// Loads the catalogue anew, and fails unless it is whole: with all states that were there when the lock was had, and
-    /// our own. What is folded is only as whole as what was loaded.
+    /// Loads the catalogue anew, and fails unless it is whole: with all states that were there when the lock was had,
+    /// and our own. What is folded is only as whole as what was loaded.
     ///
     /// # Errors
     /// [`Error::Incomplete`] where states are damaged or gone, [`Error::Interfered`] where others came.
@@ -170,16 +171,16 @@ pub(super) fn opened(error: OpenError) -> Error {
     }
 }
 
-/// Loads the catalogue anew, every state read whole, without any lock, for a plan. Fails as [`Exclusive::acquire`] does where states are damaged
-/// or gone.
+/// Loads the catalogue anew, every state read whole, without any lock, for a plan. Fails as [`Exclusive::acquire`] does
+/// where states are damaged or gone.
 pub fn look(repository: &Repository) -> Result<Arc<Catalogue>, Error> {
     let damaged = repository.reload_telling(true)?;
     must_be_whole(repository, &damaged)?;
     Ok(repository.catalogue())
 }
 
-/// Loads the catalogue anew as [`look`] does, whatever its states are like. Returns those that cannot be used, each with
-/// whether it is damaged.
+/// Loads the catalogue anew as [`look`] does, whatever its states are like. Returns those that cannot be used, each
+/// with whether it is damaged.
 pub fn look_at_any(repository: &Repository) -> Result<Vec<(Id, bool)>, Error> {
     repository.reload_telling(true)
 }

@@ -78,8 +78,8 @@ pub struct FoldedState {
     pub since: i64,
 }
 
-/// Returns the states that are still listed although another took their place, the oldest first: whatever part of them is
-/// deleted in that order, the rest comes to the same for a reader that knows nothing of folding.
+/// Returns the states that are still listed although another took their place, the oldest first: whatever part of them
+/// is deleted in that order, the rest comes to the same for a reader that knows nothing of folding.
 pub fn folded_states(repository: &Repository, catalogue: &Catalogue) -> Result<Vec<FoldedState>, Error> {
     let mut found = Vec::new();
     repository.storage().list(Kind::State, &mut |listed| {
@@ -136,8 +136,8 @@ impl Exclusive {
             return Err(Error::Interfered);
         }
         if let Err(error) = read {
-            // What was folded still stands; one that nobody can use must not be taken for damage by the next reader. One
-            // that could not be fetched may be whole, and in use.
+            // What was folded still stands; one that nobody can use must not be taken for damage by the next reader.
+            // One that could not be fetched may be whole, and in use.
             if error.is_damage() {
                 let _ = storage.delete(Kind::State, id);
             }

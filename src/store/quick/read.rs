@@ -38,6 +38,22 @@ pub(in super::super) struct Origin {
     pub(in super::super) spills: SpillDir,
 }
 
+impl Origin {
+    /// Returns what states are read from, without a cache.
+    pub(in super::super) fn source(&self) -> Source<'_> {
+        Source {
+            storage: self.storage.as_ref(),
+            keys: &self.keys,
+            encoding: &self.encoding,
+            spills: &self.spills,
+            cache: None,
+            afresh: false,
+            tables: Tables::Cache,
+            memory: None,
+        }
+    }
+}
+
 /// An archive's quick index.
 #[derive(Debug)]
 pub(in super::super) struct Quick {
@@ -208,18 +224,7 @@ impl Quick {
 
     /// Reads the whole state behind the index.
     pub(in super::super) fn read_state(&self) -> Result<Catalogue, Error> {
-        let Origin { storage, keys, encoding, spills } = &self.origin;
-        let source = Source {
-            storage: storage.as_ref(),
-            keys,
-            encoding,
-            spills,
-            cache: None,
-            afresh: false,
-            tables: Tables::Cache,
-            memory: None,
-        };
-        let (catalogue, mut damaged) = load(&source)?;
+        let (catalogue, mut damaged) = load(&self.origin.source())?;
         damaged.pop().map_or(Ok(catalogue), |damaged| Err(damaged.error))
     }
 }

@@ -76,8 +76,8 @@ impl Tree {
     }
 
     /// Returns what tells the root from every other folder, those that had its name before or will have it included:
-    /// device, inode, time of birth, and where `path` leads. `None` where the file system knows no time of birth: it may
-    /// give a new folder the inode of one that was removed.
+    /// device, inode, time of birth, and where `path` leads. `None` where the file system knows no time of birth: it
+    /// may give a new folder the inode of one that was removed.
     pub(super) fn identity(&self, path: &Path) -> Option<Vec<u8>> {
         let facts = File::from(self.root.try_clone().ok()?).metadata().ok()?;
         let birth = facts.created().ok()?.duration_since(UNIX_EPOCH).ok().filter(|birth| !birth.is_zero())?;

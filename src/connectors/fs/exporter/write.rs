@@ -44,8 +44,8 @@ pub(super) fn write(file: &File, path: &str, content: &dyn ContentSource) -> Res
     }
 }
 
-/// Cuts a content at good places into ranges of reasonable length, one after the other: how many there are follows from a
-/// length that a snapshot only announces.
+/// Cuts a content at good places into ranges of reasonable length, one after the other: how many there are follows from
+/// a length that a snapshot only announces.
 fn pieces(boundaries: &[u64], size: u64) -> impl Iterator<Item = (u64, u64)> + Send + '_ {
     let mut cuts = boundaries.iter().copied().filter(move |at| *at < size).chain([size]);
     let (mut start, mut end) = (0_u64, 0_u64);

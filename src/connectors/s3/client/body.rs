@@ -63,7 +63,8 @@ impl Read for Body {
         if ended {
             (self.inner, self.permit) = (None, None);
         } else if self.left == Some(0) {
-            // The connection goes back to the others only when its end was looked at, which readers that count do not do.
+            // The connection goes back to the others only when its end was looked at, which readers that count do not
+            // do.
             match inner.read(&mut [0]) {
                 Ok(0) => (self.inner, self.permit) = (None, None),
                 Ok(_) if self.is_expected => {

@@ -262,7 +262,8 @@ impl Client {
         })
     }
 
-    /// Asks for a part, `(offset, length)`, of a version and passes it on once the server said that this is what it sends.
+    /// Asks for a part, `(offset, length)`, of a version and passes it on once the server said that this is what it
+    /// sends.
     fn ranged<T>(
         &self,
         key: &[u8],

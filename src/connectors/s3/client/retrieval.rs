@@ -37,8 +37,8 @@ impl Client {
         if state == Readiness::Archived { Err(failure) } else { Ok(state) }
     }
 
-    /// Asks for the retrieval of an object, of one version where it is named. `days` is left out for objects of a tiering
-    /// class, which return for good.
+    /// Asks for the retrieval of an object, of one version where it is named. `days` is left out for objects of a
+    /// tiering class, which return for good.
     pub(in super::super) fn restore_object(
         &self,
         key: &[u8],

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rusty_s3::Method;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue};
@@ -298,18 +298,8 @@ impl Client {
                 self.advise(&mut failure, &signing.who);
                 return Err(failure);
             };
-            self.pause(pause);
-        }
-    }
-
-    /// Waits, but not longer than until everything is to end.
-    fn pause(&self, pause: Duration) {
-        let end = Instant::now() + pause;
-        while !self.options.cancel.is_cancelled() {
-            match end.checked_duration_since(Instant::now()) {
-                Some(left) if !left.is_zero() => std::thread::sleep(left.min(Duration::from_millis(50))),
-                _ => return,
-            }
+            // The next round sees that everything is to end.
+            let _ = self.options.cancel.sleep(pause);
         }
     }
 

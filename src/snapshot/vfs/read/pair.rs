@@ -37,8 +37,8 @@ pub enum Pair {
 /// below them: folder by folder, siblings in byte order, as [`Walk`](super::Walk) does. The two folders themselves
 /// are not among it.
 ///
-/// Folders whose lists are one object are read once, and only the folders in them are visited; those below which no list
-/// differs are not visited at all.
+/// Folders whose lists are one object are read once, and only the folders in them are visited; those below which no
+/// list differs are not visited at all.
 pub struct PairWalk<'t, 'a, S: ?Sized> {
     left: &'t Vfs<'a, S>,
     right: &'t Vfs<'a, S>,
