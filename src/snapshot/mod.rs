@@ -33,4 +33,4 @@ pub use repair::{RepairOptions, RepairReport, repair};
 pub(crate) use restore::read_chunk;
 pub use restore::{ObjectContent, RestoreOptions, RestoreReport, Versions, restore};
 pub use search::{EntryKind, MetadataPattern, PatternError, Patterns, SearchQuery, search};
-pub use sync::{ArchiveExport, CopyReport, SyncOptions, SyncReport, copy_into, sync};
+pub use sync::{ArchiveExport, Copied, CopyReport, SyncOptions, SyncReport, copy_into, sync};

@@ -475,6 +475,10 @@ impl Session for ArchiveWriter {
         self.store(kind, id, lane, encode).inspect_err(|_| self.failed.store(true, Ordering::Release))
     }
 
+    fn has_put(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        self.known.contains(kind, id)
+    }
+
     fn encoding(&self) -> &Encoding {
         &self.unlocked.encoding
     }

@@ -84,7 +84,7 @@ fn maintain(storage: &Arc<dyn Storage>) -> Vec<Id> {
 }
 
 /// What maintenance does when the grace period is over: what is coloured is forgotten, then deleted.
-fn sweep(storage: &Arc<dyn Storage>, packs: &[Id]) {
+pub(crate) fn sweep(storage: &Arc<dyn Storage>, packs: &[Id]) {
     let entries: Vec<StateEntry> =
         packs.iter().map(|pack| StateEntry::Delete(Delete::packfile(*pack))).collect();
     put_state(&reopen(Arc::clone(storage)), &entries);

@@ -63,5 +63,6 @@ mod seeds;
 mod sftp;
 mod sftp_bed;
 mod sqlite;
+mod sync_gap;
 mod threats;
 mod web;
