@@ -194,6 +194,11 @@ impl ArchiveWriter {
         }
     }
 
+    /// Returns the snapshots whose headers were put, in that order. They exist once the archive is committed.
+    pub fn snapshots(&self) -> Vec<Id> {
+        lock(&self.snapshots).clone()
+    }
+
     /// Fails when something of the archive is lost. Whoever lost it was told why.
     fn check(&self) -> Result<(), Error> {
         if self.failed.load(Ordering::Acquire) { Err(Error::Aborted) } else { Ok(()) }

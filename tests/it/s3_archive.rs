@@ -8,7 +8,7 @@ use plakar::base::Id;
 use plakar::connector::{ArchiveSink, Body, ErrorKind, Kind, Storage};
 use plakar::connectors::s3::{S3Archive, S3Sink, SinkOptions};
 
-use crate::cli::User;
+use crate::cli::{User, json};
 use crate::conformance;
 use crate::s3_bed::Bed;
 use crate::s3server::{self, ACCESS_KEY, Action, Fault, Key, Object, S3Server, SECRET_KEY};
@@ -478,4 +478,25 @@ fn an_interrupted_archive_leaves_nothing_in_the_bucket() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     println!("ended after {:?}", begun.elapsed());
     assert_eq!((server.open_uploads(), server.keys("bucket").len()), (0, 0));
+}
+
+#[test]
+fn no_snapshot_is_told_of_before_its_archive_is_there() {
+    let server = S3Server::new();
+    let user = user(&server);
+    user.ok("at ./local create -plaintext");
+    user.ok("at ./local backup tree");
+    let pack = "-json ptar -plaintext -overwrite -k ./local -o @b/x.ptar tree";
+    let types = |stdout: &str| -> Vec<String> {
+        json(stdout).iter().map(|one| one["type"].as_str().unwrap().to_owned()).collect()
+    };
+    server.inject(Fault::on("PutObject", Action::status(403, "AccessDenied")));
+    let refused = user.run(pack);
+    assert_ne!(refused.code, 0);
+    let told = types(&refused.stdout);
+    assert!(!told.iter().any(|kind| kind == "committed" || kind == "summary"), "{refused:?}");
+    server.clear_faults();
+    let mut told = types(&user.ok(pack));
+    told.retain(|kind| kind != "progress");
+    assert_eq!(told, ["committed", "committed", "summary", "summary", "archive"]);
 }

@@ -256,12 +256,12 @@ impl<'a> ArchiveExport<'a> {
             }
             self.headers.insert(info.id, info.header.clone());
             self.report.copied.push(info.id);
-            self.monitor.event(&Event::Committed { snapshot: info.id });
         }
         Ok(())
     }
 
-    /// Returns what was copied. The archive is not committed by this.
+    /// Returns what was copied. The archive is not committed by this, and its snapshots do not exist before
+    /// ([`commit_archive`](super::super::commit_archive)).
     pub fn finish(self) -> SyncReport {
         self.report
     }
