@@ -408,9 +408,14 @@ pub(crate) struct Shared {
     store: Arc<MemoryStore>,
     /// Called after every listing.
     listed: Option<ListHook>,
+    /// Called before every listing, which fails as it says.
+    listing: Option<FaultHook>,
+    /// Called when something was put, which then fails as it says.
+    put: Option<FaultHook>,
 }
 
 type ListHook = Box<dyn Fn(plakar::connector::Kind) + Send + Sync>;
+type FaultHook = Box<dyn Fn(plakar::connector::Kind) -> plakar::connector::Result<()> + Send + Sync>;
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -420,7 +425,7 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     pub(crate) fn new(store: &Arc<MemoryStore>) -> Self {
-        Self { store: Arc::clone(store), listed: None }
+        Self { store: Arc::clone(store), listed: None, listing: None, put: None }
     }
 
     pub(crate) fn after_listing(
@@ -428,6 +433,22 @@ impl Shared {
         hook: impl Fn(plakar::connector::Kind) + Send + Sync + 'static,
     ) -> Self {
         self.listed = Some(Box::new(hook));
+        self
+    }
+
+    pub(crate) fn before_listing(
+        mut self,
+        hook: impl Fn(plakar::connector::Kind) -> plakar::connector::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.listing = Some(Box::new(hook));
+        self
+    }
+
+    pub(crate) fn after_put(
+        mut self,
+        hook: impl Fn(plakar::connector::Kind) -> plakar::connector::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.put = Some(Box::new(hook));
         self
     }
 }
@@ -450,6 +471,7 @@ impl Storage for Shared {
         kind: plakar::connector::Kind,
         each: &mut dyn FnMut(plakar::connector::Listed),
     ) -> plakar::connector::Result<()> {
+        self.listing.as_ref().map_or(Ok(()), |listing| listing(kind))?;
         self.store.list(kind, each)?;
         if let Some(listed) = &self.listed {
             listed(kind);
@@ -481,7 +503,8 @@ impl Storage for Shared {
         id: plakar::base::Id,
         body: plakar::connector::Body<'_>,
     ) -> plakar::connector::Result<()> {
-        self.store.put(kind, id, body)
+        self.store.put(kind, id, body)?;
+        self.put.as_ref().map_or(Ok(()), |put| put(kind))
     }
     fn delete(&self, kind: plakar::connector::Kind, id: plakar::base::Id) -> plakar::connector::Result<()> {
         self.store.delete(kind, id)

@@ -60,6 +60,7 @@ mod s3_storm;
 mod s3_versions;
 mod s3server;
 mod seeds;
+mod sessions;
 mod sftp;
 mod sftp_bed;
 mod sqlite;

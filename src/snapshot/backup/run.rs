@@ -93,9 +93,10 @@ pub fn backup(
 ) -> Result<BackupReport, Error> {
     let (begun, source) = (Timestamp::now(), importer.source());
     let snapshot = random::id();
-    let previous = if options.force { None } else { Some(Previous::find(repository, &source)?) };
     let journal = JournalWriter::new(repository, snapshot, begun, &source)?;
     let writer = Writer::open(repository, snapshot, options.checkpoints, Some(journal))?;
+    // Under the lock: what is found now stays.
+    let previous = if options.force { None } else { Some(Previous::find(repository, &source)?) };
     let entropy = repository.profile() == Profile::Plakar;
     let run = Run {
         session: &writer,
