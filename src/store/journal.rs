@@ -211,6 +211,9 @@ struct Blob {
 pub struct Covered {
     /// The serialized entry.
     pub entry: Vec<u8>,
+    /// When the run that covered it began, which need not be the newest: what was modified after it may have changed
+    /// since.
+    pub begun: Timestamp,
 }
 
 /// The records of interrupted runs, found by path. Holds 16 bytes a record; blobs are read again as needed.
@@ -224,8 +227,6 @@ pub struct Journal {
     cache: Mutex<LruCache<u32, Arc<Vec<u8>>>>,
     /// Of each blob that was looked into, at which bytes records stand that do not hold any more, ascending.
     broken: Vec<OnceLock<Vec<u32>>>,
-    /// When the newest of the runs began: what was modified after it may have changed since.
-    begun: Timestamp,
 }
 
 impl Journal {
@@ -252,7 +253,9 @@ impl Journal {
             }
         }
         found.sort_unstable();
-        let Some(&Blob { begun, .. }) = found.last() else { return Ok(None) };
+        if found.is_empty() {
+            return Ok(None);
+        }
         let cache = Mutex::new(LruCache::new(NonZero::new(8).expect("not zero")));
         let mut journal = Self {
             repository: Arc::clone(repository),
@@ -262,7 +265,6 @@ impl Journal {
             places: HashMap::new(),
             hasher: RandomState::new(),
             cache,
-            begun,
         };
         for index in 0..journal.blobs.len() {
             journal.index(u32::try_from(index).expect("few blobs"))?;
@@ -297,11 +299,6 @@ impl Journal {
         self.blobs.iter().for_each(|blob| self.files.remove(&blob.id));
     }
 
-    /// Returns when the newest of the interrupted runs began.
-    pub fn begun(&self) -> Timestamp {
-        self.begun
-    }
-
     /// Returns the number of paths covered.
     pub fn len(&self) -> usize {
         self.places.len()
@@ -322,7 +319,7 @@ impl Journal {
         if found != path || !self.holds(blob, offset, &bytes, session)? {
             return Ok(None);
         }
-        Ok(Some(Covered { entry: entry.to_vec() }))
+        Ok(Some(Covered { entry: entry.to_vec(), begun: self.blobs[blob as usize].begun }))
     }
 
     /// Returns whether everything that a record refers to is there. The first question about a blob looks into all its

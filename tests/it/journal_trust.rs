@@ -2,6 +2,7 @@
 //! changed since.
 
 use std::fs;
+use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -14,13 +15,19 @@ use plakar::connector::{
 use plakar::connectors::fs::FsImporter;
 use plakar::connectors::memory::MemoryStore;
 use plakar::connectors::s3::S3Store;
-use plakar::format::entry::Entry;
+use plakar::format::blob::BlobType;
+use plakar::format::entry::{Entry, FileInfo, Mode};
+use plakar::format::object::Object;
 use plakar::format::state::{Coloured, Delete, StateEntry};
 use plakar::snapshot::{
     BackupOptions, BackupReport, Counter, Fate, MaintenanceOptions, Monitor, Problem, Tally, backup, list,
     maintain,
 };
-use plakar::store::{CheckpointPolicy, LockTerms, Repository, remove_snapshots};
+use plakar::store::blob::{BlobSink as _, Lane};
+use plakar::store::{
+    CheckpointPolicy, CreateOptions, Journal, JournalWriter, LockTerms, NoPassphrase, OpenOptions,
+    Repository, Session as _, Writer, remove_snapshots,
+};
 
 use crate::engine::{Shared, assert_clean, assert_restores, back_up, create, kinds, reopen};
 use crate::lapse::{packs, put_state};
@@ -279,4 +286,89 @@ fn looking_into_a_journal_takes_few_requests() {
         // One journal blob for each checkpoint, and a few ranges for the objects of each.
         assert!(touched > untouched && touched < untouched + u64::from(COUNT) / 5, "{untouched}, {touched}");
     }
+}
+
+/// Writes other bytes of the same length into a file and puts its time back: only its ctime tells.
+fn rewrite(path: &Path) {
+    let mut file = fs::File::options().write(true).open(path).unwrap();
+    let metadata = file.metadata().unwrap();
+    file.write_all(&content("other", usize::try_from(metadata.len()).unwrap())).unwrap();
+    file.set_modified(metadata.modified().unwrap()).unwrap();
+}
+
+#[test]
+fn what_changed_between_two_interrupted_runs_is_read_again() {
+    for kind in [0, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        let storage: Arc<dyn Storage> = Arc::new(Shared::new(&Arc::new(MemoryStore::new())));
+        let store = create(Arc::clone(&storage), &kinds()[kind].1);
+        write(&tree.join("m"), 0..60);
+        settle();
+        interrupt(&store, &tree, 60, &Tally::default());
+        // The first run covered this one; the second never gets there.
+        let changed = tree.join("m/0000");
+        rewrite(&changed);
+        write(&tree.join("a"), 0..60);
+        settle();
+        let store = reopen(Arc::clone(&storage));
+        interrupt(&store, &tree, 60, &Tally::default());
+        let store = reopen(storage);
+        let report = back_up_all(&store, &tree);
+        assert!(report.resumed_count > 90, "{report:?}");
+        assert_eq!(report.unchanged_count, report.resumed_count - 1, "all but the changed one: {report:?}");
+        assert_clean(&store);
+        assert_restores(&store, 0, &tree);
+    }
+}
+
+#[test]
+fn each_entry_tells_when_the_run_that_covered_it_began() {
+    let cache = tempfile::tempdir().unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(Shared::new(&Arc::new(MemoryStore::new())));
+    Repository::create(storage.as_ref(), &CreateOptions::default()).unwrap();
+    let options = OpenOptions { cache_dir: Some(cache.path().to_owned()), ..OpenOptions::default() };
+    let open = || Repository::open(Arc::clone(&storage), &mut NoPassphrase, &options).unwrap();
+    let time = |secs| Timestamp { secs, nanos: 0 };
+    let entry = |name: &str, object: Id| {
+        let mut bytes = Vec::new();
+        let info = FileInfo::new(name, Mode::regular(0o644));
+        Entry { object, ..Entry::new("/r", info) }.encode_into(&mut bytes);
+        bytes
+    };
+    let source = SourceInfo { kind: "fs".into(), origin: "here".into(), root: "/r".into() };
+    let mut object = Id::ZERO;
+    for (run, names) in [(1_u8, ["a", "b"]), (2, ["b", "c"])] {
+        let (repository, id) = (open(), Id([run; 32]));
+        let journal = JournalWriter::new(&repository, id, time(run.into()), &source).unwrap();
+        let always = CheckpointPolicy { bytes: 1, interval: Duration::from_hours(1) };
+        let writer = Writer::open(&repository, id, always, Some(journal)).unwrap();
+        object = writer.put(BlobType::OBJECT, &Object::new(Id([4; 32])).encode(), Lane::Metadata).unwrap();
+        for name in names {
+            let covered = entry(&format!("{name}{run}"), object);
+            writer.covered(format!("/r/{name}").as_bytes(), &covered).unwrap();
+        }
+        writer.covered(b"/r/lost", &entry("lost", Id([5; 32]))).unwrap();
+        // With this a checkpoint is made; nothing is committed.
+        writer.put(BlobType::CHUNK, &[run; 100], Lane::Data).unwrap();
+    }
+    // Something left the store once: entries are looked into.
+    put_state(&open(), &[StateEntry::Delete(Delete::packfile(Id([9; 32])))]);
+    let repository = open();
+    let session = Writer::open(&repository, Id([3; 32]), CheckpointPolicy::default(), None).unwrap();
+    let journal = Journal::load(&repository, &source, Timestamp::EPOCH).unwrap().unwrap();
+    assert_eq!(journal.len(), 4);
+    for (name, run) in [("a", 1), ("b", 2), ("c", 2)] {
+        let covered = journal.find(format!("/r/{name}").as_bytes(), &session).unwrap().unwrap();
+        assert_eq!(covered.begun, time(run), "{name}");
+        assert_eq!(covered.entry, entry(&format!("{name}{run}"), object));
+    }
+    // What refers to something that the store does not hold is not covered, nor is what no run found.
+    for name in ["lost", "d"] {
+        assert_eq!(journal.find(format!("/r/{name}").as_bytes(), &session).unwrap(), None, "{name}");
+    }
+    // Runs that began no later than the latest snapshot are of no use any more.
+    let journal = Journal::load(&repository, &source, time(1)).unwrap().unwrap();
+    assert_eq!(journal.find(b"/r/a", &session).unwrap(), None);
+    assert!(Journal::load(&repository, &source, time(2)).unwrap().is_none());
 }

@@ -111,7 +111,7 @@ impl Joiner<'_> {
             && let Ok(Some(covered)) = journal.find(&record.path, self.session)
             && let Ok(entry) = Entry::decode(&covered.entry)
         {
-            match self.compare(&record, &entry, journal.begun()) {
+            match self.compare(&record, &entry, covered.begun) {
                 Change::Content => {}
                 Change::Same => return Joined::Same(record, entry),
                 Change::MetadataOnly => return Joined::SameContent(record, entry),
