@@ -23,6 +23,7 @@ mod ftp;
 mod fuzz_corpus;
 mod http_archive;
 mod interop;
+mod journal_trust;
 mod keys;
 mod lapse;
 mod licences;
