@@ -8,6 +8,7 @@
     reason = "numbers in tests are small, and fixtures read better with methods"
 )]
 
+mod archive_faults;
 mod canonical;
 mod cli;
 mod conformance;
