@@ -329,12 +329,11 @@ impl Journal {
             return Ok(true);
         }
         let broken = &self.broken[blob as usize];
-        let broken = match broken.get() {
-            Some(broken) => broken,
-            None => {
-                let found = Look { repository: &self.repository, session }.blob(bytes)?;
-                broken.get_or_init(|| found)
-            }
+        let broken = if let Some(broken) = broken.get() {
+            broken
+        } else {
+            let found = Look { repository: &self.repository, session }.blob(bytes)?;
+            broken.get_or_init(|| found)
         };
         Ok(broken.binary_search(&offset).is_err())
     }
