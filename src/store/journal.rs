@@ -329,12 +329,13 @@ impl Journal {
             return Ok(true);
         }
         let broken = &self.broken[blob as usize];
-        if broken.get().is_none() {
+        let broken = if let Some(broken) = broken.get() {
+            broken
+        } else {
             let found = Look { repository: &self.repository, session }.blob(bytes)?;
-            // Another thread may have found the same meanwhile.
-            let _ = broken.set(found);
-        }
-        Ok(broken.get().is_some_and(|broken| broken.binary_search(&offset).is_err()))
+            broken.get_or_init(|| found)
+        };
+        Ok(broken.binary_search(&offset).is_err())
     }
 }
 
