@@ -8,7 +8,7 @@ mod importer;
 mod retrieval;
 mod storage;
 
-pub use archive::ArchiveSink;
+pub use archive::{ArchiveSink, WriteFault};
 pub use error::{Error, ErrorKind, Result};
 pub use exporter::{ContentSource, Exporter, Item, Outcome, Receipt};
 pub use importer::{Change, Content, ContentInfo, Importer, Metadata, Record, SourceInfo, Work, Xattr};

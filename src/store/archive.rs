@@ -3,10 +3,13 @@
 //! Content goes to the sink as it comes; metadata and tree nodes wait in temporary files and are appended behind
 //! it, then index, footer, state and trailer, so that the end of the file holds what a reader needs first. Index
 //! records are sorted outside of memory.
+//!
+//! A blob that fails ends the archive: it is marked as known by then, and nobody knows how much of it, or of what
+//! waited with it, was written. Nothing is taken after that, and the archive is not committed.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::sort::{ByteOrder, Sorted, Sorter};
@@ -60,6 +63,8 @@ pub struct ArchiveWriter {
     index: Mutex<Sorter<ByteOrder>>,
     snapshots: Mutex<Vec<Id>>,
     config_length: u64,
+    /// Set by the first failure.
+    failed: AtomicBool,
     blobs: AtomicU64,
     plain: AtomicU64,
     stored: AtomicU64,
@@ -157,6 +162,7 @@ impl ArchiveWriter {
             spills,
             config_length: config.len() as u64,
             unlocked,
+            failed: AtomicBool::new(false),
             blobs: AtomicU64::new(0),
             plain: AtomicU64::new(0),
             stored: AtomicU64::new(0),
@@ -188,8 +194,36 @@ impl ArchiveWriter {
         }
     }
 
-    /// Writes everything that follows the content and hands the complete archive over.
+    /// Fails when something of the archive is lost. Whoever lost it was told why.
+    fn check(&self) -> Result<(), Error> {
+        if self.failed.load(Ordering::Acquire) { Err(Error::Aborted) } else { Ok(()) }
+    }
+
+    /// Encodes a blob and appends it under a record, unless it is known.
+    fn store(&self, kind: BlobType, id: Id, lane: Lane, encode: &mut Encode<'_>) -> Result<bool, Error> {
+        if !self.known.insert(kind, id)? {
+            return Ok(false);
+        }
+        let mut encoded = Vec::new();
+        let plain = encode(&mut encoded)?;
+        let length = u32::try_from(encoded.len()).map_err(|_| Error::too_large(kind, id))?;
+        let region = if encoded.is_empty() { Region::End } else { Region::from(lane) };
+        let offset = self.append(region, kind, &id, &encoded)?;
+        if kind == BlobType::SNAPSHOT {
+            lock(&self.snapshots).push(id);
+        }
+        let record = IndexRecord { kind, version: Version::V1_0_0, id, offset, length, flags: 0 };
+        push_record(&mut lock(&self.index), region, &record)?;
+        self.blobs.fetch_add(1, Ordering::Relaxed);
+        self.plain.fetch_add(plain as u64, Ordering::Relaxed);
+        self.stored.fetch_add(encoded.len() as u64, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Writes everything that follows the content and hands the complete archive over. Fails when a blob could not be
+    /// stored, whatever became of that failure.
     pub fn commit(self) -> Result<WriterStats, Error> {
+        self.check()?;
         let stats = self.stats();
         let mut content = self.content.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut later = self.later.map(|later| later.into_inner().unwrap_or_else(PoisonError::into_inner));
@@ -437,23 +471,8 @@ impl Session for ArchiveWriter {
         lane: Lane,
         encode: &mut Encode<'_>,
     ) -> Result<bool, Error> {
-        if !self.known.insert(kind, id)? {
-            return Ok(false);
-        }
-        let mut encoded = Vec::new();
-        let plain = encode(&mut encoded)?;
-        let length = u32::try_from(encoded.len()).map_err(|_| Error::too_large(kind, id))?;
-        let region = if encoded.is_empty() { Region::End } else { Region::from(lane) };
-        let offset = self.append(region, kind, &id, &encoded)?;
-        if kind == BlobType::SNAPSHOT {
-            lock(&self.snapshots).push(id);
-        }
-        let record = IndexRecord { kind, version: Version::V1_0_0, id, offset, length, flags: 0 };
-        push_record(&mut lock(&self.index), region, &record)?;
-        self.blobs.fetch_add(1, Ordering::Relaxed);
-        self.plain.fetch_add(plain as u64, Ordering::Relaxed);
-        self.stored.fetch_add(encoded.len() as u64, Ordering::Relaxed);
-        Ok(true)
+        self.check()?;
+        self.store(kind, id, lane, encode).inspect_err(|_| self.failed.store(true, Ordering::Release))
     }
 
     fn encoding(&self) -> &Encoding {

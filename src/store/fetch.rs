@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::Id;
 use crate::connector::Kind;
+use crate::format::blob::BlobType;
+use crate::format::object::Object;
 use crate::format::wrapper::HEADER_LEN;
 
+use super::blob::BlobSource as _;
 use super::catalogue::Place;
 use super::error::Error;
-use super::repository::Repository;
+use super::repository::{METADATA_LIMIT, Repository};
 
 /// Two ranges with at most this between them become one: a request costs more than these bytes.
 const GAP: u64 = 128 << 10;
@@ -85,6 +88,22 @@ impl Window {
         let (start, bytes) = ranges.get(after.checked_sub(1)?)?;
         let from = usize::try_from(place.offset - start).ok()?;
         bytes.get(from..from.checked_add(place.length as usize)?)
+    }
+
+    /// Reads an object by what was fetched at its place, else alone.
+    pub(super) fn object(
+        &self,
+        repository: &Repository,
+        id: &Id,
+        place: Option<&Place>,
+    ) -> Result<Object, Error> {
+        let stored = place.and_then(|place| self.get(place));
+        let decode = |stored| repository.decode(BlobType::OBJECT, id, stored, METADATA_LIMIT).ok();
+        let plain = match stored.and_then(decode) {
+            Some(plain) => plain,
+            None => repository.get(BlobType::OBJECT, id)?,
+        };
+        Ok(Object::decode(&plain)?)
     }
 
     /// Returns the number of bytes held.

@@ -277,6 +277,11 @@ impl Repository {
         self.states_missing.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// Returns whether every state could be used when the catalogue was loaded last, and none is gone.
+    pub(super) fn has_all_states(&self) -> bool {
+        self.damaged_states().is_empty() && !self.misses_states()
+    }
+
     /// Lists the states again, loads what is new, and returns the states that cannot be used, each with whether it is
     /// damaged (it may just be newer than this program). With `whole` every state is read, whatever the cache knows.
     pub(super) fn reload_telling(&self, whole: bool) -> Result<Vec<(Id, bool)>, Error> {

@@ -110,6 +110,8 @@ pub struct Writer {
     usable: Vec<bool>,
     /// Whether some packfile that should be live is not listed, or what one held was given up.
     lost: bool,
+    /// Whether nothing was ever coloured, deleted or lost.
+    intact: bool,
     known: KnownSet,
     /// What was there before and is needed: looked at again when the lock lapsed.
     relied: Relied,
@@ -191,6 +193,7 @@ impl Writer {
         Ok(Self {
             shared,
             lost: has_losses(&usable, &base)?,
+            intact: usable.iter().all(|usable| *usable) && !base.has_deletes() && repository.has_all_states(),
             usable,
             known: KnownSet::new(repository.spills()),
             relied: Relied::new(repository.spills()),
@@ -605,6 +608,10 @@ impl Session for Writer {
 
     fn lost_packfiles(&self) -> bool {
         self.lost
+    }
+
+    fn is_intact(&self) -> bool {
+        self.intact
     }
 
     fn encoding(&self) -> &Encoding {

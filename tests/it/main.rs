@@ -8,6 +8,7 @@
     reason = "numbers in tests are small, and fixtures read better with methods"
 )]
 
+mod archive_faults;
 mod canonical;
 mod cli;
 mod conformance;
@@ -23,6 +24,7 @@ mod ftp;
 mod fuzz_corpus;
 mod http_archive;
 mod interop;
+mod journal_trust;
 mod keys;
 mod lapse;
 mod licences;

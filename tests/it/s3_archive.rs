@@ -143,6 +143,25 @@ fn what_is_not_committed_leaves_nothing() {
 }
 
 #[test]
+fn nothing_follows_a_part_that_failed() {
+    let bed = bed();
+    let server = bed.own_server();
+    server.inject(Fault::on("UploadPart", Action::status(403, "AccessDenied")).times(1));
+    let mut failing = sink(&bed, "x.ptar", hinted()).unwrap();
+    let piece = content(16 * MIB);
+    let error = (0..20).find_map(|_| failing.write_all(&piece).err()).expect("the part is missed");
+    assert_eq!(error_kind(error), ErrorKind::Denied);
+    // The network is as good as ever: what comes now would be the rest of a whole archive.
+    for _ in 0..2 {
+        assert!(failing.write(&piece).is_err());
+    }
+    let error = failing.commit().unwrap_err();
+    assert!(error.to_string().contains("not whole"), "{error}");
+    assert_eq!((server.open_uploads(), server.keys("bucket").len()), (0, 0));
+    assert_eq!(server.counters().of("CompleteMultipartUpload"), 0);
+}
+
+#[test]
 fn answers_that_are_lost_do_not_lose_the_archive() {
     let bed = bed();
     let server = bed.own_server();

@@ -18,7 +18,7 @@ use super::super::stores::Opened;
 use super::super::{report, snapshots, stores};
 use super::backup::{self, Source};
 use crate::codec::Compression;
-use crate::connector::{self, ArchiveSink};
+use crate::connector::{self, ArchiveSink, WriteFault};
 use crate::connectors::{ImportSettings, Location, Role, open_importer, open_sink};
 use crate::crypto::{HashAlgorithm, Secret};
 use crate::snapshot::{self, ArchiveExport, BackupOptions, SyncOptions, Versions};
@@ -190,7 +190,11 @@ fn sink(
     context: &Context,
 ) -> Result<Box<dyn ArchiveSink>, CommandError> {
     match target {
-        Target::Stdout => Ok(Box::new(StdoutSink { output: context.output.clone(), left: Arc::clone(left) })),
+        Target::Stdout => Ok(Box::new(StdoutSink {
+            output: context.output.clone(),
+            left: Arc::clone(left),
+            fault: WriteFault::default(),
+        })),
         Target::Place(place) => {
             let location: &Location = &place.location;
             Ok(open_sink(location, &place.options, &context.limits(), args.overwrite, args.size_hint)?)
@@ -204,28 +208,37 @@ struct StdoutSink {
     output: Output,
     /// Set when the reader went away.
     left: Arc<AtomicBool>,
+    fault: WriteFault,
 }
 
 impl StdoutSink {
-    fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
+    fn check(&self) -> connector::Result<()> {
+        self.fault.check("standard output")
+    }
+
+    fn noted<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
         let broken = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
         self.left.fetch_or(broken, Ordering::Relaxed);
-        result
+        self.fault.note(result)
     }
 }
 
 impl Write for StdoutSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.noted(self.output.stdout().write(bytes))
+        self.check().map_err(io::Error::other)?;
+        let written = self.output.stdout().write(bytes);
+        self.noted(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.noted(self.output.stdout().flush())
+        let flushed = self.output.stdout().flush();
+        self.noted(flushed)
     }
 }
 
 impl ArchiveSink for StdoutSink {
     fn commit(mut self: Box<Self>) -> connector::Result<()> {
+        self.check()?;
         self.flush().map_err(|error| connector::Error::io("write", "standard output", error))
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::base::{At, sys};
-use crate::connector::{ArchiveSink, Error, ErrorKind, Result};
+use crate::connector::{ArchiveSink, Error, ErrorKind, Result, WriteFault};
 use crate::connectors::place::{self, Folder, Pending};
 
 /// How much of the archive's name a temporary name repeats, in bytes: names may be 255 bytes long.
@@ -24,6 +24,7 @@ pub struct ArchiveFile {
     folder: Folder,
     pending: Pending,
     overwrite: bool,
+    fault: WriteFault,
 }
 
 impl ArchiveFile {
@@ -61,17 +62,23 @@ impl ArchiveFile {
         let temporary = sys::os_part(&temporary).into_owned();
         let working = folder.try_clone().at("open", parent)?;
         let pending = Pending::create(working, temporary).at("create", &path)?;
-        Ok(Self { path, name, folder, pending, overwrite })
+        Ok(Self { path, name, folder, pending, overwrite, fault: WriteFault::default() })
+    }
+
+    fn check(&self) -> Result<()> {
+        self.fault.check(self.path.display())
     }
 }
 
 impl Write for ArchiveFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.pending.file().write(bytes)
+        self.check().map_err(io::Error::other)?;
+        self.fault.note(self.pending.file().write(bytes))
     }
 
     fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.pending.file().write_vectored(parts)
+        self.check().map_err(io::Error::other)?;
+        self.fault.note(self.pending.file().write_vectored(parts))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -81,7 +88,8 @@ impl Write for ArchiveFile {
 
 impl ArchiveSink for ArchiveFile {
     fn commit(self: Box<Self>) -> Result<()> {
-        let Self { path, name, folder, pending, overwrite } = *self;
+        self.check()?;
+        let Self { path, name, folder, pending, overwrite, .. } = *self;
         pending.place(&folder, &name, overwrite).at("create", &path)?;
         Ok(place::sync(&folder).at("synchronise", &path)?)
     }
@@ -116,6 +124,19 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(count(dir.path()), 1);
+    }
+
+    #[test]
+    fn after_a_write_that_failed_there_is_no_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.ptar");
+        let mut file = Box::new(ArchiveFile::create(&path, false).unwrap());
+        file.write_all(b"half").unwrap();
+        file.fault.note::<()>(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert!(file.write(b"more").is_err());
+        assert!(file.write_vectored(&[io::IoSlice::new(b"more")]).is_err());
+        assert!(file.commit().unwrap_err().to_string().contains("not whole"));
+        assert_eq!(count(dir.path()), 0);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::client::{Client, Condition, Failure, Part, Put, Result as Answer, Rew
 use super::options::Options;
 use super::parts::Growing;
 use crate::base::{Cancel, sys};
-use crate::connector::{ArchiveSink, Error, ErrorKind, Result};
+use crate::connector::{ArchiveSink, Error, ErrorKind, Result, WriteFault};
 
 /// Parts in flight beside the one that is being filled.
 const AT_ONCE: usize = 4;
@@ -64,6 +64,8 @@ pub struct S3Sink {
     jobs: VecDeque<JoinHandle<Answer<Part>>>,
     parts: Vec<Part>,
     sent: u64,
+    /// A part that failed is gone from `jobs`: nothing may be numbered after it.
+    fault: WriteFault,
     done: bool,
 }
 
@@ -101,6 +103,7 @@ impl S3Sink {
             jobs: VecDeque::new(),
             parts: Vec::new(),
             sent: 0,
+            fault: WriteFault::default(),
             done: false,
         };
         if !made.overwrite {
@@ -313,7 +316,9 @@ impl Write for S3Sink {
         if bytes.is_empty() {
             return Ok(0);
         }
-        self.fill(bytes).map_err(io::Error::other)
+        self.fault.check(self.target()).map_err(io::Error::other)?;
+        let filled = self.fill(bytes).map_err(io::Error::other);
+        self.fault.note(filled)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -323,10 +328,10 @@ impl Write for S3Sink {
 
 impl ArchiveSink for S3Sink {
     fn commit(mut self: Box<Self>) -> Result<()> {
-        let result = match self.upload.clone() {
+        let result = self.fault.check(self.target()).and_then(|()| match self.upload.clone() {
             Some(upload) => self.complete(&upload),
             None => self.put_whole(),
-        };
+        });
         self.done = result.is_ok();
         result.map_err(|mut error| {
             if let Some(left) = self.abandon() {

@@ -9,7 +9,7 @@ use super::options::Options;
 use super::store::mode_of;
 use super::transfer::{Upload, rename_again};
 use crate::base::Printable;
-use crate::connector::{ArchiveSink, Error, ErrorKind, Result};
+use crate::connector::{ArchiveSink, Error, ErrorKind, Result, WriteFault};
 use crate::connectors::place::random_digits;
 use crate::connectors::tree::{join, parent};
 
@@ -26,6 +26,7 @@ pub struct SftpSink {
     upload: Upload,
     path: Vec<u8>,
     overwrite: bool,
+    fault: WriteFault,
 }
 
 impl SftpSink {
@@ -62,13 +63,19 @@ impl SftpSink {
         let temporary = join(folder, &[b".", repeated, b".", digits.as_bytes(), b".tmp"].concat());
         let connection = client.connection()?;
         let upload = Upload::create(&client.options().cancel, &connection, temporary, 0o600)?;
-        Ok(Self { client, upload, path, overwrite })
+        Ok(Self { client, upload, path, overwrite, fault: WriteFault::default() })
+    }
+
+    /// Fails when a part was lost: what followed it would stand behind a hole.
+    fn check(&self) -> Result<()> {
+        self.fault.check(Printable::new(&self.path))
     }
 }
 
 impl Write for SftpSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.upload.write(bytes).map_err(io::Error::other)?;
+        self.check().map_err(io::Error::other)?;
+        self.fault.note(self.upload.write(bytes).map_err(io::Error::other))?;
         Ok(bytes.len())
     }
 
@@ -79,7 +86,8 @@ impl Write for SftpSink {
 
 impl ArchiveSink for SftpSink {
     fn commit(self: Box<Self>) -> Result<()> {
-        let Self { client, mut upload, path, overwrite } = *self;
+        self.check()?;
+        let Self { client, mut upload, path, overwrite, .. } = *self;
         upload.close(true)?;
         let size = upload.length();
         let temporary = upload.keep();

@@ -469,6 +469,26 @@ fn an_archive_that_cannot_get_its_name_is_kept() {
 }
 
 #[test]
+fn an_archive_with_a_hole_gets_no_name() {
+    let held = old();
+    let options = Options::parse("sftp://h/root/a.x", &BTreeMap::new(), &|_| None).unwrap();
+    let (inner, written) = (files(&held, "/home/me", None), AtomicUsize::new(0));
+    // One write in the middle is refused, for no reason that is told; all others are carried out.
+    let play = move |request, id, fields: &mut Fields<'_>| match request {
+        kind::WRITE if written.fetch_add(1, Ordering::SeqCst) == 3 => says(id, 4),
+        _ => inner(request, id, fields),
+    };
+    let (client, _) = client_with(options, Arc::new(play));
+    let mut sink = SftpSink::with_client(client, true).unwrap();
+    let piece = vec![1; 1 << 20];
+    let failed = (0..16).position(|_| sink.write_all(&piece).is_err()).unwrap();
+    assert!(failed < 15, "it shows long before the end");
+    assert!(sink.write(b"what follows").is_err());
+    assert!(Box::new(sink).commit().unwrap_err().to_string().contains("not whole"));
+    assert_eq!(*held.lock().unwrap(), *old().lock().unwrap());
+}
+
+#[test]
 fn names_that_lead_elsewhere_on_windows_are_refused() {
     for (home, is_windows) in [("/C:/Users/me", true), ("/home/me", false), ("/c/x", false)] {
         for name in ["..\\..\\x.x", "a.x:b", "..\\.x"] {

@@ -219,7 +219,7 @@ impl<'a> ContentWriter<'a> {
         let head = self.buffer[..filled.min(HEAD)].to_vec();
         let whole = Whole::new(session.hasher());
         let (mut size, mut count, mut start) = (0_u64, 0_usize, 0);
-        rayon::in_place_scope(|scope| -> Result<(), ContentError> {
+        let read = rayon::in_place_scope(|scope| -> Result<(), ContentError> {
             loop {
                 let rest = &self.buffer[start..filled];
                 let length = session.chunker().cut(rest);
@@ -254,10 +254,12 @@ impl<'a> ContentWriter<'a> {
                 start += length;
                 count += 1;
             }
-        })?;
+        });
+        // The store's failure ends the run. The source's, which costs one file, must not hide it.
         if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error.into());
         }
+        read?;
         let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         let chunks: Vec<ChunkRef> = results.into_iter().flatten().collect();
         let entropy = weighted_entropy(&chunks, size);

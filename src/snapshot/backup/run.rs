@@ -311,7 +311,8 @@ impl Run<'_> {
 
     fn join_all(&self, found: Receiver<Vec<Record>>, joined: Sender<Vec<Joined>>) -> Result<(), Error> {
         let view = self.previous.and_then(Previous::view);
-        let mut joiner = self.previous.map(|previous| previous.joiner(view.as_ref(), self.importer));
+        let mut joiner =
+            self.previous.map(|previous| previous.joiner(view.as_ref(), self.importer, self.session));
         let alone = matches!(self.importer.work(), Work::Waiting(_));
         for batch in found {
             let batch = batch.into_iter().map(|record| match &mut joiner {

@@ -180,6 +180,11 @@ impl S3Server {
         self.address.port()
     }
 
+    /// Returns whether requests are under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.shared.at_once.load(Ordering::SeqCst) > 0
+    }
+
     /// Creates an empty bucket.
     pub(crate) fn make_bucket(&self, bucket: &str) {
         Shared::lock(&self.shared.backend).make_bucket(bucket);
