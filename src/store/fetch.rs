@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::Id;
 use crate::connector::Kind;
+use crate::format::blob::BlobType;
+use crate::format::object::Object;
 use crate::format::wrapper::HEADER_LEN;
 
+use super::blob::BlobSource as _;
 use super::catalogue::Place;
 use super::error::Error;
-use super::repository::Repository;
+use super::repository::{METADATA_LIMIT, Repository};
 
 /// Two ranges with at most this between them become one: a request costs more than these bytes.
 const GAP: u64 = 128 << 10;
@@ -87,6 +90,33 @@ impl Window {
         bytes.get(from..from.checked_add(place.length as usize)?)
     }
 
+    /// Returns about how many bytes a place adds to a window after another one: beside it no more than lies between
+    /// them, elsewhere a range of its own.
+    pub(super) fn added(last: Option<&Place>, place: &Place) -> u64 {
+        let length = u64::from(place.length);
+        let distance = last
+            .filter(|last| last.packfile == place.packfile)
+            .map(|last| last.offset.abs_diff(place.offset))
+            .filter(|distance| *distance <= GAP);
+        distance.map_or(length + 2 * ALIGNMENT, |distance| distance.max(length))
+    }
+
+    /// Reads an object by what was fetched at its place, else alone.
+    pub(super) fn object(
+        &self,
+        repository: &Repository,
+        id: &Id,
+        place: Option<&Place>,
+    ) -> Result<Object, Error> {
+        let stored = place.and_then(|place| self.get(place));
+        let decode = |stored| repository.decode(BlobType::OBJECT, id, stored, METADATA_LIMIT).ok();
+        let plain = match stored.and_then(decode) {
+            Some(plain) => plain,
+            None => repository.get(BlobType::OBJECT, id)?,
+        };
+        Ok(Object::decode(&plain)?)
+    }
+
     /// Returns the number of bytes held.
     pub fn len(&self) -> usize {
         self.ranges.values().flatten().map(|(_, bytes)| bytes.len()).sum()
@@ -139,6 +169,19 @@ fn read(repository: &Repository, range: &Range, sizes: Option<&Sizes>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_elsewhere_adds_a_range() {
+        let place =
+            |pack: u8, offset| Place { pack: u32::from(pack), packfile: Id([pack; 32]), offset, length: 100 };
+        let last = place(1, 1000);
+        assert_eq!(Window::added(Some(&last), &place(1, 1100)), 100);
+        assert_eq!(Window::added(Some(&last), &place(1, 500)), 500);
+        for far in [place(1, 1001 + GAP), place(2, 1100)] {
+            assert_eq!(Window::added(Some(&last), &far), 100 + 2 * ALIGNMENT);
+        }
+        assert_eq!(Window::added(None, &last), 100 + 2 * ALIGNMENT);
+    }
 
     #[test]
     fn neighbours_are_merged_up_to_a_limit() {

@@ -15,30 +15,41 @@
 //! An entry carries everything an importer compares: size, times, and for objects the listed ETag and date.
 //!
 //! The local cache keeps a second copy ([`super::journal_cache`]). The next run takes the records of both; a blob
-//! that is in both is read from the cache. What a journal says is not believed blindly: one that a state names went to
-//! the store together with everything it covers, and counts; of one that only the cache has (the store's was lost)
-//! every entry is looked into, whether all that it refers to is known in the store.
+//! that is in both is read from the cache.
+//!
+//! **What a journal says is not believed blindly.** Maintenance spares what a recent checkpoint brought, but not what its
+//! run took for unchanged: of that the packfiles may go with the snapshot that needed them, while the journal stays for
+//! the sake of its neighbours. So of every record it is looked up whether the object and all its chunks are held, unless
+//! nothing ever left the store ([`Session::is_intact`]) and a state names the journal. Objects have to be read for
+//! that: all of one journal blob (some thousands of records) at once, which costs a remote store a request or two.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lru::LruCache;
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use crate::base::spill::SpillWriter;
 use crate::base::{Id, Timestamp};
 use crate::connector::SourceInfo;
 use crate::format::blob::BlobType;
+use crate::format::entry::Entry;
 
 use super::blob::BlobSource as _;
+use super::catalogue::Place;
 use super::error::Error;
+use super::fetch::Window;
 use super::journal_cache::{JournalFile, JournalFiles};
 use super::repository::Repository;
+use super::session::Session;
 
 const MAGIC: &[u8; 4] = b"PKJ1";
 /// A journal blob is closed when it exceeds this.
 const BLOB: usize = 1 << 20;
+/// Objects that are looked into are fetched in groups of about so many bytes.
+const FETCHED: u64 = 16 << 20;
 
 /// Takes a journal blob; its writer may keep a copy.
 pub(super) type DrainSink<'a> = &'a mut dyn FnMut(&mut JournalWriter, &[u8]) -> Result<(), Error>;
@@ -159,6 +170,14 @@ struct Front<'a> {
     records: Cursor<'a>,
 }
 
+impl<'a> Front<'a> {
+    /// Returns the next record: at which byte of the blob it stands, its path and its entry.
+    fn record(&mut self, blob: &[u8]) -> Option<(u32, &'a [u8], &'a [u8])> {
+        let offset = u32::try_from(blob.len() - self.records.0.len()).ok()?;
+        Some((offset, self.records.bytes32()?, self.records.bytes32()?))
+    }
+}
+
 fn parse_front(blob: &[u8]) -> Option<Front<'_>> {
     let mut cursor = Cursor(blob);
     if cursor.take(4)? != MAGIC {
@@ -176,7 +195,7 @@ fn parse_front(blob: &[u8]) -> Option<Front<'_>> {
 }
 
 /// Where a record is: which blob, at which byte.
-type Place = (u32, u32);
+type Spot = (u32, u32);
 
 /// One journal blob.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -192,8 +211,9 @@ struct Blob {
 pub struct Covered {
     /// The serialized entry.
     pub entry: Vec<u8>,
-    /// Whether everything it refers to is known to be in the store; else that has to be looked into.
-    pub is_sure: bool,
+    /// When the run that covered it began, which need not be the newest: what was modified after it may have changed
+    /// since.
+    pub begun: Timestamp,
 }
 
 /// The records of interrupted runs, found by path. Holds 16 bytes a record; blobs are read again as needed.
@@ -202,11 +222,11 @@ pub struct Journal {
     repository: Arc<Repository>,
     blobs: Vec<Blob>,
     files: JournalFiles,
-    places: HashMap<u64, Place>,
+    places: HashMap<u64, Spot>,
     hasher: RandomState,
     cache: Mutex<LruCache<u32, Arc<Vec<u8>>>>,
-    /// When the newest of the runs began: what was modified after it may have changed since.
-    begun: Timestamp,
+    /// Of each blob that was looked into, at which bytes records stand that do not hold any more, ascending.
+    broken: Vec<OnceLock<Vec<u32>>>,
 }
 
 impl Journal {
@@ -233,16 +253,18 @@ impl Journal {
             }
         }
         found.sort_unstable();
-        let Some(&Blob { begun, .. }) = found.last() else { return Ok(None) };
+        if found.is_empty() {
+            return Ok(None);
+        }
         let cache = Mutex::new(LruCache::new(NonZero::new(8).expect("not zero")));
         let mut journal = Self {
             repository: Arc::clone(repository),
+            broken: found.iter().map(|_| OnceLock::new()).collect(),
             blobs: found,
             files,
             places: HashMap::new(),
             hasher: RandomState::new(),
             cache,
-            begun,
         };
         for index in 0..journal.blobs.len() {
             journal.index(u32::try_from(index).expect("few blobs"))?;
@@ -253,9 +275,7 @@ impl Journal {
     fn index(&mut self, blob: u32) -> Result<(), Error> {
         let bytes = self.blob(blob)?;
         let Some(mut front) = parse_front(&bytes) else { return Ok(()) };
-        loop {
-            let offset = u32::try_from(bytes.len() - front.records.0.len()).expect("blobs are about 1 MiB");
-            let (Some(path), Some(_)) = (front.records.bytes32(), front.records.bytes32()) else { break };
+        while let Some((offset, path, _)) = front.record(&bytes) {
             // Of two records of one path the later run's counts.
             self.places.insert(self.hasher.hash_one(path), (blob, offset));
         }
@@ -279,11 +299,6 @@ impl Journal {
         self.blobs.iter().for_each(|blob| self.files.remove(&blob.id));
     }
 
-    /// Returns when the newest of the interrupted runs began.
-    pub fn begun(&self) -> Timestamp {
-        self.begun
-    }
-
     /// Returns the number of paths covered.
     pub fn len(&self) -> usize {
         self.places.len()
@@ -294,17 +309,91 @@ impl Journal {
         self.places.is_empty()
     }
 
-    /// Returns what an interrupted run completed for a path.
-    pub fn find(&self, path: &[u8]) -> Result<Option<Covered>, Error> {
+    /// Returns what an interrupted run completed for a path, if the store still holds everything that it refers to
+    /// where `session` may build on it.
+    pub fn find(&self, path: &[u8], session: &dyn Session) -> Result<Option<Covered>, Error> {
         let Some(&(blob, offset)) = self.places.get(&self.hasher.hash_one(path)) else { return Ok(None) };
         let bytes = self.blob(blob)?;
         let mut cursor = Cursor(&bytes[offset as usize..]);
-        Ok(match (cursor.bytes32(), cursor.bytes32()) {
-            (Some(found), Some(entry)) if found == path => {
-                Some(Covered { entry: entry.to_vec(), is_sure: self.blobs[blob as usize].listed })
+        let (Some(found), Some(entry)) = (cursor.bytes32(), cursor.bytes32()) else { return Ok(None) };
+        if found != path || !self.holds(blob, offset, &bytes, session)? {
+            return Ok(None);
+        }
+        Ok(Some(Covered { entry: entry.to_vec(), begun: self.blobs[blob as usize].begun }))
+    }
+
+    /// Returns whether everything that a record refers to is there. The first question about a blob looks into all its
+    /// records.
+    fn holds(&self, blob: u32, offset: u32, bytes: &[u8], session: &dyn Session) -> Result<bool, Error> {
+        if self.blobs[blob as usize].listed && session.is_intact() {
+            return Ok(true);
+        }
+        let broken = &self.broken[blob as usize];
+        let broken = if let Some(broken) = broken.get() {
+            broken
+        } else {
+            let found = Look { repository: &self.repository, session }.blob(bytes)?;
+            broken.get_or_init(|| found)
+        };
+        Ok(broken.binary_search(&offset).is_err())
+    }
+}
+
+/// A record that is looked into: at which byte it stands, its object, and where that is.
+type Suspect = (u32, Id, Option<Place>);
+
+/// Looks into journal blobs, whether what their records refer to is held.
+struct Look<'a> {
+    repository: &'a Repository,
+    session: &'a dyn Session,
+}
+
+impl Look<'_> {
+    /// Returns at which bytes of a blob records stand of which something is not held, ascending.
+    fn blob(&self, bytes: &[u8]) -> Result<Vec<u32>, Error> {
+        let catalogue = self.repository.catalogue();
+        let (mut broken, mut group, mut fetched, mut last) = (Vec::new(), Vec::new(), 0, None);
+        let Some(mut front) = parse_front(bytes) else { return Ok(broken) };
+        while let Some((offset, _, entry)) = front.record(bytes) {
+            let object = Entry::decode(entry).map_or(Id::ZERO, |entry| entry.object);
+            let place = catalogue.find_any(BlobType::OBJECT, &object)?.first().copied();
+            fetched += place.map_or(0, |place| Window::added(last.as_ref(), &place));
+            last = place.or(last);
+            group.push((offset, object, place));
+            // Objects of huge files are long, and those of old ones may lie anywhere.
+            if fetched >= FETCHED {
+                broken.extend(self.group(&group)?);
+                (group, fetched) = (Vec::new(), 0);
             }
-            _ => None,
-        })
+        }
+        broken.extend(self.group(&group)?);
+        Ok(broken)
+    }
+
+    fn group(&self, group: &[Suspect]) -> Result<Vec<u32>, Error> {
+        let remote = self.repository.storage().is_remote();
+        let wanted = group.iter().filter_map(|(_, _, place)| *place).filter(|_| remote).collect();
+        let window = Window::fetch(self.repository, wanted);
+        let broken = |suspect: &Suspect| match self.is_held(&window, suspect) {
+            Ok(true) => None,
+            Ok(false) => Some(Ok(suspect.0)),
+            Err(error) => Some(Err(error)),
+        };
+        group.par_iter().filter_map(broken).collect()
+    }
+
+    fn is_held(&self, window: &Window, (_, id, place): &Suspect) -> Result<bool, Error> {
+        if id.is_zero() || !self.session.holds(BlobType::OBJECT, id)? {
+            return Ok(false);
+        }
+        // One that cannot be read is no help: the content is read again.
+        let Ok(object) = window.object(self.repository, id, place.as_ref()) else { return Ok(false) };
+        for chunk in &object.chunks {
+            if !self.session.holds(BlobType::CHUNK, &chunk.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

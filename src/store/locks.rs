@@ -62,11 +62,11 @@ impl std::fmt::Debug for LockWait {
 }
 
 impl LockWait {
-    /// Tries until no exclusive lock stands in the way; returns what was had, and whether it took a wait.
+    /// Tries until no exclusive lock stands in the way; returns what was had.
     ///
     /// # Errors
     /// [`Error::Locked`] when the time is over, [`Error::Cancelled`]; any other at once.
-    pub(super) fn run<T>(&self, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<(T, bool), Error> {
+    pub(super) fn run<T>(&self, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut waited = false;
@@ -77,7 +77,7 @@ impl LockWait {
                         told(&error);
                     }
                 }
-                other => return other.map(|had| (had, waited)),
+                done => return done,
             }
             waited = true;
             if !self.cancel.sleep(pause.min(self.limit.saturating_sub(begun.elapsed()))) {
@@ -160,7 +160,7 @@ impl LockGuard {
         let written = Mutex::new(Written::now());
         let taken = Mutex::default();
         let held = Arc::new(Held { storage, id, terms, written, taken, keys, encoding, exclusive });
-        held.write(Timestamp::now())?;
+        held.write(Timestamp::now()).inspect_err(|error| held.take_back(error))?;
         let guard = Self { held, stop: None, refresher: None };
         guard.held.look_for_others()?;
         guard.start()
@@ -174,8 +174,10 @@ impl LockGuard {
             .spawn(move || {
                 while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(held.terms.refresh) {
                     // One that somebody took away is not simply put back: what happened in between has to be
-                    // looked at. A failed refresh is seen by `lapsed`: the writer then looks again before it commits.
-                    let _ = held.look_for_own();
+                    // looked at, and so has what a failed look did not show. A failed refresh is seen by `lapsed`.
+                    if held.look_for_own().is_err() {
+                        held.written().lapsed = true;
+                    }
                     let _ = held.write(Timestamp::now());
                 }
             })
@@ -299,6 +301,15 @@ impl Held {
         open_lock(&self.keys, &self.encoding, id, &bytes)
     }
 
+    /// After a write that failed: deletes the lock if it may be there all the same, the answer being lost.
+    fn take_back(&self, error: &Error) {
+        if let Error::Connector(error) = error
+            && matches!(error.kind, ErrorKind::Transport | ErrorKind::Cancelled)
+        {
+            let _ = self.storage.delete(Kind::Lock, self.id);
+        }
+    }
+
     /// Deletes the lock; where that is not allowed, writes one that has expired.
     fn release(&self) {
         if self.storage.delete(Kind::Lock, self.id).is_err() {
@@ -370,6 +381,8 @@ fn hostname() -> RawString {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const MINUTE: Duration = Duration::from_mins(1);
@@ -403,22 +416,25 @@ mod tests {
             left -= 1;
             if left > 0 { Err(locked()) } else { Ok(left) }
         };
-        assert_eq!(wait.run(&mut attempt).unwrap(), (0, true));
-        assert_eq!(wait.run(|| Ok(7)).unwrap(), (7, false));
+        assert_eq!(wait.run(&mut attempt).unwrap(), 0);
+        assert_eq!(wait.run(|| Ok(7)).unwrap(), 7);
         assert_eq!(*told.lock().unwrap(), 1);
         // Anything else is no reason to wait.
         assert!(matches!(wait.run::<()>(|| Err(Error::Aborted)), Err(Error::Aborted)));
-        let mut tries = 0;
-        let mut never = || -> Result<(), Error> {
-            tries += 1;
+        let tries = Cell::new(0);
+        let never = || -> Result<(), Error> {
+            tries.set(tries.get() + 1);
             Err(locked())
         };
-        let short = LockWait { limit: Duration::from_millis(60), ..LockWait::default() };
-        assert!(matches!(short.run(&mut never), Err(Error::Locked { .. })));
-        assert!(matches!(LockWait::default().run(&mut never), Err(Error::Locked { .. })));
+        assert!(matches!(LockWait::default().run(never), Err(Error::Locked { .. })));
+        assert_eq!(tries.take(), 1);
         wait.cancel.cancel();
-        assert!(matches!(wait.run(&mut never), Err(Error::Cancelled)));
-        assert_eq!(tries, 4, "twice, once, once");
+        assert!(matches!(wait.run(never), Err(Error::Cancelled)));
+        assert_eq!(tries.take(), 1);
+        // By the clock: before the wait and after it, unless all the time went by before it began.
+        let short = LockWait { limit: Duration::from_millis(60), ..LockWait::default() };
+        assert!(matches!(short.run(never), Err(Error::Locked { .. })));
+        assert!(matches!(tries.get(), 1 | 2), "{tries:?}");
     }
 
     #[test]

@@ -12,12 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::base::Id;
 use crate::base::spill::{SpillDir, SpillWriter};
 use crate::format::blob::BlobType;
-use crate::format::object::Object;
 
 use super::blob::BlobSource as _;
 use super::error::Error;
 use super::fetch::Window;
-use super::repository::{METADATA_LIMIT, Repository};
+use super::repository::Repository;
 
 /// Id and type.
 const KEY: usize = Id::LEN + 1;
@@ -144,13 +143,7 @@ impl Search<'_> {
         let fetched = Window::fetch(self.repository, wanted);
         for (id, place) in ids.iter().zip(&places) {
             self.blob(BlobType::OBJECT, *id, resend)?;
-            let stored = place.as_ref().and_then(|place| fetched.get(place));
-            let decode = |stored| self.repository.decode(BlobType::OBJECT, id, stored, METADATA_LIMIT).ok();
-            let plain = match stored.and_then(decode) {
-                Some(plain) => plain,
-                None => self.repository.get(BlobType::OBJECT, id)?,
-            };
-            for chunk in Object::decode(&plain)?.chunks {
+            for chunk in fetched.object(self.repository, id, place.as_ref())?.chunks {
                 self.blob(BlobType::CHUNK, chunk.id, resend)?;
             }
         }

@@ -1,12 +1,13 @@
 //! An open store: its configuration, keys and catalogue, and the way to its blobs.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use crate::base::spill::SpillDir;
 use crate::base::{Id, PathError};
 use crate::codec::chunker::{Chunker, ChunkerError};
-use crate::connector::{ErrorKind, Storage};
+use crate::connector::{ErrorKind, Kind, Storage};
 use crate::crypto::Key;
 use crate::crypto::mac::MacKey;
 use crate::crypto::spill::RunCipher;
@@ -276,6 +277,11 @@ impl Repository {
         self.states_missing.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// Returns whether every state could be used when the catalogue was loaded last, and none is gone.
+    pub(super) fn has_all_states(&self) -> bool {
+        self.damaged_states().is_empty() && !self.misses_states()
+    }
+
     /// Lists the states again, loads what is new, and returns the states that cannot be used, each with whether it is
     /// damaged (it may just be newer than this program). With `whole` every state is read, whatever the cache knows.
     pub(super) fn reload_telling(&self, whole: bool) -> Result<Vec<(Id, bool)>, Error> {
@@ -487,13 +493,26 @@ impl Repository {
     }
 
     /// Takes the shared lock of a writer, waiting for maintenance as long as [`set_lock_wait`](Self::set_lock_wait)
-    /// says. After a wait the catalogue is loaded anew: maintenance changed the store.
+    /// says. The catalogue is then that of the store as the lock found it: what was deleted from it before, however
+    /// shortly, is not taken for there.
     pub(super) fn lock_to_write(&self, id: Id) -> Result<LockGuard, Error> {
-        let (lock, waited) = self.lock_wait().run(|| self.lock(id, false))?;
-        if waited {
+        let lock = self.lock_wait().run(|| self.lock(id, false))?;
+        if self.has_news()? {
             self.reload()?;
         }
         Ok(lock)
+    }
+
+    /// Returns whether the store has states that the catalogue was not made of. Lists them.
+    fn has_news(&self) -> Result<bool, Error> {
+        let catalogue = self.catalogue();
+        let damaged = self.damaged_states();
+        let known: HashSet<Id> = catalogue.states().chain(damaged.into_iter().map(|(id, _)| id)).collect();
+        let mut news = false;
+        self.origin.storage.list(Kind::State, &mut |state| {
+            news |= !known.contains(&state.id) && !catalogue.is_folded(&state.id);
+        })?;
+        Ok(news)
     }
 
     /// Returns how long writers wait for maintenance.

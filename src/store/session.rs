@@ -60,6 +60,12 @@ pub trait Session: BlobSink + std::fmt::Debug {
         false
     }
 
+    /// Returns whether everything that any state ever named is there and counts: nothing was coloured, deleted or lost,
+    /// so that what was in the target once still is.
+    fn is_intact(&self) -> bool {
+        false
+    }
+
     /// Returns the encoding of the target.
     fn encoding(&self) -> &Encoding;
 

@@ -35,6 +35,7 @@ use super::known::KnownSet;
 use super::locks::LockGuard;
 use super::packer::{OpenPack, Padding, StoredPack};
 use super::relied::{Relied, Search};
+use super::remove::remove_snapshots;
 use super::repository::Repository;
 use super::session::{Encode, Session, WriterStats};
 use super::state::{StateHead, put_state};
@@ -109,6 +110,8 @@ pub struct Writer {
     usable: Vec<bool>,
     /// Whether some packfile that should be live is not listed, or what one held was given up.
     lost: bool,
+    /// Whether nothing was ever coloured, deleted or lost.
+    intact: bool,
     known: KnownSet,
     /// What was there before and is needed: looked at again when the lock lapsed.
     relied: Relied,
@@ -140,7 +143,7 @@ impl std::fmt::Debug for Writer {
     }
 }
 
-/// How often a lock may lapse while a run looks after what happened during the lapse before.
+/// How often a lock may lapse again while a run looks after what happened during the lapse before.
 const LAPSES: u32 = 5;
 /// Bytes of state entries that are recorded at once.
 const RECORDED: usize = 32 << 10;
@@ -190,6 +193,7 @@ impl Writer {
         Ok(Self {
             shared,
             lost: has_losses(&usable, &base)?,
+            intact: usable.iter().all(|usable| *usable) && !base.has_deletes() && repository.has_all_states(),
             usable,
             known: KnownSet::new(repository.spills()),
             relied: Relied::new(repository.spills()),
@@ -419,29 +423,14 @@ impl Writer {
 
     /// Commits: closes and waits for every packfile, then puts the state named after the snapshot.
     ///
-    /// The caller has put the snapshot's header. Nothing is visible until this returns `Ok`.
+    /// The caller has put the snapshot's header. What fails leaves no snapshot.
     pub fn commit(mut self) -> Result<WriterStats, Error> {
         self.shared.check()?;
         for pack in self.detach() {
             self.close(pack, true)?;
         }
         self.shared.wait_for_packs()?;
-        for round in 0.. {
-            if !self.lock.was_lost()? && !self.owed.swap(false, Ordering::AcqRel) {
-                break;
-            }
-            // It lapses again and again: nobody can promise that anything stays.
-            if round == LAPSES {
-                return Err(Error::Overtaken);
-            }
-            self.look_again()?;
-            self.shared.wait_for_packs()?;
-        }
-        drop(self.closing.take());
-        for thread in self.threads.drain(..) {
-            thread.join().map_err(|_| Error::Aborted)?;
-        }
-        self.shared.take_failure()?;
+        self.settle()?;
         let mut parent = lock(&self.checkpoint).parent;
         let deletes = std::mem::take(&mut self.deletes);
         // A snapshot that comes back was committed here once: that state stands and is never replaced.
@@ -449,10 +438,37 @@ impl Writer {
             self.base.is_folded(&self.snapshot) || self.base.states().any(|state| state == self.snapshot);
         let id = if taken { random::id() } else { self.snapshot };
         self.put_state(id, &mut parent, &deletes)?;
+        if self.lock.lapsed() {
+            self.make_up(&mut parent)?;
+        }
         if let Some(journal) = lock(&self.journal).as_ref() {
             journal.forget();
         }
         Ok(self.stats())
+    }
+
+    /// Looks after every lapse of the lock until there is none that was not looked at.
+    fn settle(&self) -> Result<(), Error> {
+        for _ in 0..=LAPSES {
+            if !self.lock.was_lost()? && !self.owed.swap(false, Ordering::AcqRel) {
+                return Ok(());
+            }
+            self.look_again()?;
+            self.shared.wait_for_packs()?;
+        }
+        // It lapses again and again: nobody can promise that anything stays.
+        Err(Error::Overtaken)
+    }
+
+    /// The lock lapsed while the last state was on its way: what was lost meanwhile is sent anew under a state more.
+    /// Where that cannot be done, the snapshot is removed again.
+    fn make_up(&self, parent: &mut Id) -> Result<(), Error> {
+        let done = self.settle().and_then(|()| self.put_state(random::id(), parent, &[]));
+        if done.is_err() {
+            // It may fail for the same reason; then the snapshot stays, and check names what it lacks.
+            let _ = remove_snapshots(self.repository(), &[self.snapshot]);
+        }
+        done
     }
 
     /// Before a checkpoint: if the lock lapsed, what this session stored must still be there. What it relied on is
@@ -469,7 +485,7 @@ impl Writer {
 
     /// Takes the lock again, waiting for maintenance as at the beginning.
     fn renew(&self) -> Result<(), Error> {
-        self.repository().lock_wait().run(|| self.lock.renew()).map(drop)
+        self.repository().lock_wait().run(|| self.lock.renew())
     }
 
     /// Fails unless every packfile that this session stored is listed.
@@ -568,7 +584,10 @@ impl Session for Writer {
             let plain = encode(&mut encoded).inspect_err(|_| self.shared.poison())?;
             self.append(kind, id, lane, &encoded, plain)?;
         }
-        self.checkpoint_when_due()?;
+        // With its header the snapshot would be there before the commit looked whether all of it is.
+        if kind != BlobType::SNAPSHOT {
+            self.checkpoint_when_due()?;
+        }
         Ok(true)
     }
 
@@ -593,6 +612,10 @@ impl Session for Writer {
 
     fn lost_packfiles(&self) -> bool {
         self.lost
+    }
+
+    fn is_intact(&self) -> bool {
+        self.intact
     }
 
     fn encoding(&self) -> &Encoding {

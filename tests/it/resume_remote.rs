@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::cli::User;
-use crate::resume_restore::{count, look_names, make_files, start, wait};
+use crate::resume_restore::{count, kill_once, look_names, make_files, start};
 use crate::{ftp, sftp_bed};
 
 /// Files in the source.
@@ -27,16 +27,26 @@ fn kill_and_go_on(user: &User, out: &Path, files: &Path) {
         file.set_modified(old).unwrap();
     }
     user.ok(&format!("at ./store backup {}", files.join("src").display()));
-    let mut child = start(user, "at ./store restore -to @dst latest");
-    wait(&mut child, || out.is_dir() && count(out) > 300);
-    // What was sent already may still arrive.
-    std::thread::sleep(Duration::from_millis(500));
     let standing = || -> BTreeMap<String, u64> {
         let names = look_names(out).into_iter().filter(|name| !name.contains(".plakar-"));
         let files = names.filter(|name| out.join(name).is_file());
         files.map(|name| (name.clone(), fs::symlink_metadata(out.join(name)).unwrap().ino())).collect()
     };
-    let before = standing();
+    let journals = user.home().join(".cache/plakar/restores");
+    let mut before = BTreeMap::new();
+    // A run that was faster than whoever watches it is begun again.
+    for _ in 0..10 {
+        let _ = fs::remove_dir_all(out);
+        let _ = fs::remove_dir_all(&journals);
+        let mut child = start(user, "at ./store restore -to @dst latest");
+        kill_once(&mut child, || out.is_dir() && count(out) > 300);
+        // What was sent already may still arrive.
+        std::thread::sleep(Duration::from_millis(500));
+        before = standing();
+        if before.len() < COUNT {
+            break;
+        }
+    }
     assert!(before.len() > 200 && before.len() < COUNT, "{} were there", before.len());
     // Meanwhile one is changed in place, one is cut short and one is deleted.
     let names: Vec<&String> = before.keys().collect();
@@ -50,7 +60,6 @@ fn kill_and_go_on(user: &User, out: &Path, files: &Path) {
     let kept = before.iter().filter(|(name, inode)| after.get(*name) == Some(inode)).count();
     println!("{} of {COUNT} were there, three of them changed; {kept} were left alone", before.len());
     assert!(kept + 3 + AGAIN >= before.len() && kept + 3 <= before.len(), "{kept} of {}", before.len());
-    let journals = user.home().join(".cache/plakar/restores");
     assert_eq!(fs::read_dir(journals).map_or(0, Iterator::count), 0, "a journal that is not needed any more");
     // Once it is complete nothing is known of it: everything is sent again.
     user.run("at ./store restore -to @dst latest");

@@ -1,6 +1,7 @@
 //! What hostile storage, a hostile neighbour or a hostile archive may try (FORMAT.md, native profile, threats).
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -543,15 +544,18 @@ fn a_lock_blocks_while_it_lives_and_no_time_makes_it_live_for_ever() {
     }
     // One that goes away meanwhile is waited for.
     let path = put_lock(&repository, &store, Id([3; 32]), true, now);
-    let begun = std::thread::scope(|scope| {
-        let ran = scope.spawn(|| back_up(&user, "store", &source));
-        std::thread::sleep(Duration::from_secs(2));
-        assert!(!ran.is_finished(), "it waits");
-        fs::remove_file(&path).unwrap();
-        ran.join().unwrap()
-    });
-    assert!(begun.code == 0 && begun.stderr.contains("waiting up to"), "{begun:#?}");
-    assert!(begun.stderr.contains("locked by elsewhere for maintenance"), "{begun:#?}");
+    let mut command = user.command(["at", "store", "backup", source.to_str().unwrap()]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    while !said.contains("waiting up to") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    assert!(said.contains("locked by elsewhere for maintenance"), "{said}");
+    assert!(child.try_wait().unwrap().is_none(), "it waits");
+    fs::remove_file(&path).unwrap();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "{said}");
     // Others that write do not stand in the way, whatever their clocks say.
     let path = put_lock(&repository, &store, Id([3; 32]), false, in_an_age);
     assert_eq!(back_up(&user, "store", &source).code, 0);

@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use crate::base::Timestamp;
 use crate::connector::{Change, Importer, Record, SourceInfo};
-use crate::format::blob::BlobType;
 use crate::format::entry::{Entry, marked_device};
-use crate::format::object::Object;
 use crate::format::path;
 use crate::format::snapshot::Header;
-use crate::store::blob::BlobSource as _;
-use crate::store::{Error, Journal, Repository};
+use crate::store::{Error, Journal, Repository, Session};
 
 use super::super::vfs::read::{Child, ParentCursor, Vfs};
 use super::header::begun;
@@ -78,10 +75,11 @@ impl Previous {
         &'a self,
         view: Option<&'a Vfs<'a, Repository>>,
         importer: &'a dyn Importer,
+        session: &'a dyn Session,
     ) -> Joiner<'a> {
         let begun = self.header.as_ref().map_or(Timestamp::EPOCH, begun);
         let cursor = view.map(ParentCursor::new);
-        Joiner { repository: &self.repository, cursor, journal: self.journal.as_ref(), importer, begun }
+        Joiner { session, cursor, journal: self.journal.as_ref(), importer, begun }
     }
 }
 
@@ -95,7 +93,7 @@ fn is_of(header: &Header, source: &SourceInfo) -> bool {
 
 /// Looks up the previous entry of every record, in the order they come.
 pub(super) struct Joiner<'a> {
-    repository: &'a Repository,
+    session: &'a dyn Session,
     cursor: Option<ParentCursor<'a, 'a, Repository>>,
     journal: Option<&'a Journal>,
     importer: &'a dyn Importer,
@@ -110,11 +108,10 @@ impl Joiner<'_> {
             return Joined::Fresh(record);
         }
         if let Some(journal) = self.journal
-            && let Ok(Some(covered)) = journal.find(&record.path)
+            && let Ok(Some(covered)) = journal.find(&record.path, self.session)
             && let Ok(entry) = Entry::decode(&covered.entry)
-            && (covered.is_sure || self.is_known(&entry).unwrap_or(false))
         {
-            match self.compare(&record, &entry, journal.begun()) {
+            match self.compare(&record, &entry, covered.begun) {
                 Change::Content => {}
                 Change::Same => return Joined::Same(record, entry),
                 Change::MetadataOnly => return Joined::SameContent(record, entry),
@@ -135,21 +132,6 @@ impl Joiner<'_> {
             }
             _ => Joined::Fresh(record),
         }
-    }
-
-    /// Returns whether everything an entry's content needs is in the store, in packfiles that are live.
-    fn is_known(&self, entry: &Entry) -> Result<bool, Error> {
-        let catalogue = self.repository.catalogue();
-        if entry.object.is_zero() || !catalogue.has(BlobType::OBJECT, &entry.object)? {
-            return Ok(false);
-        }
-        let object = Object::decode(&self.repository.get(BlobType::OBJECT, &entry.object)?)?;
-        for chunk in &object.chunks {
-            if !catalogue.has(BlobType::CHUNK, &chunk.id)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Looks up a path; where it is a folder now, under the name that a file beside it has.

@@ -93,9 +93,10 @@ pub fn backup(
 ) -> Result<BackupReport, Error> {
     let (begun, source) = (Timestamp::now(), importer.source());
     let snapshot = random::id();
-    let previous = if options.force { None } else { Some(Previous::find(repository, &source)?) };
     let journal = JournalWriter::new(repository, snapshot, begun, &source)?;
     let writer = Writer::open(repository, snapshot, options.checkpoints, Some(journal))?;
+    // Under the lock: what is found now stays.
+    let previous = if options.force { None } else { Some(Previous::find(repository, &source)?) };
     let entropy = repository.profile() == Profile::Plakar;
     let run = Run {
         session: &writer,
@@ -309,7 +310,8 @@ impl Run<'_> {
 
     fn join_all(&self, found: Receiver<Vec<Record>>, joined: Sender<Vec<Joined>>) -> Result<(), Error> {
         let view = self.previous.and_then(Previous::view);
-        let mut joiner = self.previous.map(|previous| previous.joiner(view.as_ref(), self.importer));
+        let mut joiner =
+            self.previous.map(|previous| previous.joiner(view.as_ref(), self.importer, self.session));
         let alone = matches!(self.importer.work(), Work::Waiting(_));
         for batch in found {
             let batch = batch.into_iter().map(|record| match &mut joiner {

@@ -197,6 +197,11 @@ impl Aggregate {
             .map(|((_, id), (when, _))| (*id, *when))
     }
 
+    /// Returns whether any state deleted a packfile or a location.
+    pub(super) fn has_deletes(&self) -> bool {
+        !self.deleted.is_empty() || !self.deleted_packs.is_empty()
+    }
+
     pub(super) fn was_deleted(&self, pack: &Id) -> bool {
         self.deleted_packs.contains(pack)
     }

@@ -191,6 +191,11 @@ impl Catalogue {
         self.aggregate.deleted_blobs()
     }
 
+    /// Returns whether any state deleted a packfile or a location.
+    pub(in super::super) fn has_deletes(&self) -> bool {
+        self.aggregate.has_deletes()
+    }
+
     /// Returns the live snapshots that only some states name, each with one of those.
     pub(in super::super) fn named_only_by(&self, states: &HashSet<Id>) -> Result<Vec<(Id, Id)>, Error> {
         let mut found = Vec::new();

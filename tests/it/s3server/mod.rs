@@ -180,6 +180,11 @@ impl S3Server {
         self.address.port()
     }
 
+    /// Returns whether requests are under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.shared.at_once.load(Ordering::SeqCst) > 0
+    }
+
     /// Creates an empty bucket.
     pub(crate) fn make_bucket(&self, bucket: &str) {
         Shared::lock(&self.shared.backend).make_bucket(bucket);
@@ -247,6 +252,11 @@ impl S3Server {
     /// Returns the number of multipart uploads begun and neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> usize {
         Shared::lock(&self.shared.backend).open_uploads()
+    }
+
+    /// Returns the number of parts that are kept of those.
+    pub(crate) fn parts_of_open_uploads(&self) -> usize {
+        Shared::lock(&self.shared.backend).uploads.values().map(|upload| upload.parts.len()).sum()
     }
 
     /// Lets uploads have begun, and got their last part, so many hours ago.
