@@ -290,22 +290,28 @@ const SALVAGE: &str = "check names what is damaged; 'plakar at NEW sync from STO
 #[derive(Default)]
 struct Filled {
     stores: Option<SyncReport>,
-    /// What became of each source: with its name, and its errors by kind.
-    sources: Vec<(BackupReport, String, Vec<(String, u64)>)>,
+    sources: Vec<Packed>,
+}
+
+/// What became of one source.
+struct Packed {
+    done: BackupReport,
+    source: String,
+    error_kinds: Vec<(String, u64)>,
 }
 
 impl Filled {
     /// Returns whether something of a source is missing.
     fn is_partial(&self) -> bool {
-        self.sources.iter().any(|(done, ..)| done.error_count > 0)
+        self.sources.iter().any(|packed| packed.done.error_count > 0)
     }
 
     fn tell(&self, context: &Context) -> Result<(), CommandError> {
         if let Some(done) = &self.stores {
             report::sync(done, "packed", true, &context.output)?;
         }
-        for (done, source, kinds) in &self.sources {
-            report::backup(done, source, kinds, true, &context.output)?;
+        for Packed { done, source, error_kinds } in &self.sources {
+            report::backup(done, source, error_kinds, true, &context.output)?;
         }
         Ok(())
     }
@@ -334,7 +340,8 @@ fn fill(
         };
         let progress = Progress::start(&context.output, context.globals.progress());
         let done = snapshot::backup_into(archive, importer.as_ref(), &options, &progress)?;
-        filled.sources.push((done, source.place.to_string(), progress.error_kinds()));
+        let (source, error_kinds) = (source.place.to_string(), progress.error_kinds());
+        filled.sources.push(Packed { done, source, error_kinds });
     }
     Ok(filled)
 }
