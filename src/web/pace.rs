@@ -54,8 +54,8 @@ impl Paced {
             match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     // A wait never takes longer than it may, so beyond that the process stood still. How long it had
-                    // waited before is not known: half of the time is left at least.
-                    self.phase.spent += waited.min(left / 2 + Duration::from_nanos(1));
+                    // waited before is not known: no less than half of the time is left.
+                    self.phase.spent += waited.min(left.saturating_sub(left / 2));
                     continue;
                 }
                 Ok(count) => self.phase.moved += count as u64,
