@@ -111,7 +111,7 @@ fn query_with(
 ) -> Result<(Vec<SnapshotInfo>, Vec<Id>), CommandError> {
     let filter = query.filter(&context.now)?;
     let (snapshots, failed) = list_with(context, repository, signatures);
-    let chosen = filter.select(snapshots, facts);
+    let chosen = filter.select(snapshots, facts, |by, info| by.key(repository, info));
     if let Some(latest) = chosen.last().filter(|_| query.latest) {
         snapshot::assert_latest(repository, latest, failed.iter().copied())?;
     }
@@ -147,7 +147,6 @@ pub(crate) fn facts(info: &SnapshotInfo) -> Facts<'_> {
         job: &header.job,
         tags: header.tags().iter().map(RawString::as_bytes).collect(),
         roots: header.sources().iter().map(|source| source.importer.directory.as_bytes()).collect(),
-        header: Some(header),
     }
 }
 

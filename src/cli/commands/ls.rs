@@ -118,7 +118,7 @@ fn list_snapshots(args: &Args, context: &Context, repository: &Repository) -> Re
     let (all, failed) = snapshots::list(context, repository);
     let mut table =
         Table::new([Align::Left, Align::Left, Align::Right, Align::Right, Align::Left, Align::Left]);
-    for info in filter.select(all, facts) {
+    for info in filter.select(all, facts, |by, info| by.key(repository, info)) {
         let line = snapshot_line(&info);
         if context.output.is_json() {
             context.output.json(&line)?;

@@ -11,7 +11,8 @@ use super::super::stores;
 use super::rm::{PlanLine, named, plan_row, plan_table, remove};
 use crate::base::Id;
 use crate::snapshot::SnapshotInfo;
-use crate::snapshot::retention::{Decision, Item};
+use crate::snapshot::retention::{Decision, GroupBy, Item};
+use crate::store::Repository;
 
 /// Removes the snapshots that no window and no cap keeps. Filters (-tag, -name, -root, -before …) say which snapshots
 /// are looked at; all others stay. Without -apply it only shows what it would do and why.
@@ -51,7 +52,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     if !failed.is_empty() {
         context.output.notice("snapshots that cannot be read are kept; plakar rm ID removes them");
     }
-    let decided = decide(&query, all, context)?;
+    let decided = decide(&query, all, &repository, context)?;
     tell(context, &decided)?;
     finish(context, &repository, &decided, args.apply)
 }
@@ -96,16 +97,18 @@ type Decided = (Id, Option<SnapshotInfo>, Decision);
 fn decide(
     query: &QueryArgs,
     all: Vec<SnapshotInfo>,
+    repository: &Repository,
     context: &Context,
 ) -> Result<Vec<Decided>, CommandError> {
     // The whole query is understood first, so that what is wrong in it is said.
     query.filter(&context.now)?;
+    let key = |by: &GroupBy, info: &SnapshotInfo| by.key(repository, info);
     let scope = QueryArgs {
         since: None,
         retention: super::super::retention::RetentionArgs::default(),
         ..query.clone()
     };
-    let looked_at = scope.filter(&context.now)?.select(all, facts);
+    let looked_at = scope.filter(&context.now)?.select(all, facts, key);
     let since =
         QueryArgs { since: query.since.clone(), ..QueryArgs::default() }.filter(&context.now)?.since();
     let retention = query.retention.retention().since(since);
@@ -113,7 +116,7 @@ fn decide(
         return Ok(looked_at.into_iter().map(|info| (info.id, Some(info), Decision::default())).collect());
     }
     let by = query.retention.group_by();
-    let groups: Vec<Vec<u8>> = looked_at.iter().map(|info| by.key(&info.header)).collect();
+    let groups: Vec<Vec<u8>> = looked_at.iter().map(|info| key(&by, info)).collect();
     let items: Vec<Item<'_>> = looked_at
         .iter()
         .zip(&groups)
@@ -142,7 +145,7 @@ fn tell(context: &Context, decided: &[Decided]) -> Result<(), CommandError> {
 
 fn finish(
     context: &Context,
-    repository: &crate::store::Repository,
+    repository: &Repository,
     decided: &[Decided],
     apply: bool,
 ) -> Result<Exit, CommandError> {
