@@ -2,6 +2,7 @@
 
 use super::error::{CommandError, Exit};
 use super::passphrase::PassphraseError;
+use crate::connector::{self, ErrorKind};
 use crate::format;
 use crate::store::{ArchiveError, CreateError, Error, OpenError, PinError, UnlockError};
 
@@ -10,6 +11,7 @@ impl From<Error> for CommandError {
         let damage = error.is_damage();
         let error = match error {
             Error::Connector(error) if !damage => return error.into(),
+            Error::Elsewhere(error) => return elsewhere(error),
             Error::Io(error) => return error.into(),
             error => error,
         };
@@ -60,6 +62,17 @@ impl From<Error> for CommandError {
     }
 }
 
+/// Tells what failed at a source or a destination.
+fn elsewhere(error: connector::Error) -> CommandError {
+    let missing = error.kind == ErrorKind::NotFound;
+    let told = CommandError::from(error);
+    if missing {
+        told.hint("check the location; plakar source ping NAME, or destination ping NAME, tries what is configured")
+    } else {
+        told
+    }
+}
+
 impl From<UnlockError> for CommandError {
     fn from(error: UnlockError) -> Self {
         let exit = match &error {
@@ -106,7 +119,7 @@ impl From<OpenError> for CommandError {
 impl From<CreateError> for CommandError {
     fn from(error: CreateError) -> Self {
         match error {
-            CreateError::Connector(error) if error.kind == crate::connector::ErrorKind::Exists => {
+            CreateError::Connector(error) if error.kind == ErrorKind::Exists => {
                 Self::from_error(Exit::Failed, error)
                     .hint("a store is made in an empty place; plakar at STORE ls shows what is there")
             }
@@ -129,7 +142,6 @@ impl From<ArchiveError> for CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connector::{self, ErrorKind};
 
     fn code(error: impl Into<CommandError>) -> u8 {
         error.into().exit().code()
@@ -140,6 +152,12 @@ mod tests {
         let connector = |kind| Error::Connector(connector::Error::new(kind, "read", "x"));
         assert_eq!(code(connector(ErrorKind::Transport)), 1);
         assert_eq!(code(connector(ErrorKind::Denied)), 77);
+        assert_eq!(code(connector(ErrorKind::NotFound)), 65);
+        for (kind, wanted) in [(ErrorKind::NotFound, 1), (ErrorKind::Protocol, 1), (ErrorKind::Denied, 77)] {
+            let elsewhere = Error::Elsewhere(connector::Error::new(kind, "list", "x"));
+            assert!(!elsewhere.is_damage());
+            assert_eq!(code(elsewhere), wanted);
+        }
         assert_eq!(code(Error::corrupt("chunk", "a", "b")), 65);
         assert_eq!(code(Error::Version { what: "x".into(), found: "9".into(), newest: "1".into() }), 78);
         assert_eq!(code(Error::NoSnapshot("ab".into())), 1);

@@ -118,9 +118,13 @@ pub enum Error {
     /// An earlier failure of the same run made this one pointless.
     #[error("stopped because an earlier operation failed")]
     Aborted,
-    /// A connector failed.
+    /// The storage of a store failed.
     #[error(transparent)]
     Connector(#[from] connector::Error),
+    /// A source, a destination, or what an archive is written to failed: whatever is missing or makes no sense there,
+    /// it is no damage of the store.
+    #[error(transparent)]
+    Elsewhere(connector::Error),
     /// A local file failed.
     #[error(transparent)]
     Io(#[from] PathError),
@@ -183,8 +187,8 @@ impl Error {
     /// Creates an error of what an archive is written to.
     pub(crate) fn sink(source: io::Error) -> Self {
         match source.downcast::<connector::Error>() {
-            Ok(connector) => Self::Connector(connector),
-            Err(source) => Self::Connector(connector::Error::io("write", "the archive", source)),
+            Ok(connector) => Self::Elsewhere(connector),
+            Err(source) => Self::Elsewhere(connector::Error::io("write", "the archive", source)),
         }
     }
 

@@ -123,6 +123,23 @@ fn failures_of_a_server_are_told_apart() {
 }
 
 #[test]
+fn a_source_that_is_not_there_is_no_damage_of_the_store() {
+    let server = server();
+    let user = User::new();
+    configure(&user, &server);
+    user.ok("at ./store create -plaintext");
+    let keys = format!("access_key={ACCESS_KEY} secret_access_key={SECRET_KEY} use_tls=false");
+    for (name, path) in [("bucket", "nobucket"), ("prefix", "source/nothinghere")] {
+        user.ok(&format!("source add {name} s3://{}/{path} {keys}", server.authority()));
+        for line in [format!("at ./store backup @{name}"), format!("ptar -plaintext -o x.ptar @{name}")] {
+            let ran = user.run(&line);
+            assert_eq!(ran.code, 1, "{line}: {ran:?}");
+            assert!(!ran.stderr.contains("damaged") && ran.stderr.contains("source ping"), "{line}: {ran:?}");
+        }
+    }
+}
+
+#[test]
 fn an_unreachable_server_is_no_damage() {
     let user = User::new();
     user.ok("store add s s3://127.0.0.1:1/bucket access_key=a secret_access_key=hunter2 use_tls=false");
