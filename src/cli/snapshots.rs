@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use super::context::Context;
 use super::error::CommandError;
 use super::query::{Facts, QueryArgs};
-use crate::base::{Id, RawString};
+use crate::base::{Id, Printable, RawString};
 use crate::format::snapshot::Header;
 use crate::snapshot::{self, Signatures, SnapshotInfo, message_of};
 use crate::store::Repository;
@@ -133,6 +133,18 @@ fn list_with(
         context.output.warn(format!("snapshot {} cannot be read: {}", id.short(), message_of(error)));
     }
     (snapshots, failed.into_iter().map(|(id, _)| id).collect())
+}
+
+/// Names the source of a snapshot as lists do: a local folder by its path, everything else as `kind://origin/root`.
+/// Nothing for a snapshot without a source.
+pub(crate) fn source_name(header: &Header) -> Option<String> {
+    let importer = &header.source()?.importer;
+    let root = Printable::new(&importer.directory).to_string();
+    if importer.kind == "fs" {
+        return Some(root);
+    }
+    let (kind, origin) = (Printable::new(&importer.kind), Printable::new(&importer.origin));
+    Some(format!("{kind}://{origin}{}", root.trim_end_matches('/')))
 }
 
 /// Returns what a query looks at.

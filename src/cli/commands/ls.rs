@@ -127,13 +127,10 @@ fn list_snapshots(args: &Args, context: &Context, repository: &Repository) -> Re
         let id = if args.uuid { line.id } else { info.id.short() };
         let time = dates::rfc3339(crate::base::Timestamp { nanos: 0, ..info.header.timestamp });
         let duration = std::time::Duration::from_nanos(u64::try_from(info.header.duration).unwrap_or(0));
-        let root = line.sources.into_iter().next().map(|source| match source.kind.as_str() {
-            "fs" => source.root,
-            kind => format!("{kind}://{}{}", source.origin, source.root.trim_end_matches('/')),
-        });
+        let source = snapshots::source_name(&info.header);
         let tags = if args.tags { line.tags.join(",") } else { String::new() };
         let size = units::bytes(line.size);
-        table.row([time, id, size, units::duration(duration), root.unwrap_or_default(), tags]);
+        table.row([time, id, size, units::duration(duration), source.unwrap_or_default(), tags]);
     }
     context.output.text(table)?;
     // What cannot be read is not in the list: the list is not whole.

@@ -115,6 +115,7 @@ pub(super) struct PlanLine {
     timestamp: Option<String>,
     name: Option<String>,
     root: Option<String>,
+    source: Option<String>,
     reasons: Vec<String>,
 }
 
@@ -133,6 +134,7 @@ impl PlanLine {
             timestamp: info.map(|info| dates::rfc3339(info.header.timestamp)),
             name: info.map(|info| Printable::new(&info.header.name).to_string()),
             root: info.map(root),
+            source: info.and_then(source),
             reasons,
         }
     }
@@ -147,7 +149,11 @@ pub(super) fn plan_table() -> Table {
 pub(super) fn plan_row(table: &mut Table, action: &str, id: Id, info: Option<&SnapshotInfo>, why: &str) {
     let time = info.map(|info| dates::rfc3339(crate::base::Timestamp { nanos: 0, ..info.header.timestamp }));
     let time = time.unwrap_or_else(|| "unreadable".into());
-    table.row([action.to_owned(), time, id.short(), info.map(root).unwrap_or_default(), why.to_owned()]);
+    table.row([action.to_owned(), time, id.short(), info.and_then(source).unwrap_or_default(), why.to_owned()]);
+}
+
+fn source(info: &SnapshotInfo) -> Option<String> {
+    snapshots::source_name(&info.header)
 }
 
 fn root(info: &SnapshotInfo) -> String {

@@ -64,6 +64,12 @@ fn a_bucket_goes_into_a_store_into_an_archive_and_back_into_a_bucket() {
     let told = user.ok("at @scw_store backup @scw_src");
     assert!(told.contains("9 files") && told.contains("@scw_src"), "{told}");
     assert!(user.ok("at @scw_store ls").contains("s3://"));
+    for line in ["rm latest", "prune -days 1"] {
+        let origin = format!("{}/source", server.authority());
+        assert!(user.ok(&format!("at @scw_store {line}")).contains(&format!("  s3://{origin}")), "{line}");
+        let plan = super::json(&user.ok(&format!("at @scw_store {line} -json"))).swap_remove(0);
+        assert_eq!((&plan["root"], plan["source"].as_str()), (&"/".into(), Some(&*format!("s3://{origin}"))));
+    }
     let listed = user.ok("at @scw_store ls latest");
     assert!(listed.contains("plain.txt"), "{listed}");
     assert_eq!(user.ok("at @scw_store cat latest:plain.txt"), "hello\n");
