@@ -8,7 +8,7 @@ use super::super::error::{CommandError, Exit};
 use super::super::query::QueryArgs;
 use super::super::snapshots::{self, facts};
 use super::super::stores;
-use super::rm::{PlanLine, named, plan_row, plan_table, remove};
+use super::rm::{PlanLine, assert_no_archive, named, plan_row, plan_table, remove};
 use crate::base::Id;
 use crate::snapshot::SnapshotInfo;
 use crate::snapshot::retention::{Decision, GroupBy, Item};
@@ -41,6 +41,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let query = query(args, context)?;
     let repository = stores::open_main(context)?.repository;
+    assert_no_archive(&repository, context)?;
     if !args.snapshots.is_empty() {
         let chosen = named(&repository, &args.snapshots)?;
         let decided =

@@ -39,6 +39,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     check(args)?;
     let repository = stores::open_main(context)?.repository;
+    assert_no_archive(&repository, context)?;
     let chosen: Vec<_> = if args.snapshots.is_empty() {
         let chosen = snapshots::choose(context, &repository, &[], &args.query)?;
         chosen.into_iter().map(|chosen| (chosen.info.id, Some(chosen.info))).collect()
@@ -73,6 +74,16 @@ fn check(args: &Args) -> Result<(), CommandError> {
         _ => Err(CommandError::usage("snapshots were chosen in more than one way")
             .hint("name them, or use query flags, or -all")),
     }
+}
+
+/// Refuses an archive before a plan is shown that nothing could carry out.
+pub(super) fn assert_no_archive(repository: &Repository, context: &Context) -> Result<(), CommandError> {
+    if !repository.storage().is_archive() {
+        return Ok(());
+    }
+    let place = context.main_store()?;
+    Err(CommandError::usage(format!("{place} is an archive, and archives are never changed"))
+        .hint("plakar at STORE sync from ARCHIVE copies what is wanted; plakar ptar -o NEW.ptar -k STORE packs that"))
 }
 
 /// Finds named snapshots. One whose header is damaged can be removed, too.
