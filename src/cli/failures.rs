@@ -10,6 +10,7 @@ impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
         let damage = error.is_damage();
         let error = match error {
+            Error::Connector(error) if error.kind == ErrorKind::Full => return Self::from(error).hint(FULL),
             Error::Connector(error) if !damage => return error.into(),
             Error::Elsewhere(error) => return elsewhere(error),
             Error::Io(error) => return error.into(),
@@ -61,6 +62,10 @@ impl From<Error> for CommandError {
         }
     }
 }
+
+/// What helps where there is no room left for a store.
+const FULL: &str = "free some space there, then run the command again; plakar prune, then maintenance, give back what the \
+    store itself can do without";
 
 /// Tells what failed at a source or a destination.
 fn elsewhere(error: connector::Error) -> CommandError {
@@ -162,6 +167,16 @@ mod tests {
         assert_eq!(code(Error::Version { what: "x".into(), found: "9".into(), newest: "1".into() }), 78);
         assert_eq!(code(Error::NoSnapshot("ab".into())), 1);
         assert_eq!(code(OpenError::NoStore { location: "x".into() }), 66);
+    }
+
+    #[test]
+    fn a_full_store_is_named_and_nobody_is_sent_to_temporary_files() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let told = CommandError::from(Error::unspooled(Some("/srv/x"), full())).report().unwrap();
+        assert_eq!(told.message, "cannot write to the store /srv/x: its disk is full");
+        assert!(told.hint.as_ref().is_some_and(|hint| !hint.contains("TMPDIR")), "{told:?}");
+        let told = CommandError::from(Error::unspooled(None, full())).report().unwrap();
+        assert!(told.message.contains("temporary file") && told.hint.unwrap().contains("TMPDIR"));
     }
 
     #[test]

@@ -174,6 +174,17 @@ impl Error {
         Self::Spool { op, place: String::new(), source }
     }
 
+    /// Creates the error of a spool file that could not be written. One that lies with the store fails as the store
+    /// does; `beside` is the store's location then.
+    pub(crate) fn unspooled(beside: Option<&str>, source: io::Error) -> Self {
+        let Some(store) = beside else {
+            return Self::spool("write", source).placed("the folder for temporary files");
+        };
+        let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let error = connector::Error::io("write to", format!("the store {store}"), source);
+        Self::Connector(if full { error.detail("its disk is full") } else { error })
+    }
+
     /// Says where it was that a temporary file failed, unless that was said.
     pub(crate) fn placed(self, at: impl fmt::Display) -> Self {
         match self {
