@@ -82,6 +82,7 @@ impl From<UnlockError> for CommandError {
     fn from(error: UnlockError) -> Self {
         let exit = match &error {
             UnlockError::WrongPassphrase | UnlockError::NoPassphrase => Exit::Denied,
+            UnlockError::NoSlot { .. } => Exit::Usage,
             UnlockError::Damaged(_) | UnlockError::Unacceptable(_) => Exit::Damage,
             UnlockError::Unsupported { .. } | UnlockError::Version(_) => Exit::Version,
             _ => Exit::Failed,
@@ -194,6 +195,7 @@ mod tests {
         assert_eq!(told.exit().code(), 77);
         assert!(told.report().unwrap().hint.unwrap().contains("-keyfile"));
         assert_eq!(code(unlock(UnlockError::Damaged("x".into()))), 65);
+        assert_eq!(code(unlock(UnlockError::NoSlot { label: "x".into(), known: Vec::new() })), 64);
         assert_eq!(code(unlock(UnlockError::Unsupported { what: "cipher", name: "x".into() })), 78);
     }
 }

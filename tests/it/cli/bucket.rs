@@ -83,6 +83,8 @@ fn a_bucket_goes_into_a_store_into_an_archive_and_back_into_a_bucket() {
     user.ok("at @scw_store verify latest");
     let again = user.ok("at @scw_store backup @scw_src");
     assert!(again.contains("(9 unchanged)"), "{again}");
+    let ran = user.run("-slot nosuch at @scw_store ls");
+    assert!(ran.code == 64 && ran.stderr.contains("no key slot 'nosuch'; there is only 'main'"), "{ran:?}");
     let all = server.keys("kloset");
     let secret = |object: &Object| object.body.windows(6).any(|window| window == b"hello\n");
     assert!(all.iter().all(|key| !secret(&server.object("kloset", key).unwrap())), "the store is encrypted");
