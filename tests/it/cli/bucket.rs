@@ -113,6 +113,9 @@ fn failures_of_a_server_are_told_apart() {
     configure(&user, &server);
     let ran = user.run("at @scw_store ls");
     assert!(ran.code == 66 && ran.stderr.contains("there is no store"), "{ran:?}");
+    assert!(ran.stderr.contains("make one: plakar at @scw_store create"), "{ran:?}");
+    let ran = user.run("at @scw_store:below sync to @scw_store");
+    assert!(ran.code == 66 && ran.stderr.contains("plakar at @scw_store:below create"), "{ran:?}");
     user.ok("at @scw_store create -plaintext");
     user.ok("store set scw_store secret_access_key=wrong");
     let ran = user.run("at @scw_store ls");
