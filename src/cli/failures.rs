@@ -28,6 +28,7 @@ impl From<Error> for CommandError {
             Error::Locked { .. } => {
                 Some("wait for it to end; a lock that a dead program left expires by itself")
             }
+            Error::ReadOnly(location) => read_only(location),
             Error::NoSnapshot(_) => Some("plakar at STORE ls lists the snapshots"),
             Error::LatestUnreadable { .. } => Some(
                 "name a snapshot by its id if an older one will do: plakar at STORE ls lists those that can be read",
@@ -66,6 +67,18 @@ impl From<Error> for CommandError {
 /// What helps where there is no room left for a store.
 const FULL: &str = "free some space there, then run the command again; plakar prune, then maintenance, give back what the \
     store itself can do without";
+
+/// Returns what helps where a store cannot be written.
+fn read_only(location: &str) -> Option<&'static str> {
+    if location.starts_with("http:") || location.starts_with("https:") {
+        return Some(
+            "it is served read-only: start that plakar server with -allow-write (and -allow-delete for what removes \
+             something)",
+        );
+    }
+    let archive = location.starts_with("ptar") || location.ends_with(".ptar");
+    archive.then_some("archives are never changed; plakar ptar -o NEW.ptar makes another")
+}
 
 /// Tells what failed at a source or a destination.
 fn elsewhere(error: connector::Error) -> CommandError {
