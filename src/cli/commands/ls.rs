@@ -116,6 +116,9 @@ fn snapshot_line(info: &SnapshotInfo) -> SnapshotLine {
 fn list_snapshots(args: &Args, context: &Context, repository: &Repository) -> Result<Exit, CommandError> {
     let filter = args.query.filter(&context.now)?;
     let (all, failed) = snapshots::list(context, repository);
+    if all.is_empty() && failed.is_empty() && repository.damaged_states().is_empty() {
+        context.output.notice("the store holds no snapshot yet");
+    }
     let mut table =
         Table::new([Align::Left, Align::Left, Align::Right, Align::Right, Align::Left, Align::Left]);
     for info in filter.select(all, facts, |by, info| by.key(repository, info)) {
