@@ -85,7 +85,9 @@ fn elsewhere(error: connector::Error) -> CommandError {
     let missing = error.kind == ErrorKind::NotFound;
     let told = CommandError::from(error);
     if missing {
-        told.hint("check the location; plakar source ping NAME, or destination ping NAME, tries what is configured")
+        told.hint(
+            "check the location; plakar source ping NAME, or destination ping NAME, tries what is configured",
+        )
     } else {
         told
     }

@@ -188,9 +188,7 @@ impl OpenPack {
         self.write(end)?;
         self.flush()?;
         let (id, trailer) = hash_spool(&self.spool, self.written, keys, self.buffer.fill_up())?;
-        self.spool
-            .write_all_at(trailer.as_bytes(), self.written)
-            .map_err(|source| self.unspooled(source))?;
+        self.spool.write_all_at(trailer.as_bytes(), self.written).map_err(|source| self.unspooled(source))?;
         let length = self.written + wrapper::TRAILER_LEN as u64;
         storage.put_packfile(id, self.purpose, Body::Spool { file: &self.spool, length })?;
         Ok(StoredPack { id, created: self.created, index: self.index, bytes: length })

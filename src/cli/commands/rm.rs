@@ -160,7 +160,13 @@ pub(super) fn plan_table() -> Table {
 pub(super) fn plan_row(table: &mut Table, action: &str, id: Id, info: Option<&SnapshotInfo>, why: &str) {
     let time = info.map(|info| dates::rfc3339(crate::base::Timestamp { nanos: 0, ..info.header.timestamp }));
     let time = time.unwrap_or_else(|| "unreadable".into());
-    table.row([action.to_owned(), time, id.short(), info.and_then(source).unwrap_or_default(), why.to_owned()]);
+    table.row([
+        action.to_owned(),
+        time,
+        id.short(),
+        info.and_then(source).unwrap_or_default(),
+        why.to_owned(),
+    ]);
 }
 
 fn source(info: &SnapshotInfo) -> Option<String> {

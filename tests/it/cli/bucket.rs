@@ -118,7 +118,10 @@ fn failures_of_a_server_are_told_apart() {
     assert!(ran.code == 66 && ran.stderr.contains("plakar at @scw_store:below create"), "{ran:?}");
     user.ok("at @scw_store create -plaintext");
     let ran = user.run("at @scw_store ls");
-    assert!(ran.code == 0 && ran.stdout.is_empty() && ran.stderr.contains("holds no snapshot yet"), "{ran:?}");
+    assert!(
+        ran.code == 0 && ran.stdout.is_empty() && ran.stderr.contains("holds no snapshot yet"),
+        "{ran:?}"
+    );
     user.ok("store set scw_store secret_access_key=wrong");
     let ran = user.run("at @scw_store ls");
     assert!(ran.code == 77 && !ran.stderr.contains(SECRET_KEY), "{ran:?}");
