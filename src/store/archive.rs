@@ -263,7 +263,7 @@ impl ArchiveWriter {
             write_state(sink, &mut sorted, &bases, &self.unlocked, self.profile, &tail)?;
         let layout = Layout::new(self.config_length, packfile_length, state_length);
         sink.write_all(&layout.encode_trailer()).map_err(Error::sink)?;
-        sink.commit()?;
+        sink.commit().map_err(Error::Elsewhere)?;
         Ok(WriterStats { packfile_count: 1, packfile_bytes: packfile_length, ..stats })
     }
 }

@@ -142,7 +142,7 @@ impl Importer for BreaksToo {
 }
 
 fn is_the_sinks(error: &Error) -> bool {
-    matches!(error, Error::Connector(connector::Error { kind: ErrorKind::Full, .. }))
+    matches!(error, Error::Elsewhere(connector::Error { kind: ErrorKind::Full, .. }))
 }
 
 #[test]

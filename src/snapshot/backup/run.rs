@@ -290,7 +290,7 @@ impl Run<'_> {
         stop: &AtomicBool,
     ) -> Result<(), Error> {
         let mut batch = Vec::with_capacity(BATCH);
-        self.importer.scan(&mut |record| {
+        let scanned = self.importer.scan(&mut |record| {
             monitor.count(Counter::Items, 1);
             batch.push(record);
             if batch.len() < BATCH {
@@ -302,7 +302,8 @@ impl Run<'_> {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
-        })?;
+        });
+        scanned.map_err(Error::Elsewhere)?;
         // Workers that are gone tell why themselves.
         let _ = found.send(batch);
         Ok(())

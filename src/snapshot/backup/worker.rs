@@ -177,7 +177,7 @@ impl Worker<'_> {
                         return Ok(None);
                     }
                 },
-                Err(error) if shared.importer.is_all_or_nothing() => return Err(error.into()),
+                Err(error) if shared.importer.is_all_or_nothing() => return Err(Error::Elsewhere(error)),
                 Err(error) => {
                     shared.problem(&record.path, Severity::Error, message_of(&error))?;
                     return Ok(None);

@@ -176,6 +176,7 @@ fn a_server_is_read_only_unless_told_otherwise() {
     assert_eq!(user.ok(&format!("at {} ls", server.url)).lines().count(), 1);
     let ran = user.run(&format!("at {} backup src", server.url));
     assert!(ran.code != 0 && ran.stderr.contains("cannot be written"), "{ran:?}");
+    assert!(ran.stderr.contains("start that plakar server with -allow-write"), "{ran:?}");
     let (_, said) = server.end();
     assert!(said.contains("trace: web: 127.0.0.1:") && said.contains(" GET /resources/states 200"), "{said}");
 }
