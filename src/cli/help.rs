@@ -9,7 +9,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::commands::{definition, table};
 use super::error::CommandError;
-use super::suggest;
+use super::{suggest, synonyms};
 use crate::base::Printable;
 use crate::ui::{Colour, Output, Style, json};
 
@@ -178,6 +178,9 @@ pub(crate) fn command(name: &str, width: usize) -> Result<String, CommandError> 
             return Err(CommandError::failed(format!("the command '{printable}' is not available yet")));
         }
         let error = CommandError::usage(format!("there is no command '{printable}'"));
+        if let Some(advice) = synonyms::command(name) {
+            return Err(error.hint(advice));
+        }
         return Err(match suggest::nearest(name, table::names().chain(["json"])) {
             Some(near) => error.hint(format!("did you mean 'plakar help {near}'?")),
             None => error.hint("plakar help lists them"),

@@ -32,6 +32,7 @@ mod snapshots;
 mod stores;
 mod suggest;
 mod surroundings;
+mod synonyms;
 mod trace;
 
 pub use run::main;
