@@ -19,6 +19,7 @@ mod globals;
 mod help;
 mod labels;
 mod lock_wait;
+mod option_tables;
 mod passphrase;
 mod places;
 mod quantity;

@@ -79,7 +79,7 @@ const SCENES: &[(&str, &[&str])] = &[
     ("config", &["config", "config store create m", "config store set m location ./s"]),
     ("pkg", &["pkg list", "pkg add s3", "!pkg rm s3"]),
     ("completions", &["completions bash", "completions man pages"]),
-    ("help", &["help", "help backup", "help json", "!help bakcup"]),
+    ("help", &["help", "help backup", "help s3", "help json", "!help bakcup"]),
     ("version", &["version"]),
     ("check", &["at ./s check", "at ./s check {a}", "!at ./damaged check"]),
     // These run until they are ended: what they say then is looked at below.

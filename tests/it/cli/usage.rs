@@ -122,6 +122,37 @@ fn help_is_everywhere() {
 }
 
 #[test]
+fn help_lists_the_options_of_places() {
+    let user = User::new();
+    let source = user.ok("help source");
+    for told in [
+        "Options of every source",
+        "Options of s3",
+        "Options of sftp",
+        "use_tls=true|false",
+        "data_class=TEXT",
+    ] {
+        assert!(source.contains(told), "{told}: {source}");
+    }
+    let store = user.ok("store -h");
+    assert!(store.contains("object_lock=TEXT") && !store.contains("versions=TEXT"), "{store}");
+    let s3 = user.ok("help s3");
+    assert!(s3.starts_with("s3: a bucket") && s3.contains("as a source or a destination"), "{s3}");
+    assert!(s3.contains("versions=TEXT") && !s3.contains("ssh_config"), "{s3}");
+    let told = super::json(&user.ok("-json help s3"));
+    let options = told[0]["options"].as_array().unwrap();
+    // What help names is taken, and what is not taken is not named.
+    for option in options.iter().filter(|option| option["role"] == "source") {
+        if option["form"] == "true or false" {
+            let name = option["name"].as_str().unwrap();
+            user.ok(&format!("source add {name} s3://host/bucket {name}=true"));
+        }
+    }
+    assert_eq!(user.run("help s4").code, 64);
+    assert!(user.run("help s4").stderr.contains("did you mean 'plakar help s3'?"));
+}
+
+#[test]
 fn version_lists_what_is_built_in() {
     let user = User::new();
     let text = user.ok("version");
