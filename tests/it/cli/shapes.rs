@@ -88,7 +88,7 @@ const SCENES: &[(&str, &[&str])] = &[
     ("source", &["source add n ./src", "source show", "source rm n"]),
     ("destination", &["destination add n ./out", "destination show n", "destination rm n"]),
     ("config", &["config", "config store create m", "config store set m location ./s"]),
-    ("pkg", &["pkg list", "pkg add s3", "!pkg rm s3"]),
+    ("pkg", &["pkg list", "pkg add s3", "pkg rm s3", "!pkg rm notion"]),
     ("completions", &["completions bash", "completions man pages"]),
     ("help", &["help", "help backup", "help s3", "help json", "!help bakcup"]),
     ("version", &["version"]),
