@@ -1,6 +1,6 @@
 //! `ptar`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ plakar ptar -plaintext -o - . | ssh host 'cat > x.ptar'")]
 pub(crate) struct Args {
     /// Write the archive to a file, to - (standard output), to s3://… or to @name:path
     #[arg(short = 'o', value_name = "FILE", required = true)]
-    output: OsString,
+    output: Vec<OsString>,
     /// Take all snapshots of a store; may be repeated
     #[arg(short = 'k', value_name = "STORE")]
     stores: Vec<OsString>,
@@ -167,8 +167,25 @@ fn name(target: &Target) -> String {
     }
 }
 
+/// Returns the one name given for the archive. Of several the last would win, and who takes `-o` for what sets an option,
+/// as it does elsewhere, would find his archive under another name.
+fn output(args: &Args) -> Result<&OsStr, CommandError> {
+    match args.output.as_slice() {
+        [one] => Ok(one),
+        // The values stay untold: one may be a secret.
+        several => {
+            let message = format!("-o names the archive, and was given {} times", several.len());
+            Err(CommandError::usage(message).hint(
+                "give it once; options of a bucket are set by 'plakar destination add NAME LOCATION KEY=VALUE', and \
+                 then: plakar ptar -o @NAME:x.ptar",
+            ))
+        }
+    }
+}
+
 fn target(args: &Args, context: &Context) -> Result<Target, CommandError> {
-    if args.output == "-" {
+    let output = output(args)?;
+    if output == "-" {
         if context.output.is_json() {
             return Err(CommandError::usage("-json and an archive cannot share standard output"));
         }
@@ -180,9 +197,9 @@ fn target(args: &Args, context: &Context) -> Result<Target, CommandError> {
         }
         return Ok(Target::Stdout);
     }
-    let mut place = match context.place(&args.output, Role::Destination) {
+    let mut place = match context.place(output, Role::Destination) {
         // A name may be that of a store as well: @backups:2025.ptar.
-        Err(error) => context.place(&args.output, Role::Store).map_err(|_| error)?,
+        Err(error) => context.place(output, Role::Store).map_err(|_| error)?,
         Ok(place) => place,
     };
     place.location = place.location.as_archive();
