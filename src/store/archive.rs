@@ -194,6 +194,11 @@ impl ArchiveWriter {
         }
     }
 
+    /// Returns the snapshots whose headers were put, in that order. They exist once the archive is committed.
+    pub fn snapshots(&self) -> Vec<Id> {
+        lock(&self.snapshots).clone()
+    }
+
     /// Fails when something of the archive is lost. Whoever lost it was told why.
     fn check(&self) -> Result<(), Error> {
         if self.failed.load(Ordering::Acquire) { Err(Error::Aborted) } else { Ok(()) }
@@ -473,6 +478,10 @@ impl Session for ArchiveWriter {
     ) -> Result<bool, Error> {
         self.check()?;
         self.store(kind, id, lane, encode).inspect_err(|_| self.failed.store(true, Ordering::Release))
+    }
+
+    fn has_put(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        self.known.contains(kind, id)
     }
 
     fn encoding(&self) -> &Encoding {

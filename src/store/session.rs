@@ -39,6 +39,9 @@ pub trait Session: BlobSink + std::fmt::Debug {
         Ok(())
     }
 
+    /// Returns whether this session has put a blob that was new, or is about to.
+    fn has_put(&self, kind: BlobType, id: &Id) -> Result<bool, Error>;
+
     /// Returns whether the target held a blob, in a packfile that is really there, before this session.
     fn holds(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
         let _ = (kind, id);

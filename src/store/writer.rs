@@ -598,6 +598,10 @@ impl Session for Writer {
         }
     }
 
+    fn has_put(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        self.known.contains(kind, id)
+    }
+
     fn holds(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
         Ok(self.base.find(kind, id)?.iter().any(|place| self.usable[place.pack as usize]))
     }

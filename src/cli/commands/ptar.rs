@@ -21,7 +21,9 @@ use crate::codec::Compression;
 use crate::connector::{self, ArchiveSink, WriteFault};
 use crate::connectors::{ImportSettings, Location, Role, open_importer, open_sink};
 use crate::crypto::{HashAlgorithm, Secret};
-use crate::snapshot::{self, ArchiveExport, BackupOptions, SyncOptions, Versions};
+use crate::snapshot::{
+    self, ArchiveExport, BackupOptions, BackupReport, SyncOptions, SyncReport, Versions, commit_archive,
+};
 use crate::store::{ArchiveKind, ArchiveWriter, CreateOptions, Profile};
 use crate::ui::{Output, Progress};
 
@@ -121,8 +123,11 @@ fn pack(args: &Args, context: &Context, left: &Arc<AtomicBool>) -> Result<Exit, 
     };
     let archive = ArchiveWriter::create(kind, sink(args, &target, left, context)?, &std::env::temp_dir())?;
     let told = !matches!(target, Target::Stdout);
-    let partial = fill(&archive, &stores, &sources, told, context)?;
-    let stats = archive.commit()?;
+    let filled = fill(&archive, &stores, &sources, context)?;
+    let stats = {
+        let progress = Progress::start(&context.output, context.globals.progress());
+        commit_archive(archive, &progress)?
+    };
     let encrypted = match stores.first() {
         Some((_, store)) if args.same_key => store.repository.is_encrypted(),
         _ => options.passphrase.is_some(),
@@ -130,11 +135,12 @@ fn pack(args: &Args, context: &Context, left: &Arc<AtomicBool>) -> Result<Exit, 
     let what = name(&target);
     // Standard output may be the archive itself.
     if told {
+        filled.tell(context)?;
         report::archive(&stats, &what, encrypted, begun.elapsed(), &context.output)?;
     } else {
         context.output.notice(report::archive_line(&stats, &what, encrypted, begun.elapsed()));
     }
-    Ok(if partial { Exit::Failed } else { Exit::Ok })
+    Ok(if filled.is_partial() { Exit::Failed } else { Exit::Ok })
 }
 
 /// Makes everything in a store readable that goes into the archive.
@@ -280,48 +286,42 @@ fn passphrase(
 const SALVAGE: &str = "check names what is damaged; 'plakar at NEW sync from STORE' copies the snapshots that are whole \
     into a new store, and 'ptar -k NEW' packs that";
 
-/// Puts stores and sources into the archive; what went in is told unless standard output is taken. Returns whether
-/// something of a source is missing.
+/// What went into an archive, to be told once it is committed: nothing of it exists before.
+#[derive(Default)]
+struct Filled {
+    stores: Option<SyncReport>,
+    /// What became of each source: with its name, and its errors by kind.
+    sources: Vec<(BackupReport, String, Vec<(String, u64)>)>,
+}
+
+impl Filled {
+    /// Returns whether something of a source is missing.
+    fn is_partial(&self) -> bool {
+        self.sources.iter().any(|(done, ..)| done.error_count > 0)
+    }
+
+    fn tell(&self, context: &Context) -> Result<(), CommandError> {
+        if let Some(done) = &self.stores {
+            report::sync(done, "packed", true, &context.output)?;
+        }
+        for (done, source, kinds) in &self.sources {
+            report::backup(done, source, kinds, true, &context.output)?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts stores and sources into the archive.
 fn fill(
     archive: &ArchiveWriter,
     stores: &[(Place, Opened)],
     sources: &[Source],
-    told: bool,
     context: &Context,
-) -> Result<bool, CommandError> {
+) -> Result<Filled, CommandError> {
+    let mut filled = Filled::default();
     if !stores.is_empty() {
-        let options = SyncOptions {
-            memory: context.globals.memory,
-            cancel: context.cancel.clone(),
-            ..SyncOptions::default()
-        };
-        let begun = Instant::now();
-        let mut done = {
-            let progress = Progress::start(&context.output, context.globals.progress());
-            let mut export = ArchiveExport::new(archive, &options, &progress);
-            for (place, store) in stores {
-                let (found, unreadable) = snapshots::list(context, &store.repository);
-                if !unreadable.is_empty() {
-                    return Err(CommandError::new(
-                        Exit::Damage,
-                        format!("not all snapshots of {place} can be read"),
-                    )
-                    .hint(SALVAGE));
-                }
-                export.add(&store.repository, &found).map_err(|error| {
-                    let damaged = error.is_damage();
-                    let error = CommandError::from(error);
-                    if damaged { error.hint(SALVAGE) } else { error }
-                })?;
-            }
-            export.finish()
-        };
-        done.duration = begun.elapsed();
-        if told {
-            report::sync(&done, "packed", true, &context.output)?;
-        }
+        filled.stores = Some(pack_stores(archive, stores, context)?);
     }
-    let mut partial = false;
     for source in sources {
         let settings = ImportSettings::default();
         let importer =
@@ -332,15 +332,38 @@ fn fill(
             cancel: context.cancel.clone(),
             ..BackupOptions::default()
         };
-        let (done, kinds) = {
-            let progress = Progress::start(&context.output, context.globals.progress());
-            let done = snapshot::backup_into(archive, importer.as_ref(), &options, &progress)?;
-            (done, progress.error_kinds())
-        };
-        partial |= done.error_count > 0;
-        if told {
-            report::backup(&done, &source.place.to_string(), &kinds, true, &context.output)?;
-        }
+        let progress = Progress::start(&context.output, context.globals.progress());
+        let done = snapshot::backup_into(archive, importer.as_ref(), &options, &progress)?;
+        filled.sources.push((done, source.place.to_string(), progress.error_kinds()));
     }
-    Ok(partial)
+    Ok(filled)
+}
+
+/// Puts every snapshot of the stores into the archive.
+fn pack_stores(
+    archive: &ArchiveWriter,
+    stores: &[(Place, Opened)],
+    context: &Context,
+) -> Result<SyncReport, CommandError> {
+    let options = SyncOptions {
+        memory: context.globals.memory,
+        cancel: context.cancel.clone(),
+        ..SyncOptions::default()
+    };
+    let begun = Instant::now();
+    let progress = Progress::start(&context.output, context.globals.progress());
+    let mut export = ArchiveExport::new(archive, &options, &progress);
+    for (place, store) in stores {
+        let (found, unreadable) = snapshots::list(context, &store.repository);
+        if !unreadable.is_empty() {
+            return Err(CommandError::new(Exit::Damage, format!("not all snapshots of {place} can be read"))
+                .hint(SALVAGE));
+        }
+        export.add(&store.repository, &found).map_err(|error| {
+            let damaged = error.is_damage();
+            let error = CommandError::from(error);
+            if damaged { error.hint(SALVAGE) } else { error }
+        })?;
+    }
+    Ok(SyncReport { duration: begun.elapsed(), ..export.finish() })
 }

@@ -121,7 +121,8 @@ pub fn backup(
     Ok(report)
 }
 
-/// Writes a snapshot of a source into an archive in the making.
+/// Writes a snapshot of a source into an archive in the making. It exists, and is told of, once the archive is
+/// committed ([`commit_archive`](super::super::commit_archive)).
 pub fn backup_into(
     archive: &ArchiveWriter,
     importer: &dyn Importer,
@@ -140,9 +141,7 @@ pub fn backup_into(
         previous: None,
         repository: None,
     };
-    let report = run.make(monitor)?;
-    monitor.event(&Event::Committed { snapshot });
-    Ok(report)
+    run.make(monitor)
 }
 
 fn run_time(begun: Timestamp) -> Duration {
