@@ -76,9 +76,9 @@ fn read_only(location: &str) -> Option<&'static str> {
              something)",
         );
     }
-    let extension = std::path::Path::new(location).extension();
-    let archive = location.starts_with("ptar")
-        || extension.is_some_and(|extension| extension.eq_ignore_ascii_case("ptar"));
+    let named = std::path::Path::new(location).extension();
+    let archive =
+        location.starts_with("ptar:") || named.is_some_and(|named| named.eq_ignore_ascii_case("ptar"));
     archive.then_some("archives are never changed; plakar ptar -o NEW.ptar makes another")
 }
 

@@ -187,7 +187,7 @@ impl Tree {
         }
         if told.insert((path.clone(), message.clone())) {
             drop(told);
-            self.monitor.problem(&Problem { severity: Severity::Error, path, message });
+            self.monitor.problem(&Problem { severity: Severity::Error, path, message, kind: None });
         }
     }
 

@@ -60,6 +60,47 @@ pub struct Problem {
     pub path: RawString,
     /// What happened, cause included. Foreign text: escape it before it is shown.
     pub message: String,
+    /// What kind of problem it is, for those who count: the cause in a few words, without what to do about it. Nothing
+    /// where only the message tells. Foreign text, too.
+    pub kind: Option<String>,
+}
+
+/// What is told of a problem.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Told {
+    pub(super) message: String,
+    pub(super) kind: Option<String>,
+}
+
+impl Told {
+    /// Takes both from an error.
+    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { message: message_of(error), kind: kind_of(error) }
+    }
+}
+
+impl From<String> for Told {
+    fn from(message: String) -> Self {
+        Self { message, kind: None }
+    }
+}
+
+impl From<&str> for Told {
+    fn from(message: &str) -> Self {
+        message.to_owned().into()
+    }
+}
+
+/// Returns what kind of problem an error is: what its first cause said, where that is kept apart from what it was said
+/// of, and up to the advice that may follow.
+fn kind_of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut first = error;
+    while let Some(cause) = first.source() {
+        first = cause;
+    }
+    let detail = first.downcast_ref::<crate::connector::Error>()?.detail.as_deref()?;
+    let end = [": ", "; "].iter().filter_map(|mark| detail.find(mark)).min().unwrap_or(detail.len());
+    Some(detail[..end].to_owned())
 }
 
 /// Something that a script may want to follow.
@@ -155,4 +196,26 @@ pub fn message_of(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::{Error, ErrorKind};
+
+    #[test]
+    fn advice_is_no_kind_of_problem() {
+        let error = |detail: &str| Error::new(ErrorKind::Invalid, "restore", "versions: old").detail(detail);
+        for detail in
+            ["versioning is off: enable it, or leave it out", "versioning is off; enable it: or not"]
+        {
+            let told = Told::of(&error(detail));
+            assert_eq!(told.kind.as_deref(), Some("versioning is off"));
+            assert!(told.message.ends_with(detail));
+        }
+        let outer = crate::store::Error::Elsewhere(error("gone").because(error("the link is down")));
+        assert_eq!(Told::of(&outer).kind.as_deref(), Some("the link is down"));
+        let io = std::io::Error::other("bad sector");
+        assert_eq!(Told::of(&Error::io("read", "/a: b", io)).kind, None);
+    }
 }

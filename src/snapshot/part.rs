@@ -4,7 +4,7 @@ use crate::format::snapshot::Source;
 use crate::store::{Error, Repository};
 
 use super::catalogue::SnapshotInfo;
-use super::monitor::{Monitor, Problem, Severity, message_of};
+use super::monitor::{Monitor, Problem, Severity, Told};
 use super::vfs::read::{Child, Vfs};
 
 /// A snapshot, or a part of one.
@@ -35,5 +35,6 @@ impl Part<'_> {
 
 /// Reports what went wrong at a path.
 pub(super) fn report(monitor: &dyn Monitor, path: &[u8], error: &(dyn std::error::Error + 'static)) {
-    monitor.problem(&Problem { severity: Severity::Error, path: path.into(), message: message_of(error) });
+    let Told { message, kind } = Told::of(error);
+    monitor.problem(&Problem { severity: Severity::Error, path: path.into(), message, kind });
 }

@@ -156,7 +156,8 @@ impl Monitor for Progress {
     fn problem(&self, problem: &Problem) {
         if problem.severity == Severity::Error {
             self.count(Counter::Errors, 1);
-            self.counters.note_error(kind_of(&problem.message));
+            let kind = problem.kind.as_deref().unwrap_or_else(|| kind_of(&problem.message));
+            self.counters.note_error(kind);
         }
         self.output.problem(problem);
     }
@@ -241,12 +242,16 @@ mod tests {
         for number in 0..20_u32 {
             let message = if number < 5 { "cannot read: gone".into() } else { format!("kind {number}") };
             let path = "/a".into();
-            progress.problem(&Problem { severity: Severity::Error, path, message });
+            progress.problem(&Problem { severity: Severity::Error, path, message, kind: None });
+        }
+        for advice in ["x: enable it", "y: or leave it out"] {
+            let (path, message, kind) = ("/a".into(), advice.into(), Some("gone".into()));
+            progress.problem(&Problem { severity: Severity::Error, path, message, kind });
         }
         let kinds = progress.error_kinds();
         assert_eq!(kinds[0], ("other".to_owned(), 8));
-        assert_eq!(kinds[1], ("gone".to_owned(), 5));
-        assert_eq!(kinds.iter().map(|(_, count)| count).sum::<u64>(), 20);
+        assert_eq!(kinds[1], ("gone".to_owned(), 7));
+        assert_eq!(kinds.iter().map(|(_, count)| count).sum::<u64>(), 22);
     }
 
     #[test]
@@ -266,7 +271,7 @@ mod tests {
     }
 
     fn problem(severity: Severity) -> Problem {
-        Problem { severity, path: "/a\x1b".into(), message: "gone".into() }
+        Problem { severity, path: "/a\x1b".into(), message: "gone".into(), kind: None }
     }
 
     #[test]

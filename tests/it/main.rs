@@ -40,6 +40,7 @@ mod repair;
 mod resume;
 mod resume_remote;
 mod resume_restore;
+mod retention;
 mod s3_archive;
 mod s3_bed;
 mod s3_cold;

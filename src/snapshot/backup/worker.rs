@@ -16,7 +16,7 @@ use crate::format::xattr::XattrItem;
 use crate::store::blob::{BlobSource, Lane};
 use crate::store::{Error, Repository, Session};
 
-use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, message_of};
+use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, Told};
 use super::super::vfs::build::{Facts, VfsBuilder};
 use super::content::{Budgets, ContentError, ContentWriter, StoredContent, put_object, put_value};
 use super::deferred::Deferred;
@@ -46,9 +46,15 @@ pub(super) struct Shared<'a> {
 
 impl Shared<'_> {
     /// Reports what went wrong at a path, and keeps it in the snapshot.
-    pub(super) fn problem(&self, path: &[u8], severity: Severity, message: String) -> Result<(), Error> {
+    pub(super) fn problem(
+        &self,
+        path: &[u8],
+        severity: Severity,
+        told: impl Into<Told>,
+    ) -> Result<(), Error> {
+        let Told { message, kind } = told.into();
         self.builder.add_error(path, &message)?;
-        self.monitor.problem(&Problem { severity, path: path.into(), message });
+        self.monitor.problem(&Problem { severity, path: path.into(), message, kind });
         Ok(())
     }
 }
@@ -84,7 +90,7 @@ impl Worker<'_> {
         };
         let info = match &record.info {
             Ok(info) => info.clone(),
-            Err(error) => return shared.problem(&record.path, Severity::Error, message_of(error)),
+            Err(error) => return shared.problem(&record.path, Severity::Error, Told::of(error)),
         };
         let regular = info.mode.is_regular();
         let reuse = match reuse {
@@ -125,7 +131,7 @@ impl Worker<'_> {
             }
             Err(error) if error.kind == ErrorKind::Changed => Ok(Refreshed::Changed),
             Err(error) => {
-                self.shared.problem(&record.path, Severity::Warning, message_of(&error))?;
+                self.shared.problem(&record.path, Severity::Warning, Told::of(&error))?;
                 Ok(Refreshed::Nothing)
             }
         }
@@ -173,13 +179,13 @@ impl Worker<'_> {
                     Ok(Readiness::Ongoing) => return self.defer(record, info).map(|()| None),
                     retrieved => {
                         let error = retrieved.err().unwrap_or(error);
-                        shared.problem(&record.path, Severity::Error, message_of(&error))?;
+                        shared.problem(&record.path, Severity::Error, Told::of(&error))?;
                         return Ok(None);
                     }
                 },
                 Err(error) if shared.importer.is_all_or_nothing() => return Err(Error::Elsewhere(error)),
                 Err(error) => {
-                    shared.problem(&record.path, Severity::Error, message_of(&error))?;
+                    shared.problem(&record.path, Severity::Error, Told::of(&error))?;
                     return Ok(None);
                 }
             }
@@ -213,7 +219,7 @@ impl Worker<'_> {
             Err(record) => {
                 let message =
                     "its retrieval was asked for, with so many others that the next run has to read it";
-                self.shared.problem(&record.path, Severity::Error, message.into())
+                self.shared.problem(&record.path, Severity::Error, message)
             }
         }
     }
@@ -231,7 +237,7 @@ impl Worker<'_> {
                         self.defer(&record, info)?;
                     }
                 }
-                Err(error) => shared.problem(&record.path, Severity::Error, message_of(&error))?,
+                Err(error) => shared.problem(&record.path, Severity::Error, Told::of(&error))?,
             }
         }
         if shared.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
@@ -275,7 +281,7 @@ impl Worker<'_> {
                     ErrorKind::Changed => Severity::Warning,
                     _ => Severity::Error,
                 };
-                self.shared.problem(&record.path, severity, message_of(&error))?;
+                self.shared.problem(&record.path, severity, Told::of(&error))?;
                 Ok(ContentInfo::default())
             }
         }
@@ -289,7 +295,7 @@ impl Worker<'_> {
             let missing = String::from_utf8_lossy(&missing.value);
             let message = format!("kept without {missing}, which could not be read; so perhaps are others");
             let path = record.path.clone();
-            self.shared.monitor.problem(&Problem { severity: Severity::Warning, path, message });
+            self.shared.monitor.problem(&Problem { severity: Severity::Warning, path, message, kind: None });
         }
     }
 
@@ -303,7 +309,7 @@ impl Worker<'_> {
         let xattrs = match shared.importer.xattrs(record) {
             Ok(xattrs) => xattrs,
             Err(error) => {
-                shared.problem(&record.path, Severity::Warning, message_of(&error))?;
+                shared.problem(&record.path, Severity::Warning, Told::of(&error))?;
                 Vec::new()
             }
         };

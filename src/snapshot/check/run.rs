@@ -133,6 +133,7 @@ fn note_warnings(repository: &Repository, ledger: &Ledger, monitor: &dyn Monitor
                     "the store as it is now cannot be remembered: {}; -datadir names another folder for that",
                     message_of(&error)
                 ),
+                kind: None,
             }),
             Warning::MissingStates(ids) => {
                 for id in ids {

@@ -207,7 +207,12 @@ impl Filling<'_> {
             self.state = State::Skipping;
             self.report.unsupported_count += 1;
             let message = format!("not exported: {lack}");
-            self.monitor.problem(&Problem { severity: Severity::Error, path: entry.path(), message });
+            self.monitor.problem(&Problem {
+                severity: Severity::Error,
+                path: entry.path(),
+                message,
+                kind: None,
+            });
             return Ok(());
         }
         self.state = State::Inside;

@@ -132,6 +132,7 @@ impl Safety<'_> {
                 severity: Severity::Warning,
                 path: RawString::default(),
                 message: format!("packfile {}: {}", place.packfile.short(), message_of(error)),
+                kind: None,
             });
         }
         self.unread.insert(place.pack as usize, before == Some(true) || error.is_damage());

@@ -49,6 +49,7 @@ impl<'a> Entries<'a> {
                     severity: Severity::Error,
                     path: crate::base::RawString::default(),
                     message: format!("snapshot {} cannot be followed: {}", id.short(), message_of(&error)),
+                    kind: None,
                 }),
                 other => other?,
             }

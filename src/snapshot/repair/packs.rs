@@ -173,7 +173,7 @@ impl<'a> Renewal<'a> {
                         let message =
                             format!("{kind} {id} in packfile {}: {}", place.packfile, message_of(&error));
                         let (severity, path) = (Severity::Warning, RawString::default());
-                        self.monitor.problem(&Problem { severity, path, message });
+                        self.monitor.problem(&Problem { severity, path, message, kind: None });
                     }
                 }
             }

@@ -10,7 +10,7 @@ use crate::format::object::Object;
 use crate::store::blob::BlobSource;
 use crate::store::{Error, Repository, Window};
 
-use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, message_of};
+use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, Told};
 use super::super::vfs::read::Vfs;
 use super::content::ObjectContent;
 use super::journal::Journal;
@@ -66,7 +66,7 @@ impl Shared<'_> {
         let items = match self.vfs.xattrs(entry) {
             Ok(items) => items,
             Err(error) => {
-                self.problem(&entry.path(), Severity::Error, message_of(&error));
+                self.problem(&entry.path(), Severity::Error, Told::of(&error));
                 return Vec::new();
             }
         };
@@ -86,17 +86,18 @@ impl Shared<'_> {
         for item in items {
             match item.and_then(read) {
                 Ok(xattr) => xattrs.push(xattr),
-                Err(error) => self.problem(&entry.path(), Severity::Error, message_of(&error)),
+                Err(error) => self.problem(&entry.path(), Severity::Error, Told::of(&error)),
             }
         }
         xattrs
     }
 
-    pub(super) fn problem(&self, path: &[u8], severity: Severity, message: String) {
+    pub(super) fn problem(&self, path: &[u8], severity: Severity, told: impl Into<Told>) {
         if severity == Severity::Error {
             self.counts.errors.fetch_add(1, Ordering::Relaxed);
         }
-        self.monitor.problem(&Problem { severity, path: path.into(), message });
+        let Told { message, kind } = told.into();
+        self.monitor.problem(&Problem { severity, path: path.into(), message, kind });
     }
 
     /// Returns whether a regular file stands at the destination already, which is counted.
@@ -136,7 +137,7 @@ impl Shared<'_> {
         match self.content(job, window) {
             Ok(content) => self.file(&item, &content),
             Err(error) => {
-                self.problem(&job.entry.path(), Severity::Error, message_of(&error));
+                self.problem(&job.entry.path(), Severity::Error, Told::of(&error));
                 Ok(false)
             }
         }
@@ -199,7 +200,7 @@ impl Shared<'_> {
                 add(&counts.unsupported);
                 self.problem(&entry.path(), Severity::Error, format!("not restored: {what}"));
             }
-            Err(error) => self.problem(&entry.path(), Severity::Error, message_of(&error)),
+            Err(error) => self.problem(&entry.path(), Severity::Error, Told::of(&error)),
         }
         stands
     }

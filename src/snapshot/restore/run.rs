@@ -15,7 +15,7 @@ use crate::format::path;
 use crate::store::{Error, Repository};
 
 use super::super::catalogue::SnapshotInfo;
-use super::super::monitor::{Counter, Monitor, Severity, message_of};
+use super::super::monitor::{Counter, Monitor, Severity, Told, message_of};
 use super::super::vfs::read::{Vfs, Visit};
 use super::job::{Counts, Job, Shared};
 use super::journal::Journal;
@@ -140,6 +140,7 @@ pub fn restore(
             severity: Severity::Warning,
             path: fault.path,
             message: format!("found elsewhere: {}", message_of(&fault.error)),
+            kind: None,
         });
     }
     let done = report(&shared.counts, begun.elapsed());
@@ -336,7 +337,7 @@ impl Run<'_> {
                 }
                 Ok(Visit::Left(_)) => {}
                 Err(error) => {
-                    shared.problem(&error.folder.clone(), Severity::Error, message_of(&error));
+                    shared.problem(&error.folder.clone(), Severity::Error, Told::of(&error));
                 }
             }
         }

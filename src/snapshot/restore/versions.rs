@@ -12,7 +12,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use crossbeam_channel::bounded;
 
 use super::super::backup::missing_folder;
-use super::super::monitor::{Counter, Severity, message_of};
+use super::super::monitor::{Counter, Severity, Told};
 use super::super::tree::Order;
 use super::super::vfs::read::Visit;
 use super::job::{Job, Shared};
@@ -130,7 +130,7 @@ impl<'a, 'b> Reader<'a, 'b> {
                     sorter.push(&sort_key(key, &child.entry), &window::encode(&path, &child.entry))?;
                 }
                 Ok(Visit::Left(_)) => {}
-                Err(error) => shared.problem(&error.folder.clone(), Severity::Error, message_of(&error)),
+                Err(error) => shared.problem(&error.folder.clone(), Severity::Error, Told::of(&error)),
             }
         }
         Ok(())

@@ -8,6 +8,8 @@
 //!   it covers; a cap alone has no end.
 //! - A snapshot is kept if any rule keeps it. Everything is decided group by group, and whatever the rules say the
 //!   newest snapshot of a group stays: backups that stopped do not expire unseen.
+//! - Where nothing else is said, a group is a source: its type, host and root. Of what came by standard input the name
+//!   counts, too, and of a tar archive that did, what lies at its top.
 //! - Weekdays are the days from Monday to Friday; their window counts those days only, and they keep nothing made at
 //!   a weekend.
 

@@ -33,7 +33,7 @@ pub(super) enum Stream<'a> {
 pub(super) fn split(importer: &Importer) -> (&[u8], Option<Stream<'_>>) {
     let origin = importer.origin.as_bytes();
     match importer.kind.as_bytes() {
-        b"stdin" => match origin.iter().position(|byte| *byte == b':') {
+        b"stdin" | b"stdio" => match origin.iter().position(|byte| *byte == b':') {
             Some(at) => (&origin[..at], Some(Stream::Named(&origin[at + 1..]))),
             None => (origin, Some(Stream::Nameless)),
         },

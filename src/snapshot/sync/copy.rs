@@ -12,7 +12,7 @@ use crate::store::{Error, KnownSet, Repository, Session};
 
 use super::super::backup::{missing_folder, source_of};
 use super::super::catalogue::SnapshotInfo;
-use super::super::monitor::{Counter, Monitor, Problem, Severity, message_of};
+use super::super::monitor::{Counter, Monitor, Problem, Severity, Told};
 use super::super::restore::{Job, window};
 use super::super::tree::TreeShape;
 use super::super::vfs::build::{BuildOptions, Facts, VfsBuilder};
@@ -59,7 +59,12 @@ pub fn copy_into(
     if unsigned {
         header.identity = Identity::default();
         let message = "its signature covers the old bytes and was cleared".to_owned();
-        monitor.problem(&Problem { severity: Severity::Warning, path: RawString::new(), message });
+        monitor.problem(&Problem {
+            severity: Severity::Warning,
+            path: RawString::new(),
+            message,
+            kind: None,
+        });
     }
     Ok(CopyReport { header, unsigned })
 }
@@ -191,10 +196,12 @@ impl SourceCopy<'_> {
             return Err(Error::Cancelled);
         }
         let entry = self.rewriter.entry(&job.entry, job.object.as_ref(), window).inspect_err(|error| {
+            let Told { message, kind } = Told::of(error);
             self.monitor.problem(&Problem {
                 severity: Severity::Error,
                 path: job.path.clone(),
-                message: message_of(error),
+                message,
+                kind,
             });
         })?;
         self.monitor.count(Counter::Items, 1);

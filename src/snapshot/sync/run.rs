@@ -76,7 +76,12 @@ pub fn sync(
             Ok(()) => {}
             Err(error) if error.is_damage() => {
                 let message = format!("snapshot {} was not copied: {}", info.id, message_of(&error));
-                monitor.problem(&Problem { severity: Severity::Error, path: RawString::new(), message });
+                monitor.problem(&Problem {
+                    severity: Severity::Error,
+                    path: RawString::new(),
+                    message,
+                    kind: None,
+                });
                 report.damaged.push(info.id);
                 // What was copied of it was never committed: the next ones cannot refer to it.
                 copied = Copied::new(to.spills());
