@@ -20,7 +20,7 @@ use super::run::join;
 use super::window;
 use crate::base::sort::{ByteOrder, Sorted, Sorter};
 use crate::base::{RawString, Timestamp};
-use crate::connector;
+use crate::connector::{self, VersionsKept};
 use crate::format::entry::{Entry, FileInfo};
 use crate::format::path::{self, VERSIONS_FOLDER, escape_collision, key_path, unescape_segment};
 use crate::format::snapshot::Source;
@@ -254,8 +254,14 @@ impl AsOf {
 /// Restores every version: those of one key by one thread, oldest first.
 pub(super) fn all(reader: &Reader<'_, '_>, workers: usize) -> Result<(), Error> {
     let shared = reader.shared;
-    if !shared.exporter.keeps_versions() {
-        return Err(refuse("the destination keeps none: that takes a bucket, and versions=all there too"));
+    match shared.exporter.keeps_versions()? {
+        VersionsKept::All => {}
+        VersionsKept::Untold(why) => shared.problem(b"", Severity::Warning, why),
+        VersionsKept::Nothing => {
+            return Err(refuse(
+                "the destination keeps none: that takes a bucket, and versions=all there too",
+            ));
+        }
     }
     let mut versions = reader.sorted()?;
     std::thread::scope(|scope| {
