@@ -163,6 +163,42 @@ fn tls_is_the_default_and_trusts_whom_it_is_told_to() {
 }
 
 #[test]
+fn a_bucket_that_is_made_is_named() {
+    let bed = bed();
+    let user = User::new();
+    let place = |bucket: &str| {
+        format!(
+            "location=s3://{}/{bucket} access_key={ACCESS_KEY} secret_access_key={SECRET_KEY} use_tls=false",
+            bed.authority
+        )
+    };
+    user.ok(&format!("store add s {}", place("stored")));
+    user.ok(&format!("destination add d {}", place("restored")));
+    user.ok(&format!("destination add a {}", place("archived")));
+    let ran = user.run("store ping s");
+    assert!(ran.code == 0 && ran.stderr.contains("has no such bucket; create makes it"), "{ran:?}");
+    assert_eq!(bed.own_server().buckets(), ["bucket"], "a question changes nothing");
+    std::fs::create_dir(user.home().join("docs")).unwrap();
+    std::fs::write(user.home().join("docs/a"), "a").unwrap();
+    for (line, bucket) in [
+        ("at @s create -plaintext", "stored"),
+        ("at @s backup docs", ""),
+        ("at @s restore -to @d latest", "restored"),
+        ("ptar -plaintext -o @a:x.ptar docs", "archived"),
+        ("at @s restore -to @d latest", ""),
+    ] {
+        let ran = user.run(line);
+        assert_eq!(ran.code, 0, "{line}: {ran:?}");
+        let told = format!("made the bucket {bucket} at {}", bed.authority);
+        assert_eq!(ran.stderr.contains("made the bucket"), !bucket.is_empty(), "{line}: {ran:?}");
+        assert!(bucket.is_empty() || ran.stderr.contains(&told), "{line}: {ran:?}");
+    }
+    assert_eq!(bed.own_server().buckets(), ["archived", "bucket", "restored", "stored"]);
+    let ran = user.run("store ping s");
+    assert!(ran.code == 0 && ran.stderr.contains("holds a store"), "{ran:?}");
+}
+
+#[test]
 fn unverified_tls_is_possible_and_loud() {
     let bed = bed();
     let port = terminator(bed.authority.clone());

@@ -485,7 +485,7 @@ impl Client {
         }
     }
 
-    /// Creates the bucket; one that is ours already is not an error.
+    /// Creates the bucket and says so; one that is ours already is not an error.
     pub(in super::super) fn create_bucket(&self) -> Result<()> {
         let region = self.region();
         let body = format!(
@@ -501,7 +501,13 @@ impl Client {
         }
         match self.run(&request, payload, &mut |_| Ok(())) {
             Err(failure) if failure.is("BucketAlreadyOwnedByYou") => Ok(()),
-            result => result,
+            Ok(()) => {
+                let place = &self.options().location;
+                let text = format!("made the bucket {} at {}", place.bucket, place.endpoint.authority());
+                self.options().notices.note(text);
+                Ok(())
+            }
+            Err(failure) => Err(failure),
         }
     }
 }
