@@ -314,8 +314,12 @@ fn a_bucket_comes_back_as_it_was() {
             assert!(folder.path().join(file).is_file(), "{file}");
         }
         let nothing = FsExporter::builder(folder.path().join("never")).build().unwrap();
-        let (report, _) = bring(&repository, &snapshot, &nothing, Versions::AsOf(Timestamp::EPOCH));
+        let (report, monitor) = bring(&repository, &snapshot, &nothing, Versions::AsOf(Timestamp::EPOCH));
         assert_eq!((report.file_count, report.error_count), (0, 0));
+        let problems = monitor.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let told = "no object existed at 1970-01-01T00:00:00Z; the oldest version is of 20";
+        assert!(problems[0].message.starts_with(told), "{problems:?}");
         empty(bed);
     });
 }
