@@ -163,6 +163,32 @@ fn tls_is_the_default_and_trusts_whom_it_is_told_to() {
 }
 
 #[test]
+fn a_server_without_tls_is_not_asked_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let greetings = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&greetings);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut greeting = [0; 16 << 10];
+            *count.lock().unwrap() += usize::from(stream.read(&mut greeting).unwrap_or(0) > 0);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let error = use_it(options(&format!("s3://127.0.0.1:{port}/bucket"), &[], &[])).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.kind, ErrorKind::Transport);
+    assert!(text.contains("the server does not speak TLS") && text.contains("use_tls=false"), "{text}");
+    assert!(!text.contains("attempts") && !text.contains("corrupt"), "{text}");
+    assert_eq!(*greetings.lock().unwrap(), 1);
+
+    let user = User::new();
+    let ran = user.run(&format!("at https://127.0.0.1:{port}/store ls"));
+    assert!(ran.code != 0 && ran.stderr.contains("the server does not speak TLS"), "{ran:?}");
+    assert_eq!(*greetings.lock().unwrap(), 2);
+}
+
+#[test]
 fn a_bucket_that_is_made_is_named() {
     let bed = bed();
     let user = User::new();

@@ -6,6 +6,7 @@ use super::super::credentials::Credentials;
 use super::super::location::{Endpoint, Reading};
 use super::failure::Failure;
 use crate::connector::ErrorKind;
+use crate::connectors::tls::NO_TLS;
 
 /// What is known besides the failure itself.
 #[derive(Debug)]
@@ -44,6 +45,9 @@ impl Advice<'_> {
             ErrorKind::Denied => Some(self.denied(failure)),
             ErrorKind::NotFound if failure.is_no_bucket() => {
                 Some(format!("check the bucket's name; {}", self.reading.explain()))
+            }
+            ErrorKind::Transport if failure.message == NO_TLS => {
+                Some(format!("{}; use_tls=false if it is meant to have none", self.reading.explain()))
             }
             ErrorKind::Transport if failure.status == 0 => {
                 let reading = self.reading.explain();
