@@ -273,7 +273,7 @@ fn rows(out: &mut String, title: &str, rows: &[(String, String)], width: usize) 
     if rows.is_empty() {
         return;
     }
-    writeln!(out, "\n{title}").expect("a string takes everything");
+    writeln!(out, "\n{}", wrap(title, width, 0)).expect("a string takes everything");
     for (name, help) in rows {
         let left = format!("  {name}");
         let gap = gap(left.width(), column);
