@@ -54,7 +54,7 @@ pub trait Session: BlobSink + std::fmt::Debug {
         Ok(())
     }
 
-    /// Returns whether packfiles or single blobs are missing, so that what an earlier snapshot refers to need not be
+    /// Returns whether states, packfiles or single blobs are missing, so that what an earlier snapshot refers to need not be
     /// there.
     fn lost_packfiles(&self) -> bool {
         false

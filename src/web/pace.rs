@@ -55,7 +55,7 @@ impl Paced {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     // A wait never takes longer than it may, so beyond that the process stood still. How long it had
                     // waited before is not known: no less than half of the time is left.
-                    self.phase.spent += waited.min(left - left / 2);
+                    self.phase.spent += waited.min(left.saturating_sub(left / 2));
                     continue;
                 }
                 Ok(count) => self.phase.moved += count as u64,

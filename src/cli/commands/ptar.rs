@@ -1,6 +1,6 @@
 //! `ptar`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ plakar ptar -plaintext -o - . | ssh host 'cat > x.ptar'")]
 pub(crate) struct Args {
     /// Write the archive to a file, to - (standard output), to s3://… or to @name:path
     #[arg(short = 'o', value_name = "FILE", required = true)]
-    output: OsString,
+    output: Vec<OsString>,
     /// Take all snapshots of a store; may be repeated
     #[arg(short = 'k', value_name = "STORE")]
     stores: Vec<OsString>,
@@ -167,8 +167,25 @@ fn name(target: &Target) -> String {
     }
 }
 
+/// Returns the one name given for the archive. Of several the last would win, and who takes `-o` for what sets an option,
+/// as it does elsewhere, would find his archive under another name.
+fn output(args: &Args) -> Result<&OsStr, CommandError> {
+    match args.output.as_slice() {
+        [one] => Ok(one),
+        // The values stay untold: one may be a secret.
+        several => {
+            let message = format!("-o names the archive, and was given {} times", several.len());
+            Err(CommandError::usage(message).hint(
+                "give it once; options of a bucket are set by 'plakar destination add NAME LOCATION KEY=VALUE', and \
+                 then: plakar ptar -o @NAME:x.ptar",
+            ))
+        }
+    }
+}
+
 fn target(args: &Args, context: &Context) -> Result<Target, CommandError> {
-    if args.output == "-" {
+    let output = output(args)?;
+    if output == "-" {
         if context.output.is_json() {
             return Err(CommandError::usage("-json and an archive cannot share standard output"));
         }
@@ -180,9 +197,9 @@ fn target(args: &Args, context: &Context) -> Result<Target, CommandError> {
         }
         return Ok(Target::Stdout);
     }
-    let mut place = match context.place(&args.output, Role::Destination) {
+    let mut place = match context.place(output, Role::Destination) {
         // A name may be that of a store as well: @backups:2025.ptar.
-        Err(error) => context.place(&args.output, Role::Store).map_err(|_| error)?,
+        Err(error) => context.place(output, Role::Store).map_err(|_| error)?,
         Ok(place) => place,
     };
     place.location = place.location.as_archive();
@@ -290,22 +307,28 @@ const SALVAGE: &str = "check names what is damaged; 'plakar at NEW sync from STO
 #[derive(Default)]
 struct Filled {
     stores: Option<SyncReport>,
-    /// What became of each source: with its name, and its errors by kind.
-    sources: Vec<(BackupReport, String, Vec<(String, u64)>)>,
+    sources: Vec<Packed>,
+}
+
+/// What became of one source.
+struct Packed {
+    done: BackupReport,
+    source: String,
+    error_kinds: Vec<(String, u64)>,
 }
 
 impl Filled {
     /// Returns whether something of a source is missing.
     fn is_partial(&self) -> bool {
-        self.sources.iter().any(|(done, ..)| done.error_count > 0)
+        self.sources.iter().any(|packed| packed.done.error_count > 0)
     }
 
     fn tell(&self, context: &Context) -> Result<(), CommandError> {
         if let Some(done) = &self.stores {
             report::sync(done, "packed", true, &context.output)?;
         }
-        for (done, source, kinds) in &self.sources {
-            report::backup(done, source, kinds, true, &context.output)?;
+        for Packed { done, source, error_kinds } in &self.sources {
+            report::backup(done, source, error_kinds, true, &context.output)?;
         }
         Ok(())
     }
@@ -334,7 +357,8 @@ fn fill(
         };
         let progress = Progress::start(&context.output, context.globals.progress());
         let done = snapshot::backup_into(archive, importer.as_ref(), &options, &progress)?;
-        filled.sources.push((done, source.place.to_string(), progress.error_kinds()));
+        let (source, error_kinds) = (source.place.to_string(), progress.error_kinds());
+        filled.sources.push(Packed { done, source, error_kinds });
     }
     Ok(filled)
 }

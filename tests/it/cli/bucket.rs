@@ -91,6 +91,34 @@ fn a_bucket_goes_into_a_store_into_an_archive_and_back_into_a_bucket() {
 }
 
 #[test]
+fn what_is_recorded_of_an_object_is_shown() {
+    let server = server();
+    let user = User::new();
+    configure(&user, &server);
+    user.ok("at ./s create -plaintext");
+    user.ok("at ./s backup -o tags=true @scw_src");
+    let told = |path: &str| user.ok(&format!("at ./s info latest:{path}"));
+    let plain = told("plain.txt");
+    for (key, value) in [
+        ("kind", "file"),
+        ("s3.key", "plain.txt"),
+        ("s3.content-type", "text/plain"),
+        ("s3.meta.colour", "blue"),
+    ] {
+        let said = plain.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        assert_eq!(said, Some(value), "{plain}");
+    }
+    let tags = told("tagged");
+    assert!(
+        tags.lines().any(|line| line.starts_with("s3.tags ") && line.ends_with("k=v&team=blue")),
+        "{tags}"
+    );
+    let object = &super::json(&user.ok("-json at ./s info latest:plain.txt"))[0];
+    let colour = serde_json::json!({ "key": "s3.meta.colour", "value": "blue" });
+    assert!(object["metadata"].as_array().unwrap().contains(&colour), "{object}");
+}
+
+#[test]
 fn direct_urls_and_environment_credentials_work() {
     let server = server();
     let mut user = User::new();
