@@ -17,7 +17,7 @@ pub mod table;
 mod time;
 
 pub use cancel::Cancel;
-pub use context::{At, PathError, bare};
+pub use context::{At, PathError};
 pub use id::Id;
 pub use mmap::{MappedFile, PreadFile, RangeFile};
 pub use pages::Pages;

@@ -44,7 +44,7 @@ impl Context {
         output: Output,
         cancel: Cancel,
     ) -> Self {
-        let warned = output.clone();
+        let (warned, noted) = (output.clone(), output.clone());
         Self {
             globals,
             environment,
@@ -53,7 +53,7 @@ impl Context {
             cancel,
             now: Zoned::now(),
             configuration: OnceLock::new(),
-            notices: Notices::new(move |text| warned.warn(text)),
+            notices: Notices::new(move |text| warned.warn(text)).noting(move |text| noted.notice(text)),
         }
     }
 

@@ -70,6 +70,17 @@ impl ContentSource for Vec<u8> {
     }
 }
 
+/// Whether a destination keeps what is restored over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum VersionsKept {
+    /// Only the last version is kept.
+    Nothing,
+    /// Every version is kept.
+    All,
+    /// Every version should be kept, which cannot be asked; the reason for people.
+    Untold(String),
+}
+
 /// A destination of a restore. Calls come from several threads, a folder's before those of what it holds.
 pub trait Exporter: fmt::Debug + Send + Sync {
     /// Returns the location for people and errors, without secrets.
@@ -132,9 +143,10 @@ pub trait Exporter: fmt::Debug + Send + Sync {
     }
 
     /// Returns whether versions of one file can be restored one over the other, deletions (special files with the
-    /// metadata `s3.delete-marker`) between them, and all of them are kept.
-    fn keeps_versions(&self) -> bool {
-        false
+    /// metadata `s3.delete-marker`) between them, and all of them are kept. Fails where they should be and are known
+    /// not to be; nothing is changed.
+    fn keeps_versions(&self) -> Result<VersionsKept> {
+        Ok(VersionsKept::Nothing)
     }
 
     /// Says where writing spends its time.

@@ -10,7 +10,7 @@ mod storage;
 
 pub use archive::{ArchiveSink, WriteFault};
 pub use error::{Error, ErrorKind, Result};
-pub use exporter::{ContentSource, Exporter, Item, Outcome, Receipt};
+pub use exporter::{ContentSource, Exporter, Item, Outcome, Receipt, VersionsKept};
 pub use importer::{
     Change, Content, ContentInfo, Importer, Metadata, Record, SourceInfo, Work, Xattr, stream_name,
 };

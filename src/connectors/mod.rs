@@ -23,6 +23,7 @@ mod container;
 mod existing;
 mod layout;
 mod location;
+mod notices;
 mod objects;
 mod options;
 mod patterns;
@@ -46,11 +47,12 @@ pub mod tar;
 
 pub use archive::{Archive, ArchiveBytes};
 pub use location::{Kind, Location, LocationError, Role, redact};
+pub use notices::Notices;
 pub use options::{
     Form, MASK, OptionError, Options, Spec, is_secret, known, option_groups, parse_bool, validate,
 };
 pub use registry::{
-    Answer, ExportSettings, ImportSettings, Limits, Notices, archive_readiness, available, open_exporter,
+    Answer, ExportSettings, ImportSettings, Limits, archive_readiness, available, open_exporter,
     open_importer, open_sink, open_storage, ping,
 };
 pub use remote::{Ranges, RemoteArchive, RemoteFile};

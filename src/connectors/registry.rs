@@ -1,52 +1,20 @@
 //! Which connectors are built in, and how a location becomes one.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::fs::Existing;
 use super::location::{Kind, Location, Role};
+use super::notices::Notices;
 use super::options::{OptionError, Options, for_connector};
 use super::{fs, ftp, http, ptar, s3, sftp, sqlite, stdio, tar};
 use crate::base::Cancel;
 use crate::connector::{
     ArchiveSink, Error, ErrorKind, Exporter, Importer, Order, Readiness, Result, Storage,
 };
-
-type Tell = dyn Fn(&str) + Send + Sync;
-
-/// Takes what people should be told while places are opened, such as settings that may cost them dear. Each text
-/// arrives once. The default forgets everything.
-#[derive(Clone, Default)]
-pub struct Notices {
-    tell: Option<Arc<Tell>>,
-    told: Arc<Mutex<BTreeSet<String>>>,
-}
-
-impl Notices {
-    /// Passes texts on.
-    pub fn new(tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        Self { tell: Some(Arc::new(tell)), told: Arc::default() }
-    }
-
-    fn tell(&self, text: String) {
-        let Some(tell) = &self.tell else { return };
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if !told.contains(&text) {
-            tell(&text);
-            told.insert(text);
-        }
-    }
-}
-
-impl fmt::Debug for Notices {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Notices")
-    }
-}
 
 /// What opening needs to know besides the location and its options.
 #[derive(Clone, Debug, Default)]
@@ -331,6 +299,7 @@ fn s3_options(url: &str, options: &Options, limits: &Limits) -> Result<s3::Optio
     let mut parsed = s3::Options::parse(url, map, &|name| std::env::var(name).ok())?;
     parsed.warnings().into_iter().for_each(|warning| limits.notices.tell(warning));
     parsed.cancel = limits.cancel.clone();
+    parsed.notices = limits.notices.clone();
     if let Some(memory) = limits.memory {
         let tuning = &mut parsed.tuning;
         tuning.read_ahead = tuning.read_ahead.min(memory / 6);
@@ -393,6 +362,8 @@ pub enum Answer {
     Store,
     /// The place can be reached, but holds no store.
     NoStore,
+    /// The server answers, but has no such bucket.
+    NoBucket,
     /// The source or destination can be opened.
     Opened,
     /// The destination answers, but does not let anybody with this key list it.
@@ -406,6 +377,7 @@ impl fmt::Display for Answer {
         f.write_str(match self {
             Self::Store => "answers, and holds a store",
             Self::NoStore => "answers, and holds no store yet",
+            Self::NoBucket => "answers, and has no such bucket; create makes it",
             Self::Opened => "answers",
             Self::Unlisted => {
                 "answers; its key may not list, so a restore cannot spare what stands there already"
@@ -420,7 +392,9 @@ pub fn ping(location: &Location, options: &Options, role: Role, limits: &Limits)
     if role == Role::Store {
         return match open_storage(location, options, limits)?.config() {
             Ok(_) => Ok(Answer::Store),
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(Answer::NoStore),
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                Ok(if lacks_bucket(location, options, limits) { Answer::NoBucket } else { Answer::NoStore })
+            }
             Err(error) => Err(error),
         };
     }
@@ -439,6 +413,13 @@ pub fn ping(location: &Location, options: &Options, role: Role, limits: &Limits)
         Err(error) if role == Role::Destination && error.kind == ErrorKind::NotFound => Ok(Answer::Absent),
         other => other.map(|()| Answer::Opened),
     }
+}
+
+/// Returns whether a place is in a bucket that is known not to be there.
+fn lacks_bucket(location: &Location, options: &Options, limits: &Limits) -> bool {
+    let (Kind::S3, Some(url)) = (location.kind(), location.url()) else { return false };
+    let asking = s3_options(url, options, limits);
+    asking.is_ok_and(|asking| s3::bucket_exists(asking).is_ok_and(|exists| !exists))
 }
 
 /// Reads the first thing of a source besides its root, which some sources know without asking.

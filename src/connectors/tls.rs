@@ -1,5 +1,6 @@
 //! Whom connections trust: what all connectors over TLS have in common.
 
+use std::error::Error as StdError;
 use std::path::Path;
 
 use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
@@ -24,4 +25,16 @@ pub(super) fn roots(file: Option<&Path>) -> Result<RootCerts> {
         return Err(invalid("there is no PEM certificate in it"));
     }
     Ok(RootCerts::from(certificates))
+}
+
+/// What is said of a server that answers a TLS greeting with something else, such as HTTP.
+pub(super) const NO_TLS: &str = "the server does not speak TLS";
+
+/// Returns whether a failure is such an answer: its first bytes are no record of TLS. A record that breaks later fails
+/// otherwise, for it no longer decrypts.
+pub(super) fn is_no_tls(error: &(dyn StdError + 'static)) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType))
+    )
 }

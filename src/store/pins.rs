@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{At, Id, PathError, bare};
+use crate::base::{At, Id, PathError};
 use crate::format::config::Config;
 
 /// What is remembered of one location.
@@ -206,7 +206,7 @@ pub(super) fn create_private(folder: &Path) -> Result<(), PathError> {
 /// Writes a file under a temporary name, 0600, and renames it into place.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     let folder = path.parent().expect("a file lies in a folder");
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(bare).at("create a file in", folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).at("create a file in", folder)?;
     file.write_all(bytes).at("write", file.path())?;
     file.as_file().sync_all().at("synchronise", path)?;
     file.persist(path).map_err(|error| error.error).at("rename a file to", path)?;

@@ -163,6 +163,68 @@ fn tls_is_the_default_and_trusts_whom_it_is_told_to() {
 }
 
 #[test]
+fn a_server_without_tls_is_not_asked_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let greetings = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&greetings);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut greeting = [0; 16 << 10];
+            *count.lock().unwrap() += usize::from(stream.read(&mut greeting).unwrap_or(0) > 0);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let error = use_it(options(&format!("s3://127.0.0.1:{port}/bucket"), &[], &[])).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.kind, ErrorKind::Transport);
+    assert!(text.contains("the server does not speak TLS") && text.contains("use_tls=false"), "{text}");
+    assert!(!text.contains("attempts") && !text.contains("corrupt"), "{text}");
+    assert_eq!(*greetings.lock().unwrap(), 1);
+
+    let user = User::new();
+    let ran = user.run(&format!("at https://127.0.0.1:{port}/store ls"));
+    assert!(ran.code != 0 && ran.stderr.contains("the server does not speak TLS"), "{ran:?}");
+    assert_eq!(*greetings.lock().unwrap(), 2);
+}
+
+#[test]
+fn a_bucket_that_is_made_is_named() {
+    let bed = bed();
+    let user = User::new();
+    let place = |bucket: &str| {
+        format!(
+            "location=s3://{}/{bucket} access_key={ACCESS_KEY} secret_access_key={SECRET_KEY} use_tls=false",
+            bed.authority
+        )
+    };
+    user.ok(&format!("store add s {}", place("stored")));
+    user.ok(&format!("destination add d {}", place("restored")));
+    user.ok(&format!("destination add a {}", place("archived")));
+    let ran = user.run("store ping s");
+    assert!(ran.code == 0 && ran.stderr.contains("has no such bucket; create makes it"), "{ran:?}");
+    assert_eq!(bed.own_server().buckets(), ["bucket"], "a question changes nothing");
+    std::fs::create_dir(user.home().join("docs")).unwrap();
+    std::fs::write(user.home().join("docs/a"), "a").unwrap();
+    for (line, bucket) in [
+        ("at @s create -plaintext", "stored"),
+        ("at @s backup docs", ""),
+        ("at @s restore -to @d latest", "restored"),
+        ("ptar -plaintext -o @a:x.ptar docs", "archived"),
+        ("at @s restore -to @d latest", ""),
+    ] {
+        let ran = user.run(line);
+        assert_eq!(ran.code, 0, "{line}: {ran:?}");
+        let told = format!("made the bucket {bucket} at {}", bed.authority);
+        assert_eq!(ran.stderr.contains("made the bucket"), !bucket.is_empty(), "{line}: {ran:?}");
+        assert!(bucket.is_empty() || ran.stderr.contains(&told), "{line}: {ran:?}");
+    }
+    assert_eq!(bed.own_server().buckets(), ["archived", "bucket", "restored", "stored"]);
+    let ran = user.run("store ping s");
+    assert!(ran.code == 0 && ran.stderr.contains("holds a store"), "{ran:?}");
+}
+
+#[test]
 fn unverified_tls_is_possible_and_loud() {
     let bed = bed();
     let port = terminator(bed.authority.clone());

@@ -10,7 +10,7 @@ use plakar::connectors::fs::FsExporter;
 use plakar::connectors::s3::{ExportOptions, ImportOptions, S3Exporter, S3Importer};
 use plakar::snapshot::{
     BackupOptions, BackupReport, RestoreOptions, RestoreReport, SnapshotInfo, Tally, Versions, backup, list,
-    restore,
+    message_of, restore,
 };
 use plakar::store::Repository;
 
@@ -176,8 +176,11 @@ fn a_history_comes_back_in_order() {
         let monitor = Tally::default();
         let options = RestoreOptions { versions: Versions::All, ..RestoreOptions::default() };
         let refused = exporter(&plain, &[("versions", "all")]);
-        let report = restore(&repository, &snapshot, None, &refused, &options, &monitor).unwrap();
-        assert!(report.error_count > 0 && report.file_count == 0, "a bucket without versions keeps none");
+        let before = plain.keys();
+        let report = restore(&repository, &snapshot, None, &refused, &options, &monitor);
+        let error = message_of(&report.expect_err("a bucket without versions keeps none"));
+        assert!(error.contains("versioning is off; enable it"), "{error}");
+        assert_eq!(plain.keys(), before);
         let unasked = restore(&repository, &snapshot, None, &exporter(&target, &[]), &options, &monitor);
         assert!(unasked.is_err(), "the destination was not told");
         for bucket in [bed, &target] {
@@ -186,6 +189,79 @@ fn a_history_comes_back_in_order() {
     };
     Bed::each(test);
     test(&Bed::own(s3server::Options { page_size: 2, ..s3server::Options::default() }));
+}
+
+#[test]
+fn versions_make_no_bucket() {
+    let bed = Bed::own(s3server::Options::default());
+    versioned(&bed);
+    write_history(&bed, "");
+    let (_storage, repository) = store();
+    let (_, snapshot) = take(&repository, &all(&bed, ""));
+    let server = bed.own_server();
+    let options = RestoreOptions { versions: Versions::All, ..RestoreOptions::default() };
+    let restore_to = |key: &str, secret: &str| {
+        let mut to = bed.options_as(key, secret, "", &[("versions", "all")]);
+        to.location.bucket = "fresh".into();
+        let exporter = S3Exporter::new(to, ExportOptions::default()).unwrap();
+        let monitor = Tally::default();
+        (restore(&repository, &snapshot, None, &exporter, &options, &monitor), monitor)
+    };
+    let before = server.counters();
+    let (result, _) = restore_to(&bed.access_key, &bed.secret);
+    let error = message_of(&result.expect_err("there is no bucket"));
+    assert!(error.contains("there is no bucket fresh; make it and turn versioning on"), "{error}");
+    let sent = |op: &str| server.counters().of(op) - before.of(op);
+    assert_eq!((sent("CreateBucket"), sent("PutObject"), sent("DeleteObject")), (0, 0, 0));
+    assert_eq!(server.buckets(), ["bucket"]);
+
+    // Who may not ask finds no bucket later, and makes none either.
+    server.set_key(
+        "BLIND",
+        s3server::Key::only("blind", &["PutObject", "HeadObject", "CreateBucket", "DeleteObject"]),
+    );
+    let (result, monitor) = restore_to("BLIND", "blind");
+    assert!(result.unwrap().error_count > 0);
+    let problems = monitor.problems();
+    assert!(
+        problems.iter().any(|problem| problem.message.contains("keeps versions cannot be asked")),
+        "{problems:?}"
+    );
+    assert_eq!((sent("CreateBucket"), server.buckets().len()), (0, 1));
+}
+
+#[test]
+fn versions_nobody_may_ask_for_are_seen_to_be_kept() {
+    let bed = Bed::own(s3server::Options::default());
+    versioned(&bed);
+    write_history(&bed, "");
+    let (_storage, repository) = store();
+    let (_, snapshot) = take(&repository, &all(&bed, ""));
+    let expected = versions(&bed);
+    let server = bed.own_server();
+    server.set_key("BLIND", s3server::Key::only("blind", &["PutObject", "HeadObject", "DeleteObject"]));
+    let to = |target: &Bed| {
+        let options = target.options_as("BLIND", "blind", "", &[("versions", "all"), ("concurrency", "1")]);
+        S3Exporter::new(options, ExportOptions::default()).unwrap()
+    };
+
+    let kept = bed.beside("kept");
+    versioned(&kept);
+    let (report, monitor) = bring(&repository, &snapshot, &to(&kept), Versions::All);
+    assert_eq!(report.error_count, 0, "{:?}", monitor.problems());
+    let warnings = monitor.problems().into_iter().filter(|problem| problem.path.is_empty()).count();
+    assert_eq!(warnings, 1, "the question is asked once");
+    assert_eq!(versions(&kept), expected);
+    empty(&kept);
+
+    let lost = bed.beside("lost");
+    lost.put("deleted", &[], b"stood here before");
+    let (report, monitor) = bring(&repository, &snapshot, &to(&lost), Versions::All);
+    assert!(report.error_count > 0 && report.file_count == 0, "{report:?}");
+    let problems = monitor.problems();
+    assert!(problems.iter().any(|problem| problem.message.contains("becomes no version")), "{problems:?}");
+    assert_eq!(lost.get("deleted").body, b"stood here before", "nothing is deleted");
+    empty(&bed);
 }
 
 #[test]
@@ -238,8 +314,12 @@ fn a_bucket_comes_back_as_it_was() {
             assert!(folder.path().join(file).is_file(), "{file}");
         }
         let nothing = FsExporter::builder(folder.path().join("never")).build().unwrap();
-        let (report, _) = bring(&repository, &snapshot, &nothing, Versions::AsOf(Timestamp::EPOCH));
+        let (report, monitor) = bring(&repository, &snapshot, &nothing, Versions::AsOf(Timestamp::EPOCH));
         assert_eq!((report.file_count, report.error_count), (0, 0));
+        let problems = monitor.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let told = "no object existed at 1970-01-01T00:00:00Z; the oldest version is of 20";
+        assert!(problems[0].message.starts_with(told), "{problems:?}");
         empty(bed);
     });
 }

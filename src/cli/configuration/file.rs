@@ -23,7 +23,7 @@ use serde_norway::{Mapping, Value};
 
 use super::super::error::CommandError;
 use super::{comments, legacy};
-use crate::base::{At as _, PathError, Printable, bare, sys};
+use crate::base::{At as _, PathError, Printable, sys};
 use crate::connectors::{Options, Role};
 
 /// The version that is written.
@@ -379,7 +379,7 @@ impl Ready {
         let folder = path.parent().expect("a file in a folder");
         create_folder(folder)?;
         let file = tempfile::Builder::new().prefix(".plakar-").tempfile_in(folder);
-        let mut file = file.map_err(bare).at("create a file in", folder)?;
+        let mut file = file.at("create a file in", folder)?;
         file.write_all(bytes).at("write", &path)?;
         sys::make_private(file.as_file()).at("protect", &path)?;
         file.as_file().sync_all().at("write", &path)?;

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
+use crate::connectors::tls;
 
 /// The longest pause before a request is sent again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -140,6 +141,7 @@ pub(super) fn explain(error: &ureq::Error) -> (String, bool) {
         ureq::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>())
         {
             Some(inner) => explain(inner),
+            None if error.get_ref().is_some_and(|inner| tls::is_no_tls(inner)) => (tls::NO_TLS.into(), false),
             None => (describe_io(error), !describe_io(error).starts_with("TLS")),
         },
         ureq::Error::Timeout(_) => ("the server did not answer in time".into(), true),

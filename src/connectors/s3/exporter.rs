@@ -14,20 +14,26 @@
 //! **Large objects** go up in parts, each read again from the content source when it has to be sent again.
 
 mod aspects;
+mod versions;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::client::{Client, Condition, Failure, Part, PartSizes, Put, Result as Answer, Rewind, Source};
+use self::versions::Versioning;
+use super::client::{
+    Client, Condition, Failure, Part, PartSizes, Put, Result as Answer, Rewind, Source, Stored,
+};
 use super::metadata::{self, Headers};
 use super::names::tail_of;
 use super::options::Options;
 use super::standing::{Standing, Stands, md5_of, receipt_of};
 use crate::base::RawString;
 use crate::base::spill::SpillDir;
-use crate::connector::{ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, Work};
+use crate::connector::{
+    ContentSource, Error, ErrorKind, Exporter, Item, Outcome, Receipt, Result, VersionsKept, Work,
+};
 use crate::format::path;
 
 /// The header that carries tags.
@@ -82,8 +88,8 @@ pub struct S3Exporter {
     standing: OnceLock<Standing>,
     /// The receipts of objects that were just put, by key.
     receipts: Mutex<HashMap<Vec<u8>, Receipt>>,
-    /// Why old versions cannot be kept, once that was asked.
-    versionless: OnceLock<Option<String>>,
+    /// Whether old versions are kept.
+    versioning: Versioning,
 }
 
 impl S3Exporter {
@@ -99,7 +105,7 @@ impl S3Exporter {
             sweep_refused: AtomicBool::new(false),
             standing: OnceLock::new(),
             receipts: Mutex::default(),
-            versionless: OnceLock::new(),
+            versioning: Versioning::default(),
         })
     }
 
@@ -128,27 +134,6 @@ impl S3Exporter {
             ExistingObject::Skip => Ok(Outcome::Skipped),
             _ => Err(Error::new(ErrorKind::Exists, "put", self.client.target(Some(key)))
                 .detail("there is an object of this key already")),
-        }
-    }
-
-    /// Fails where all versions are to be restored and the bucket is known to keep none.
-    fn check_versions(&self) -> Result<()> {
-        if !self.client.options().versions {
-            return Ok(());
-        }
-        let problem = self.versionless.get_or_init(|| match self.client.versioning() {
-            Ok(Some(status)) if status == "Enabled" => None,
-            Ok(Some(status)) => Some(format!("its versioning is {status}")),
-            Ok(None) => Some("its versioning is off".into()),
-            // What may not be asked is believed.
-            Err(_) => None,
-        });
-        match problem {
-            None => Ok(()),
-            Some(problem) => {
-                Err(Error::new(ErrorKind::Invalid, "restore versions to", self.client.target(None))
-                    .detail(format!("{problem}: enable it, or leave out versions=all")))
-            }
         }
     }
 
@@ -184,16 +169,22 @@ impl S3Exporter {
         }
     }
 
-    /// Puts an object, making the bucket if the server says that there is none.
-    /// Returns whether everything came along: `false` says that the tags did not.
+    /// Puts an object, making the bucket if the server says that there is none; never for versions, which a new bucket
+    /// does not keep. Returns whether everything came along: `false` says that the tags did not.
     fn store(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<bool> {
         match self.upload(key, put, content) {
-            Err(failure) if failure.is_no_bucket() => {
+            Err(failure) if failure.is_no_bucket() && !self.client.options().versions => {
                 self.client.create_bucket()?;
                 self.upload(key, put, content)
             }
             result => result,
         }
+    }
+
+    /// Takes note of an object that was put.
+    fn note_put(&self, key: &[u8], stored: &Stored) -> Answer<()> {
+        self.remember(key, &stored.etag);
+        self.versioning.put(&self.client, stored)
     }
 
     /// Keeps the receipt of an object until it is asked for.
@@ -252,11 +243,11 @@ impl S3Exporter {
             let mut bytes = vec![0; usize::try_from(size).expect("a MiB at most")];
             content.read_at(0, &mut bytes).map_err(|error| self.unreadable(key, error))?;
             let stored = self.client.put(key, put, Source::Bytes(&bytes), &condition)?;
-            self.remember(key, &stored.etag);
+            self.note_put(key, &stored)?;
         } else if size < tuning.multipart_threshold {
             let whole = ContentRange { content, start: 0, length: size };
             let stored = self.client.put(key, put, Source::Streamed(&whole), &condition)?;
-            self.remember(key, &stored.etag);
+            self.note_put(key, &stored)?;
         } else {
             let Some(plan) = PartSizes::plan(size, tuning.part_size, self.client.max_parts()) else {
                 let target = self.client.target(Some(key));
@@ -374,9 +365,11 @@ impl S3Exporter {
         if !self.client.options().versions {
             return Ok(Outcome::Unsupported("a deletion comes back with versions=all only".into()));
         }
-        self.check_versions()?;
         match self.key_of(item) {
-            Ok(key) => self.client.delete(&key, false)?,
+            Ok(key) => {
+                self.versioning.before_delete(&self.client, &key)?;
+                self.client.delete(&key, false)?;
+            }
             Err(outcome) => return Ok(outcome),
         }
         Ok(Outcome::Restored)
@@ -399,7 +392,7 @@ impl Exporter for S3Exporter {
             Ok(key) => key,
             Err(outcome) => return Ok(outcome),
         };
-        self.check_versions()?;
+        self.keeps_versions()?;
         if let Some(settled) = self.look(&key)? {
             return Ok(settled);
         }
@@ -511,8 +504,11 @@ impl Exporter for S3Exporter {
         Ok(Outcome::Restored)
     }
 
-    fn keeps_versions(&self) -> bool {
-        self.client.options().versions
+    fn keeps_versions(&self) -> Result<VersionsKept> {
+        if !self.client.options().versions {
+            return Ok(VersionsKept::Nothing);
+        }
+        self.versioning.kept(&self.client)
     }
 
     fn work(&self) -> Work {

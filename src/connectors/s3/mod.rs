@@ -41,6 +41,6 @@ pub use exporter::{ExistingObject, ExportOptions, S3Exporter};
 pub use importer::{ImportOptions, S3Importer};
 pub use object_lock::{LockMode, ObjectLock};
 pub use options::Options;
-pub use reach::reach;
+pub use reach::{bucket_exists, reach};
 pub use sink::{S3Sink, SinkOptions};
 pub use store::S3Store;

@@ -11,6 +11,7 @@ use super::object_lock::ObjectLock;
 use super::sse::CustomerKey;
 use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
+use crate::connectors::Notices;
 
 /// Every option an S3 connector knows, in the order they are documented.
 pub const KNOWN: [&str; 30] = [
@@ -141,6 +142,8 @@ pub struct Options {
     pub tuning: Tuning,
     /// Ends what waits or tries again.
     pub cancel: Cancel,
+    /// Where it is said that a bucket was made.
+    pub notices: Notices,
     pub(super) customer_key: Option<CustomerKey>,
     pub(super) proxy: Option<ProxySettings>,
 }
@@ -230,6 +233,7 @@ impl Options {
             use_tls,
             tuning,
             cancel: Cancel::new(),
+            notices: Notices::default(),
             customer_key,
         })
     }

@@ -17,3 +17,8 @@ pub fn reach(options: Options, must_list: bool) -> Result<bool> {
         Err(failure) => Err(failure.into()),
     }
 }
+
+/// Returns whether the bucket of a location is there and may be seen; an error when it cannot be known.
+pub fn bucket_exists(options: Options) -> Result<bool> {
+    Ok(Client::new(options)?.bucket_exists()?)
+}

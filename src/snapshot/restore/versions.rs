@@ -20,7 +20,7 @@ use super::run::join;
 use super::window;
 use crate::base::sort::{ByteOrder, Sorted, Sorter};
 use crate::base::{RawString, Timestamp};
-use crate::connector;
+use crate::connector::{self, VersionsKept};
 use crate::format::entry::{Entry, FileInfo};
 use crate::format::path::{self, VERSIONS_FOLDER, escape_collision, key_path, unescape_segment};
 use crate::format::snapshot::Source;
@@ -60,6 +60,23 @@ pub(super) fn check(source: &Source) -> Result<(), Error> {
         return Ok(());
     }
     Err(refuse("the snapshot has none: they are recorded by a backup of a bucket with versions=all"))
+}
+
+/// Says why nothing is restored as of a time.
+fn nothing_then(time: Timestamp, oldest: Option<Timestamp>) -> String {
+    match oldest {
+        None => "the snapshot holds no version of an object there".into(),
+        Some(oldest) if oldest > time => {
+            format!("no object existed at {}; the oldest version is of {}", instant(time), instant(oldest))
+        }
+        Some(_) => format!("no object existed at {}; all that came before were deleted", instant(time)),
+    }
+}
+
+/// Formats a time for people: RFC 3339 in UTC.
+fn instant(time: Timestamp) -> String {
+    jiff::Timestamp::from_second(time.secs)
+        .map_or_else(|_| format!("second {}", time.secs), |at| at.to_string())
 }
 
 /// All versions below a path, by key and time.
@@ -182,11 +199,12 @@ impl AsOf {
         let mut versions = reader.sorted()?;
         let mut tree = Sorter::new(Order::Path, reader.shared.repository.spills(), SORT_MEMORY);
         let mut chosen: Option<(Vec<u8>, Job)> = None;
-        let mut last_folder = RawString::new();
+        let (mut last_folder, mut is_empty, mut oldest) = (RawString::new(), true, None::<Timestamp>);
         let mut put = |chosen: Option<(Vec<u8>, Job)>| -> Result<(), Error> {
             let Some((_, job)) = chosen.filter(|(_, job)| job.entry.info.mode.is_regular()) else {
                 return Ok(());
             };
+            is_empty = false;
             let path = [b"/", job.path.as_bytes()].concat();
             let folder = RawString::from(path::parent(&path));
             if folder != last_folder {
@@ -205,11 +223,16 @@ impl AsOf {
             if chosen.as_ref().is_some_and(|(chosen, _)| chosen != group) {
                 put(chosen.take())?;
             }
-            if job.entry.info.modified <= time {
+            let modified = job.entry.info.modified;
+            oldest = Some(oldest.map_or(modified, |oldest| oldest.min(modified)));
+            if modified <= time {
                 chosen = Some((group.to_vec(), job));
             }
         }
         put(chosen)?;
+        if is_empty {
+            reader.shared.problem(reader.start, Severity::Warning, nothing_then(time, oldest));
+        }
         let mut tree = tree.finish()?;
         let left = tree.advance()?;
         Ok(Self { tree, left })
@@ -254,8 +277,14 @@ impl AsOf {
 /// Restores every version: those of one key by one thread, oldest first.
 pub(super) fn all(reader: &Reader<'_, '_>, workers: usize) -> Result<(), Error> {
     let shared = reader.shared;
-    if !shared.exporter.keeps_versions() {
-        return Err(refuse("the destination keeps none: that takes a bucket, and versions=all there too"));
+    match shared.exporter.keeps_versions()? {
+        VersionsKept::All => {}
+        VersionsKept::Untold(why) => shared.problem(b"", Severity::Warning, why),
+        VersionsKept::Nothing => {
+            return Err(refuse(
+                "the destination keeps none: that takes a bucket, and versions=all there too",
+            ));
+        }
     }
     let mut versions = reader.sorted()?;
     std::thread::scope(|scope| {

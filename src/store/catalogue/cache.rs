@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::base::{At, Id, PathError, bare, sys};
+use crate::base::{At, Id, PathError, sys};
 use crate::crypto::mac::MacKey;
 use crate::crypto::random;
 use crate::format::state::{Metadata, StateReader, encode_metadata};
@@ -145,9 +145,7 @@ impl CacheDir {
         }
         let mac = key.mac(&body);
         body.extend_from_slice(mac.as_bytes());
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder)
-            .map_err(bare)
-            .at("create a file in", &self.folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder).at("create a file in", &self.folder)?;
         file.write_all(&body).at("write", file.path())?;
         let path = self.folder.join(FILE);
         file.persist(&path).map_err(|error| error.error).at("rename a file to", &path)?;

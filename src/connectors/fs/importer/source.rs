@@ -52,32 +52,17 @@ impl FsImporter {
 
     /// Reads the metadata that a path's attributes `user.s3.*` stand for.
     pub(super) fn s3_metadata(&self, path: &[u8]) -> io::Result<Vec<Metadata>> {
-        let mut names = self.xattr_names(path)?;
+        let follow = self.selection.contains(path);
+        let mut names = xattr_names(path, follow)?;
         names.retain(|name| name.starts_with(sys::S3_ATTRIBUTES));
         names.sort_unstable();
         let mut metadata = Vec::new();
         for name in names {
-            if let Some(value) = self.xattr_value(path, &name)? {
+            if let Some(value) = xattr_value(path, &name, follow)? {
                 metadata.push(Metadata { key: name[b"user.".len()..].into(), value });
             }
         }
         Ok(metadata)
-    }
-
-    fn xattr_names(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        let follow = self.selection.contains(path);
-        sys::with_short_path(path, |path| {
-            sys::xattr_names(|buffer| if follow { listxattr(path, buffer) } else { llistxattr(path, buffer) })
-        })
-    }
-
-    fn xattr_value(&self, path: &[u8], name: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let follow = self.selection.contains(path);
-        sys::with_short_path(path, |path| {
-            sys::xattr_value(|buffer| {
-                if follow { rustix::fs::getxattr(path, name, buffer) } else { lgetxattr(path, name, buffer) }
-            })
-        })
     }
 
     fn is_kept(&self, name: &[u8]) -> bool {
@@ -85,6 +70,20 @@ impl FsImporter {
         let becomes_metadata = self.options.s3_metadata && name.starts_with(sys::S3_ATTRIBUTES);
         known.iter().any(|prefix| name.starts_with(prefix)) && !becomes_metadata
     }
+}
+
+fn xattr_names(path: &[u8], follow: bool) -> io::Result<Vec<Vec<u8>>> {
+    sys::with_short_path(path, |path| {
+        sys::xattr_names(|buffer| if follow { listxattr(path, buffer) } else { llistxattr(path, buffer) })
+    })
+}
+
+fn xattr_value(path: &[u8], name: &[u8], follow: bool) -> io::Result<Option<Vec<u8>>> {
+    sys::with_short_path(path, |path| {
+        sys::xattr_value(|buffer| {
+            if follow { rustix::fs::getxattr(path, name, buffer) } else { lgetxattr(path, name, buffer) }
+        })
+    })
 }
 
 impl Importer for FsImporter {
@@ -134,12 +133,15 @@ impl Importer for FsImporter {
     fn xattrs(&self, record: &Record) -> Result<Vec<Xattr>> {
         let path = record.path.as_bytes();
         let failed = |error| Error::io("read the extended attributes of", record.path.lossy(), error);
-        let mut names = self.xattr_names(path).map_err(failed)?;
+        // A link that was itself asked for is recorded as one where what it leads to cannot be seen.
+        let is_link = record.info.as_ref().is_ok_and(|info| info.mode.is_symlink());
+        let follow = !is_link && self.selection.contains(path);
+        let mut names = xattr_names(path, follow).map_err(failed)?;
         names.retain(|name| self.is_kept(name));
         names.sort_unstable();
         let mut xattrs = Vec::with_capacity(names.len());
         for name in names {
-            if let Some(value) = self.xattr_value(path, &name).map_err(failed)? {
+            if let Some(value) = xattr_value(path, &name, follow).map_err(failed)? {
                 xattrs.push(Xattr { name: name.into(), value });
             }
         }

@@ -271,6 +271,23 @@ fn a_tree_deeper_than_any_path_is_walked_and_read() {
 }
 
 #[test]
+fn a_link_that_leads_nowhere_has_attributes_of_its_own() {
+    let (_dir, dir) = temporary();
+    let (lost, kept, file) = (dir.join("lost"), dir.join("kept"), dir.join("file"));
+    fs::write(&file, "x").unwrap();
+    std::os::unix::fs::symlink("nowhere", &lost).unwrap();
+    std::os::unix::fs::symlink("file", &kept).unwrap();
+    rustix::fs::setxattr(&file, "user.a", b"x", rustix::fs::XattrFlags::empty()).unwrap();
+    for (place, count) in [(&lost, 0), (&kept, 1)] {
+        let importer = FsImporter::builder().place(place).build().unwrap();
+        let records = scan(&importer);
+        let record = find(&records, place);
+        assert_eq!(record.info.as_ref().unwrap().mode.is_symlink(), count == 0);
+        assert_eq!(importer.xattrs(record).unwrap().len(), count, "{}", place.display());
+    }
+}
+
+#[test]
 fn attributes_are_sorted_and_those_of_s3_become_metadata() {
     let (_dir, dir) = temporary();
     let file = dir.join("file");

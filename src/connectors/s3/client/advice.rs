@@ -6,6 +6,7 @@ use super::super::credentials::Credentials;
 use super::super::location::{Endpoint, Reading};
 use super::failure::Failure;
 use crate::connector::ErrorKind;
+use crate::connectors::tls::NO_TLS;
 
 /// What is known besides the failure itself.
 #[derive(Debug)]
@@ -44,6 +45,9 @@ impl Advice<'_> {
             ErrorKind::Denied => Some(self.denied(failure)),
             ErrorKind::NotFound if failure.is_no_bucket() => {
                 Some(format!("check the bucket's name; {}", self.reading.explain()))
+            }
+            ErrorKind::Transport if failure.message == NO_TLS => {
+                Some(format!("{}; use_tls=false if it is meant to have none", self.reading.explain()))
             }
             ErrorKind::Transport if failure.status == 0 => {
                 let reading = self.reading.explain();
@@ -103,6 +107,10 @@ impl Advice<'_> {
             hint.push_str(", and s3:ListBucket, without which a missing key looks forbidden");
         }
         let _ = write!(hint, " to the access key (from {})", self.who.origin);
+        // Ceph, for one, does not tell a wrong secret from a missing permission; nor does anybody's answer to HEAD.
+        if told_action(&failure.message).is_none() && (failure.op == "head" || !self.endpoint.is_aws()) {
+            hint.push_str("; or its secret key is wrong");
+        }
         if self.endpoint.is_scaleway() {
             hint.push_str(if self.who.access_key.contains('@') {
                 "; check that the project after the @ is the bucket's"
@@ -290,6 +298,17 @@ mod tests {
         let text = told("s3.fr-par.scw.cloud", "SCWK@uuid", "list", 403, "AccessDenied", "");
         assert!(text.contains("project after the @ is the bucket's"), "{text}");
         assert!(!told("h.example", "AK", "list", 403, "AccessDenied", "").contains("Scaleway"));
+    }
+
+    #[test]
+    fn a_wrong_secret_is_thought_of_where_the_server_may_hide_it() {
+        let aws = "s3.eu-west-3.amazonaws.com";
+        let hides = |host: &str, op: &'static str, message: &str| {
+            told(host, "AK", op, 403, "AccessDenied", message).contains("or its secret key is wrong")
+        };
+        assert!(hides("h.example", "list", "") && hides(aws, "head", ""));
+        assert!(!hides(aws, "list", ""), "this one would say so");
+        assert!(!hides("h.example", "list", "not authorized to perform: s3:ListBucket on x"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::dial::{Dial, Names};
 use super::failure::Again;
 use crate::base::Cancel;
 use crate::connector::{Error, ErrorKind, Result};
+use crate::connectors::tls;
 pub(in super::super) use crate::connectors::tls::roots;
 
 /// Makes the agent of a connector.
@@ -93,6 +94,7 @@ pub(in super::super) fn explain(error: &ureq::Error) -> (String, Again) {
         ureq::Error::HostNotFound => ("the host name does not resolve".into(), Again::Briefly),
         ureq::Error::ConnectionFailed => ("the connection failed".into(), Again::Soon),
         ureq::Error::Tls(what) => (format!("TLS: {what}"), Again::Never),
+        ureq::Error::Rustls(e) if tls::is_no_tls(e) => (tls::NO_TLS.into(), Again::Never),
         ureq::Error::Rustls(e) => (format!("TLS: {e}"), Again::Never),
         ureq::Error::Protocol(e) => (format!("the answer is not HTTP: {e}"), Again::Soon),
         ureq::Error::ConnectProxyFailed(_) => ("the proxy refused the connection".into(), Again::Soon),
@@ -108,6 +110,9 @@ pub(super) fn explain_io(error: &io::Error) -> (String, Again) {
     if let Some(inner) = error.get_ref() {
         if let Some(inner) = inner.downcast_ref::<ureq::Error>() {
             return explain(inner);
+        }
+        if tls::is_no_tls(inner) {
+            return (tls::NO_TLS.into(), Again::Never);
         }
         let text = chain(inner);
         if text.contains("certificate") {

@@ -34,7 +34,7 @@ pub(super) use failure::{Failure, Result, printable};
 pub(super) use list::Listed;
 pub(super) use lock::kept_until;
 pub(super) use multipart::{Part, PartSizes};
-pub(super) use object::{Condition, Download, FileRange, Put, Source, etag};
+pub(super) use object::{Condition, Download, FileRange, Put, Source, Stored, etag};
 pub(super) use retention::Retention;
 pub(super) use retrieval::readiness;
 pub use send::Client;

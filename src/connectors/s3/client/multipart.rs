@@ -91,7 +91,7 @@ impl Client {
             .query("partNumber", number.to_string())
             .query("uploadId", upload);
         self.customer_key(&mut request.headers);
-        let Stored { etag } = self.send_content(request, source)?;
+        let Stored { etag, .. } = self.send_content(request, source)?;
         if etag.is_empty() {
             return Err(Failure::protocol(
                 "upload",
@@ -129,7 +129,9 @@ impl Client {
             return Err(failure);
         }
         match self.head(key) {
-            Ok(head) if head.length == size && is_this(&head.etag()) => Ok(Stored { etag: head.etag() }),
+            Ok(head) if head.length == size && is_this(&head.etag()) => {
+                Ok(Stored { etag: head.etag(), is_version: false })
+            }
             _ => Err(failure),
         }
     }
@@ -157,7 +159,8 @@ impl Client {
         let target = self.target(Some(key));
         self.run(&request, Payload::Bytes(body.as_bytes()), &mut |response| {
             let root = root(response, "upload", &target, "CompleteMultipartUploadResult")?;
-            Ok(Stored { etag: unquote(root.text_of("ETag").unwrap_or_default()).to_owned() })
+            let etag = unquote(root.text_of("ETag").unwrap_or_default()).to_owned();
+            Ok(Stored { etag, is_version: false })
         })
     }
 

@@ -90,6 +90,8 @@ pub(in super::super) struct Put {
 pub(in super::super) struct Stored {
     /// The ETag without quotes.
     pub(in super::super) etag: String,
+    /// Whether the answer names a version that was made: `false` says nothing of what went up in parts.
+    pub(in super::super) is_version: bool,
 }
 
 /// An answer to GET or HEAD: the headers, and the content for a GET.
@@ -112,6 +114,11 @@ impl Download {
     /// Returns the ETag without quotes, or nothing.
     pub(in super::super) fn etag(&self) -> String {
         etag(&self.headers)
+    }
+
+    /// Returns whether the object is one version among several.
+    pub(in super::super) fn is_version(&self) -> bool {
+        is_version(&self.headers)
     }
 }
 
@@ -142,6 +149,11 @@ impl Read for FileReader<'_> {
 pub(in super::super) fn etag(headers: &HeaderMap) -> String {
     let text = headers.get("etag").and_then(|value| value.to_str().ok()).unwrap_or_default();
     unquote(text).to_owned()
+}
+
+/// Returns whether an answer speaks of one version among several.
+fn is_version(headers: &HeaderMap) -> bool {
+    headers.get("x-amz-version-id").is_some_and(|id| !id.is_empty() && id.as_bytes() != b"null")
 }
 
 /// Removes the quotes of an ETag, and the mark that a proxy may have put before them.
@@ -369,7 +381,7 @@ impl Client {
                     "the server stored something else than was sent",
                 ));
             }
-            Ok(Stored { etag })
+            Ok(Stored { etag, is_version: is_version(&response.headers) })
         })
     }
 
@@ -473,7 +485,7 @@ impl Client {
         }
     }
 
-    /// Creates the bucket; one that is ours already is not an error.
+    /// Creates the bucket and says so; one that is ours already is not an error.
     pub(in super::super) fn create_bucket(&self) -> Result<()> {
         let region = self.region();
         let body = format!(
@@ -489,7 +501,13 @@ impl Client {
         }
         match self.run(&request, payload, &mut |_| Ok(())) {
             Err(failure) if failure.is("BucketAlreadyOwnedByYou") => Ok(()),
-            result => result,
+            Ok(()) => {
+                let place = &self.options().location;
+                let text = format!("made the bucket {} at {}", place.bucket, place.endpoint.authority());
+                self.options().notices.note(text);
+                Ok(())
+            }
+            Err(failure) => Err(failure),
         }
     }
 }

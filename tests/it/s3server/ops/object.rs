@@ -170,7 +170,12 @@ pub(super) fn put(
     };
     let object = Object { etag: etag.clone(), body: fresh.body, modified: fresh.modified, ..template };
     backend.insert(&target.bucket, &target.key, object);
-    Response::new(200).header("etag", format!("\"{etag}\""))
+    let answer = Response::new(200).header("etag", format!("\"{etag}\""));
+    // As AWS has it: only where versions are kept.
+    match backend.object(&target.bucket, &target.key).filter(|object| !object.version.is_empty()) {
+        Some(object) => answer.header("x-amz-version-id", &object.version),
+        None => answer,
+    }
 }
 
 pub(super) fn get(options: &Options, request: &Request, target: &Target, backend: &Backend) -> Response {
