@@ -11,7 +11,7 @@ use clap::{Arg, Command};
 
 use super::commands::table;
 use super::error::{CommandError, Exit};
-use super::suggest;
+use super::{suggest, synonyms};
 use crate::base::{Printable, sys};
 
 /// A command line, taken apart.
@@ -219,6 +219,9 @@ impl Reader<'_> {
         let help = self
             .command
             .map_or("plakar help".to_owned(), |command| format!("plakar help {}", command.get_name()));
+        if let Some(advice) = synonyms::flag(name, self.command) {
+            return error.hint(format!("{advice} (all flags: {help})"));
+        }
         match suggest::nearest(name, flags) {
             Some(near) => error.hint(format!("did you mean -{near}? All flags: {help}")),
             None => error.hint(format!("all flags: {help}")),
@@ -231,7 +234,7 @@ impl Reader<'_> {
 }
 
 /// Finds a flag by its long name, one of its aliases, or its letter.
-fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+pub(super) fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     let letter = Some(name).filter(|name| name.chars().count() == 1).and_then(|name| name.chars().next());
     command.get_arguments().find(|arg| {
         arg.get_long() == Some(name)
@@ -261,6 +264,9 @@ fn unknown_command(name: &str) -> CommandError {
     let error = CommandError::usage(format!("unknown command '{printable}'"));
     if name.starts_with("at=") {
         return error.hint("plakar at STORE COMMAND");
+    }
+    if let Some(advice) = synonyms::command(name) {
+        return error.hint(advice);
     }
     match suggest::nearest(name, table::names()) {
         Some(near) => error.hint(format!("did you mean '{near}'? All commands: plakar help")),

@@ -2,6 +2,7 @@
 
 use super::error::{CommandError, Exit};
 use super::passphrase::PassphraseError;
+use crate::connector::{self, ErrorKind};
 use crate::format;
 use crate::store::{ArchiveError, CreateError, Error, OpenError, PinError, UnlockError};
 
@@ -9,7 +10,9 @@ impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
         let damage = error.is_damage();
         let error = match error {
+            Error::Connector(error) if error.kind == ErrorKind::Full => return Self::from(error).hint(FULL),
             Error::Connector(error) if !damage => return error.into(),
+            Error::Elsewhere(error) => return elsewhere(error),
             Error::Io(error) => return error.into(),
             error => error,
         };
@@ -25,6 +28,7 @@ impl From<Error> for CommandError {
             Error::Locked { .. } => {
                 Some("wait for it to end; a lock that a dead program left expires by itself")
             }
+            Error::ReadOnly(location) => read_only(location),
             Error::NoSnapshot(_) => Some("plakar at STORE ls lists the snapshots"),
             Error::LatestUnreadable { .. } => Some(
                 "name a snapshot by its id if an older one will do: plakar at STORE ls lists those that can be read",
@@ -60,10 +64,40 @@ impl From<Error> for CommandError {
     }
 }
 
+/// What helps where there is no room left for a store.
+const FULL: &str = "free some space there, then run the command again; plakar prune, then maintenance, give back what the \
+    store itself can do without";
+
+/// Returns what helps where a store cannot be written.
+fn read_only(location: &str) -> Option<&'static str> {
+    if location.starts_with("http:") || location.starts_with("https:") {
+        return Some(
+            "it is served read-only: start that plakar server with -allow-write (and -allow-delete for what removes \
+             something)",
+        );
+    }
+    let archive = location.starts_with("ptar") || location.ends_with(".ptar");
+    archive.then_some("archives are never changed; plakar ptar -o NEW.ptar makes another")
+}
+
+/// Tells what failed at a source or a destination.
+fn elsewhere(error: connector::Error) -> CommandError {
+    let missing = error.kind == ErrorKind::NotFound;
+    let told = CommandError::from(error);
+    if missing {
+        told.hint(
+            "check the location; plakar source ping NAME, or destination ping NAME, tries what is configured",
+        )
+    } else {
+        told
+    }
+}
+
 impl From<UnlockError> for CommandError {
     fn from(error: UnlockError) -> Self {
         let exit = match &error {
             UnlockError::WrongPassphrase | UnlockError::NoPassphrase => Exit::Denied,
+            UnlockError::NoSlot { .. } => Exit::Usage,
             UnlockError::Damaged(_) | UnlockError::Unacceptable(_) => Exit::Damage,
             UnlockError::Unsupported { .. } | UnlockError::Version(_) => Exit::Version,
             _ => Exit::Failed,
@@ -106,7 +140,7 @@ impl From<OpenError> for CommandError {
 impl From<CreateError> for CommandError {
     fn from(error: CreateError) -> Self {
         match error {
-            CreateError::Connector(error) if error.kind == crate::connector::ErrorKind::Exists => {
+            CreateError::Connector(error) if error.kind == ErrorKind::Exists => {
                 Self::from_error(Exit::Failed, error)
                     .hint("a store is made in an empty place; plakar at STORE ls shows what is there")
             }
@@ -129,7 +163,6 @@ impl From<ArchiveError> for CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connector::{self, ErrorKind};
 
     fn code(error: impl Into<CommandError>) -> u8 {
         error.into().exit().code()
@@ -140,10 +173,26 @@ mod tests {
         let connector = |kind| Error::Connector(connector::Error::new(kind, "read", "x"));
         assert_eq!(code(connector(ErrorKind::Transport)), 1);
         assert_eq!(code(connector(ErrorKind::Denied)), 77);
+        assert_eq!(code(connector(ErrorKind::NotFound)), 65);
+        for (kind, wanted) in [(ErrorKind::NotFound, 1), (ErrorKind::Protocol, 1), (ErrorKind::Denied, 77)] {
+            let elsewhere = Error::Elsewhere(connector::Error::new(kind, "list", "x"));
+            assert!(!elsewhere.is_damage());
+            assert_eq!(code(elsewhere), wanted);
+        }
         assert_eq!(code(Error::corrupt("chunk", "a", "b")), 65);
         assert_eq!(code(Error::Version { what: "x".into(), found: "9".into(), newest: "1".into() }), 78);
         assert_eq!(code(Error::NoSnapshot("ab".into())), 1);
         assert_eq!(code(OpenError::NoStore { location: "x".into() }), 66);
+    }
+
+    #[test]
+    fn a_full_store_is_named_and_nobody_is_sent_to_temporary_files() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let told = CommandError::from(Error::unspooled(Some("/srv/x"), full())).report().unwrap();
+        assert_eq!(told.message, "cannot write to the store /srv/x: its disk is full");
+        assert!(told.hint.as_ref().is_some_and(|hint| !hint.contains("TMPDIR")), "{told:?}");
+        let told = CommandError::from(Error::unspooled(None, full())).report().unwrap();
+        assert!(told.message.contains("temporary file") && told.hint.unwrap().contains("TMPDIR"));
     }
 
     #[test]
@@ -161,6 +210,7 @@ mod tests {
         assert_eq!(told.exit().code(), 77);
         assert!(told.report().unwrap().hint.unwrap().contains("-keyfile"));
         assert_eq!(code(unlock(UnlockError::Damaged("x".into()))), 65);
+        assert_eq!(code(unlock(UnlockError::NoSlot { label: "x".into(), known: Vec::new() })), 64);
         assert_eq!(code(unlock(UnlockError::Unsupported { what: "cipher", name: "x".into() })), 78);
     }
 }

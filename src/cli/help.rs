@@ -9,8 +9,9 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::commands::{definition, table};
 use super::error::CommandError;
-use super::suggest;
+use super::{option_tables, suggest, synonyms};
 use crate::base::Printable;
+use crate::connectors::Kind;
 use crate::ui::{Colour, Output, Style, json};
 
 /// The column at which descriptions start, where there is room for columns.
@@ -37,6 +38,8 @@ pub(crate) fn show(name: Option<&str>, output: &Output) -> Result<(), CommandErr
         command: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         commands: Option<Vec<Listed>>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        options: Vec<option_tables::Listed>,
         examples: Vec<String>,
         text: String,
     }
@@ -44,7 +47,10 @@ pub(crate) fn show(name: Option<&str>, output: &Output) -> Result<(), CommandErr
     let text = match name {
         None => overview(width, if output.is_json() { Style::PLAIN } else { output.style() }),
         Some("json") => shapes(width.min(WIDEST)),
-        Some(name) => command(name, width.min(WIDEST))?,
+        Some(name) => match topic(name) {
+            Some(kind) => connector(kind, width.min(WIDEST)),
+            None => command(name, width.min(WIDEST))?,
+        },
     };
     if !output.is_json() {
         return Ok(output.text(text)?);
@@ -55,7 +61,8 @@ pub(crate) fn show(name: Option<&str>, output: &Output) -> Result<(), CommandErr
         .is_none()
         .then(|| groups().map(|(group, one)| Listed { name: one.name, about: one.about, group }).collect());
     let examples = name.map(examples).unwrap_or_default();
-    Ok(output.json(&Help { r#type: "help", command: name, commands, examples, text })?)
+    let options = name.map(|name| option_tables::listed(name, topic(name))).unwrap_or_default();
+    Ok(output.json(&Help { r#type: "help", command: name, commands, options, examples, text })?)
 }
 
 /// Returns the shapes of `-json`: the paragraphs and tables of their document as a terminal shows them.
@@ -178,12 +185,31 @@ pub(crate) fn command(name: &str, width: usize) -> Result<String, CommandError> 
             return Err(CommandError::failed(format!("the command '{printable}' is not available yet")));
         }
         let error = CommandError::usage(format!("there is no command '{printable}'"));
-        return Err(match suggest::nearest(name, table::names().chain(["json"])) {
-            Some(near) => error.hint(format!("did you mean 'plakar help {near}'?")),
-            None => error.hint("plakar help lists them"),
-        });
+        if let Some(advice) = synonyms::command(name) {
+            return Err(error.hint(advice));
+        }
+        return Err(
+            match suggest::nearest(name, table::names().chain(["json"]).chain(Kind::ALL.map(Kind::scheme))) {
+                Some(near) => error.hint(format!("did you mean 'plakar help {near}'?")),
+                None => error.hint("plakar help lists them"),
+            },
+        );
     };
     Ok(render(&definition, command, width))
+}
+
+/// Returns the connector that is meant, where no command has its name.
+fn topic(name: &str) -> Option<Kind> {
+    Kind::from_scheme(name).filter(|_| definition().find_subcommand(name).is_none())
+}
+
+/// Returns the help of one connector.
+fn connector(kind: Kind, width: usize) -> String {
+    let mut out = format!("{}\n", wrap(&option_tables::describe(kind), width.min(80), 0));
+    for table in option_tables::of_kind(kind) {
+        rows(&mut out, &table.title, &table.rows, width);
+    }
+    out
 }
 
 /// Returns how a command is called.
@@ -215,6 +241,9 @@ fn render(root: &Command, command: &Command, width: usize) -> String {
         flags.into_iter().partition(|arg| arg.get_help_heading() == Some("Query flags"));
     section(&mut out, "Flags", &own, width);
     section(&mut out, "Query flags", &query, width);
+    for table in option_tables::of_command(command.get_name()) {
+        rows(&mut out, &table.title, &table.rows, width);
+    }
     let globals: Vec<&Arg> = root.get_arguments().filter(|arg| is_flag(arg)).collect();
     section(&mut out, "Global flags", &globals, width);
     if let Some(examples) = command.get_after_help() {
@@ -227,19 +256,28 @@ fn render(root: &Command, command: &Command, width: usize) -> String {
 }
 
 fn section(out: &mut String, title: &str, args: &[&Arg], width: usize) {
-    let column = if width < NARROW { INDENT } else { COLUMN };
-    if args.is_empty() {
-        return;
-    }
-    writeln!(out, "\n{title}").expect("a string takes everything");
-    for arg in args.iter().filter(|arg| !arg.is_hide_set()) {
-        let left = format!("  {}", flag_name(arg));
+    let row = |arg: &&Arg| {
         let mut help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         if let Some(default) = arg.get_default_values().first() {
             write!(help, " (default {})", default.to_string_lossy()).expect("a string takes everything");
         }
+        (flag_name(arg), help)
+    };
+    let shown: Vec<(String, String)> = args.iter().filter(|arg| !arg.is_hide_set()).map(row).collect();
+    rows(out, title, &shown, width);
+}
+
+/// Adds a title and what stands below it: names, and behind each what it means.
+fn rows(out: &mut String, title: &str, rows: &[(String, String)], width: usize) {
+    let column = if width < NARROW { INDENT } else { COLUMN };
+    if rows.is_empty() {
+        return;
+    }
+    writeln!(out, "\n{title}").expect("a string takes everything");
+    for (name, help) in rows {
+        let left = format!("  {name}");
         let gap = gap(left.width(), column);
-        writeln!(out, "{left}{gap}{}", wrap(&help, width, column)).expect("a string takes everything");
+        writeln!(out, "{left}{gap}{}", wrap(help, width, column)).expect("a string takes everything");
     }
 }
 
@@ -383,6 +421,21 @@ mod tests {
         assert!(text.lines().all(|line| line.width() <= 80), "{text}");
         assert!(text.contains("  version       version: version, importers, exporters, klosets\n"), "{text}");
         assert!(!text.contains(['|', '`']), "{text}");
+    }
+
+    #[test]
+    fn connectors_are_topics() {
+        let unnamed: Vec<Kind> =
+            Kind::ALL.into_iter().filter(|kind| topic(kind.scheme()).is_none()).collect();
+        assert_eq!(unnamed, [Kind::Ptar], "the command of that name is explained");
+        for kind in Kind::ALL {
+            let text = connector(kind, 80);
+            assert!(text.contains("  location=LOCATION       where it is"), "{text}");
+            for width in [80, 40] {
+                let text = connector(kind, width);
+                assert!(text.lines().all(|line| line.width() <= width), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod globals;
 mod help;
 mod labels;
 mod lock_wait;
+mod option_tables;
 mod passphrase;
 mod places;
 mod quantity;
@@ -32,6 +33,7 @@ mod snapshots;
 mod stores;
 mod suggest;
 mod surroundings;
+mod synonyms;
 mod trace;
 
 pub use run::main;

@@ -7,7 +7,6 @@ use super::dates;
 use super::error::CommandError;
 use super::retention::RetentionArgs;
 use crate::base::Timestamp;
-use crate::format::snapshot::Header;
 use crate::snapshot::retention::{GroupBy, Item, Reason, Retention};
 
 /// The query flags of `ls`, `restore`, `check`, `sync`, `rm` and `prune`.
@@ -131,8 +130,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) tags: Vec<&'a [u8]>,
     /// The backed-up root of each source.
     pub(crate) roots: Vec<&'a [u8]>,
-    /// The whole header, for groups; without it there is one group.
-    pub(crate) header: Option<&'a Header>,
 }
 
 /// An understood query.
@@ -180,10 +177,16 @@ impl Filter {
     }
 
     /// Keeps the snapshots that fit, oldest first; with `-latest`, the last of them.
-    pub(crate) fn select<T>(&self, snapshots: Vec<T>, facts: impl Fn(&T) -> Facts<'_>) -> Vec<T> {
+    /// Windows and caps are applied group by group, and `key` names the groups.
+    pub(crate) fn select<T>(
+        &self,
+        snapshots: Vec<T>,
+        facts: impl Fn(&T) -> Facts<'_>,
+        key: impl Fn(&GroupBy, &T) -> Vec<u8>,
+    ) -> Vec<T> {
         let mut kept: Vec<T> = snapshots.into_iter().filter(|snapshot| self.fits(&facts(snapshot))).collect();
         kept.sort_by_key(|snapshot| facts(snapshot).timestamp);
-        kept = self.within_rules(kept, &facts);
+        kept = self.within_rules(kept, &facts, key);
         if self.latest {
             kept.drain(..kept.len().saturating_sub(1));
         }
@@ -191,10 +194,14 @@ impl Filter {
     }
 
     /// Keeps the snapshots that a window or a cap keeps; all where there is none.
-    fn within_rules<T>(&self, snapshots: Vec<T>, facts: impl Fn(&T) -> Facts<'_>) -> Vec<T> {
+    fn within_rules<T>(
+        &self,
+        snapshots: Vec<T>,
+        facts: impl Fn(&T) -> Facts<'_>,
+        key: impl Fn(&GroupBy, &T) -> Vec<u8>,
+    ) -> Vec<T> {
         let Some(now) = self.now.as_ref().filter(|_| !self.retention.is_empty()) else { return snapshots };
-        let group = |snapshot: &T| facts(snapshot).header.map(|header| self.group_by.key(header));
-        let groups: Vec<Vec<u8>> = snapshots.iter().map(|one| group(one).unwrap_or_default()).collect();
+        let groups: Vec<Vec<u8>> = snapshots.iter().map(|one| key(&self.group_by, one)).collect();
         let items: Vec<Item<'_>> = snapshots
             .iter()
             .zip(&groups)
@@ -228,7 +235,6 @@ mod tests {
             job: b"nightly",
             tags: snapshot.2.iter().map(|tag| tag.as_bytes()).collect(),
             roots: vec![snapshot.3.as_bytes()],
-            header: None,
         }
     }
 
@@ -240,7 +246,7 @@ mod tests {
             Snapshot(200, "b", &[], "/srv2"),
         ];
         let filter = args.filter(&now).unwrap();
-        filter.select(snapshots, facts).into_iter().map(|snapshot| snapshot.0).collect()
+        filter.select(snapshots, facts, |_, _| Vec::new()).into_iter().map(|snapshot| snapshot.0).collect()
     }
 
     fn tags(tags: &[&str]) -> QueryArgs {

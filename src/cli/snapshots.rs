@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use super::context::Context;
 use super::error::CommandError;
 use super::query::{Facts, QueryArgs};
-use crate::base::{Id, RawString};
+use crate::base::{Id, Printable, RawString};
 use crate::format::snapshot::Header;
 use crate::snapshot::{self, Signatures, SnapshotInfo, message_of};
 use crate::store::Repository;
@@ -111,7 +111,7 @@ fn query_with(
 ) -> Result<(Vec<SnapshotInfo>, Vec<Id>), CommandError> {
     let filter = query.filter(&context.now)?;
     let (snapshots, failed) = list_with(context, repository, signatures);
-    let chosen = filter.select(snapshots, facts);
+    let chosen = filter.select(snapshots, facts, |by, info| by.key(repository, info));
     if let Some(latest) = chosen.last().filter(|_| query.latest) {
         snapshot::assert_latest(repository, latest, failed.iter().copied())?;
     }
@@ -135,6 +135,18 @@ fn list_with(
     (snapshots, failed.into_iter().map(|(id, _)| id).collect())
 }
 
+/// Names the source of a snapshot as lists do: a local folder by its path, everything else as `kind://origin/root`.
+/// Nothing for a snapshot without a source.
+pub(crate) fn source_name(header: &Header) -> Option<String> {
+    let importer = &header.source()?.importer;
+    let root = Printable::new(&importer.directory).to_string();
+    if importer.kind == "fs" {
+        return Some(root);
+    }
+    let (kind, origin) = (Printable::new(&importer.kind), Printable::new(&importer.origin));
+    Some(format!("{kind}://{origin}{}", root.trim_end_matches('/')))
+}
+
 /// Returns what a query looks at.
 pub(crate) fn facts(info: &SnapshotInfo) -> Facts<'_> {
     let header = &info.header;
@@ -147,7 +159,6 @@ pub(crate) fn facts(info: &SnapshotInfo) -> Facts<'_> {
         job: &header.job,
         tags: header.tags().iter().map(RawString::as_bytes).collect(),
         roots: header.sources().iter().map(|source| source.importer.directory.as_bytes()).collect(),
-        header: Some(header),
     }
 }
 

@@ -75,12 +75,27 @@ pub(crate) fn open(context: &Context, place: &Place, chain: Chain) -> Result<Ope
         Ok(repository) => Ok(Opened { repository, origin: door.unlocker.used().cloned() }),
         Err(error) => {
             let wrong = matches!(&error, OpenError::Unlock { source: UnlockError::WrongPassphrase, .. });
+            let missing = matches!(&error, OpenError::NoStore { .. });
             let told = CommandError::from(error);
             Err(match door.unlocker.hint().filter(|_| wrong) {
                 Some(hint) => told.hint(hint),
+                // Its location alone would be tried without its options: without keys, or with TLS.
+                None if missing && place.name.is_some() => {
+                    told.hint(format!("make one: plakar at {} create", spelled(context, place)))
+                }
                 None => told,
             })
         }
+    }
+}
+
+/// Returns what was typed for a named store, as far as that is known.
+fn spelled(context: &Context, place: &Place) -> String {
+    let typed = context.store.as_deref().filter(|_| context.main_store().is_ok_and(|main| main == *place));
+    match (typed, &place.name) {
+        (Some(typed), _) => Printable::os(typed).to_string(),
+        (None, Some(name)) => format!("@{}", Printable::new(name)),
+        (None, None) => place.to_string(),
     }
 }
 

@@ -167,6 +167,10 @@ impl Storage for Traced {
         self.inner.take_notes()
     }
 
+    fn spools_beside(&self) -> bool {
+        self.inner.spools_beside()
+    }
+
     fn is_read_only(&self) -> bool {
         self.inner.is_read_only()
     }

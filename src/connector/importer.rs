@@ -14,10 +14,20 @@ use crate::format::entry::{Entry, FileInfo};
 pub struct SourceInfo {
     /// The importer's type: `fs`, `s3`.
     pub kind: String,
-    /// The host name, or `host/bucket`.
+    /// The host name, `host/bucket`, or `host:NAME` of a stream.
     pub origin: String,
     /// The absolute path of the backed-up root in the snapshot's tree: `/srv/data`, `/` for a bucket.
     pub root: RawString,
+}
+
+/// Returns the name that a stream has in its source's origin (`host:NAME`): the path of its file in the tree without
+/// the slash at its start. Different paths have different names, whatever bytes they hold.
+pub fn stream_name(path: &[u8]) -> String {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    match std::str::from_utf8(path) {
+        Ok(text) if !text.contains('\\') => text.to_owned(),
+        _ => path.escape_ascii().to_string(),
+    }
 }
 
 /// One extended attribute.

@@ -119,6 +119,11 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// there is such a device.
     fn spool(&self) -> Result<File>;
 
+    /// Returns whether what [`spool`](Self::spool) creates takes room on the store's own disk.
+    fn spools_beside(&self) -> bool {
+        false
+    }
+
     /// Stores a resource under its id, durably and all at once. A packfile or state that exists already is left
     /// as it is (its name says what it holds); a lock is replaced.
     fn put(&self, kind: Kind, id: Id, body: Body<'_>) -> Result<()>;

@@ -48,7 +48,9 @@ pub mod tar;
 pub use archive::{Archive, ArchiveBytes};
 pub use location::{Kind, Location, LocationError, Role, redact};
 pub use notices::Notices;
-pub use options::{Form, MASK, OptionError, Options, Spec, is_secret, known, parse_bool, validate};
+pub use options::{
+    Form, MASK, OptionError, Options, Spec, is_secret, known, option_groups, parse_bool, validate,
+};
 pub use registry::{
     Answer, ExportSettings, ImportSettings, Limits, archive_readiness, available, open_exporter,
     open_importer, open_sink, open_storage, ping,

@@ -87,6 +87,19 @@ pub enum Form {
     Kind,
 }
 
+impl Form {
+    /// Returns what stands for such a value in a table.
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Self::Text => "TEXT",
+            Self::Location => "LOCATION",
+            Self::Bool => "true|false",
+            Self::Port => "PORT",
+            Self::Kind => "CONNECTOR",
+        }
+    }
+}
+
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -209,9 +222,9 @@ pub(super) fn for_connector(options: &Options) -> BTreeMap<String, String> {
     own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Returns the options that a connector takes in a role; without a kind, those of any connector.
-pub fn known(kind: Option<Kind>, role: Role) -> Vec<Spec> {
-    let of_kind = |kind: Kind| match kind {
+/// Returns the options that a connector takes in a role beyond those of every entry.
+fn own(kind: Kind, role: Role) -> Vec<Spec> {
+    let specs = match kind {
         Kind::S3 => S3,
         Kind::Sftp => SFTP,
         Kind::Ftp => FTP,
@@ -225,22 +238,43 @@ pub fn known(kind: Option<Kind>, role: Role) -> Vec<Spec> {
         | Kind::Stdout
         | Kind::Tar => &[],
     };
-    let mut specs = EVERY.to_vec();
+    let objects = if kind == Kind::S3 && role != Role::Store { S3_OBJECTS } else { &[] };
+    [specs, objects].concat()
+}
+
+/// Returns the options of every entry in a role.
+fn every(role: Role) -> Vec<Spec> {
+    [EVERY, if role == Role::Source { SOURCES } else { &[] }].concat()
+}
+
+/// Returns the options that a connector takes in a role; without a kind, those of any connector.
+pub fn known(kind: Option<Kind>, role: Role) -> Vec<Spec> {
+    let mut specs = every(role);
     let kinds = kind.map_or_else(|| Kind::ALL.to_vec(), |kind| vec![kind]);
-    for kind in kinds.into_iter().filter(|kind| kind.serves(role)) {
-        for spec in of_kind(kind) {
-            if specs.iter().all(|known| known.name != spec.name) {
-                specs.push(*spec);
-            }
+    for spec in kinds.into_iter().filter(|kind| kind.serves(role)).flat_map(|kind| own(kind, role)) {
+        if specs.iter().all(|known| known.name != spec.name) {
+            specs.push(spec);
         }
     }
-    if role == Role::Source {
-        specs.extend_from_slice(SOURCES);
-    }
-    if role != Role::Store && kind.is_none_or(|kind| kind == Kind::S3) {
-        specs.extend_from_slice(S3_OBJECTS);
-    }
     specs
+}
+
+/// Returns the options in a role by whose they are: first those of every entry (of no kind in particular), then those
+/// of connectors, of which several can have the same.
+pub fn option_groups(role: Role) -> Vec<(Vec<Kind>, Vec<Spec>)> {
+    let names = |specs: &[Spec]| specs.iter().map(|spec| spec.name).collect::<Vec<_>>();
+    let mut groups = vec![(Vec::new(), every(role))];
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.serves(role)) {
+        let specs = own(kind, role);
+        if specs.is_empty() {
+            continue;
+        }
+        match groups.iter_mut().find(|(_, known)| names(known) == names(&specs)) {
+            Some((kinds, _)) => kinds.push(kind),
+            None => groups.push((vec![kind], specs)),
+        }
+    }
+    groups
 }
 
 /// An option that cannot be used.

@@ -1,5 +1,6 @@
 //! Floor 2: what is done with snapshots: backup, restore, check, sync, archives.
 
+mod archive;
 mod backup;
 mod catalogue;
 mod check;
@@ -19,6 +20,7 @@ mod sync;
 pub mod tree;
 pub mod vfs;
 
+pub use archive::commit_archive;
 pub use backup::{BackupOptions, BackupReport, HeaderOptions, backup, backup_into};
 pub use catalogue::{Signatures, SnapshotInfo, assert_latest, find, find_with, header, list, list_with};
 pub use check::{CheckOptions, CheckReport, Damage, Hurt, check};
@@ -33,4 +35,4 @@ pub use repair::{RepairOptions, RepairReport, repair};
 pub(crate) use restore::read_chunk;
 pub use restore::{ObjectContent, RestoreOptions, RestoreReport, Versions, restore};
 pub use search::{EntryKind, MetadataPattern, PatternError, Patterns, SearchQuery, search};
-pub use sync::{ArchiveExport, CopyReport, SyncOptions, SyncReport, copy_into, sync};
+pub use sync::{ArchiveExport, Copied, CopyReport, SyncOptions, SyncReport, copy_into, sync};

@@ -194,6 +194,11 @@ impl ArchiveWriter {
         }
     }
 
+    /// Returns the snapshots whose headers were put, in that order. They exist once the archive is committed.
+    pub fn snapshots(&self) -> Vec<Id> {
+        lock(&self.snapshots).clone()
+    }
+
     /// Fails when something of the archive is lost. Whoever lost it was told why.
     fn check(&self) -> Result<(), Error> {
         if self.failed.load(Ordering::Acquire) { Err(Error::Aborted) } else { Ok(()) }
@@ -258,7 +263,7 @@ impl ArchiveWriter {
             write_state(sink, &mut sorted, &bases, &self.unlocked, self.profile, &tail)?;
         let layout = Layout::new(self.config_length, packfile_length, state_length);
         sink.write_all(&layout.encode_trailer()).map_err(Error::sink)?;
-        sink.commit()?;
+        sink.commit().map_err(Error::Elsewhere)?;
         Ok(WriterStats { packfile_count: 1, packfile_bytes: packfile_length, ..stats })
     }
 }
@@ -473,6 +478,10 @@ impl Session for ArchiveWriter {
     ) -> Result<bool, Error> {
         self.check()?;
         self.store(kind, id, lane, encode).inspect_err(|_| self.failed.store(true, Ordering::Release))
+    }
+
+    fn has_put(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        self.known.contains(kind, id)
     }
 
     fn encoding(&self) -> &Encoding {

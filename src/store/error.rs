@@ -118,9 +118,13 @@ pub enum Error {
     /// An earlier failure of the same run made this one pointless.
     #[error("stopped because an earlier operation failed")]
     Aborted,
-    /// A connector failed.
+    /// The storage of a store failed.
     #[error(transparent)]
     Connector(#[from] connector::Error),
+    /// A source, a destination, or what an archive is written to failed: whatever is missing or makes no sense there,
+    /// it is no damage of the store.
+    #[error(transparent)]
+    Elsewhere(connector::Error),
     /// A local file failed.
     #[error(transparent)]
     Io(#[from] PathError),
@@ -170,6 +174,17 @@ impl Error {
         Self::Spool { op, place: String::new(), source }
     }
 
+    /// Creates the error of a spool file that could not be written. One that lies with the store fails as the store
+    /// does; `beside` is the store's location then.
+    pub(crate) fn unspooled(beside: Option<&str>, source: io::Error) -> Self {
+        let Some(store) = beside else {
+            return Self::spool("write", source).placed("the folder for temporary files");
+        };
+        let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let error = connector::Error::io("write to", format!("the store {store}"), source);
+        Self::Connector(if full { error.detail("its disk is full") } else { error })
+    }
+
     /// Says where it was that a temporary file failed, unless that was said.
     pub(crate) fn placed(self, at: impl fmt::Display) -> Self {
         match self {
@@ -183,8 +198,8 @@ impl Error {
     /// Creates an error of what an archive is written to.
     pub(crate) fn sink(source: io::Error) -> Self {
         match source.downcast::<connector::Error>() {
-            Ok(connector) => Self::Connector(connector),
-            Err(source) => Self::Connector(connector::Error::io("write", "the archive", source)),
+            Ok(connector) => Self::Elsewhere(connector),
+            Err(source) => Self::Elsewhere(connector::Error::io("write", "the archive", source)),
         }
     }
 

@@ -90,6 +90,17 @@ impl Window {
         bytes.get(from..from.checked_add(place.length as usize)?)
     }
 
+    /// Returns about how many bytes a place adds to a window after another one: beside it no more than lies between
+    /// them, elsewhere a range of its own.
+    pub(super) fn added(last: Option<&Place>, place: &Place) -> u64 {
+        let length = u64::from(place.length);
+        let distance = last
+            .filter(|last| last.packfile == place.packfile)
+            .map(|last| last.offset.abs_diff(place.offset))
+            .filter(|distance| *distance <= GAP);
+        distance.map_or(length + 2 * ALIGNMENT, |distance| distance.max(length))
+    }
+
     /// Reads an object by what was fetched at its place, else alone.
     pub(super) fn object(
         &self,
@@ -158,6 +169,19 @@ fn read(repository: &Repository, range: &Range, sizes: Option<&Sizes>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_elsewhere_adds_a_range() {
+        let place =
+            |pack: u8, offset| Place { pack: u32::from(pack), packfile: Id([pack; 32]), offset, length: 100 };
+        let last = place(1, 1000);
+        assert_eq!(Window::added(Some(&last), &place(1, 1100)), 100);
+        assert_eq!(Window::added(Some(&last), &place(1, 500)), 500);
+        for far in [place(1, 1001 + GAP), place(2, 1100)] {
+            assert_eq!(Window::added(Some(&last), &far), 100 + 2 * ALIGNMENT);
+        }
+        assert_eq!(Window::added(None, &last), 100 + 2 * ALIGNMENT);
+    }
 
     #[test]
     fn neighbours_are_merged_up_to_a_limit() {

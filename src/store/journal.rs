@@ -49,7 +49,7 @@ const MAGIC: &[u8; 4] = b"PKJ1";
 /// A journal blob is closed when it exceeds this.
 const BLOB: usize = 1 << 20;
 /// Objects that are looked into are fetched in groups of about so many bytes.
-const FETCHED: u64 = 8 << 20;
+const FETCHED: u64 = 16 << 20;
 
 /// Takes a journal blob; its writer may keep a copy.
 pub(super) type DrainSink<'a> = &'a mut dyn FnMut(&mut JournalWriter, &[u8]) -> Result<(), Error>;
@@ -352,14 +352,15 @@ impl Look<'_> {
     /// Returns at which bytes of a blob records stand of which something is not held, ascending.
     fn blob(&self, bytes: &[u8]) -> Result<Vec<u32>, Error> {
         let catalogue = self.repository.catalogue();
-        let (mut broken, mut group, mut fetched) = (Vec::new(), Vec::new(), 0);
+        let (mut broken, mut group, mut fetched, mut last) = (Vec::new(), Vec::new(), 0, None);
         let Some(mut front) = parse_front(bytes) else { return Ok(broken) };
         while let Some((offset, _, entry)) = front.record(bytes) {
             let object = Entry::decode(entry).map_or(Id::ZERO, |entry| entry.object);
             let place = catalogue.find_any(BlobType::OBJECT, &object)?.first().copied();
-            fetched += place.map_or(0, |place| u64::from(place.length));
+            fetched += place.map_or(0, |place| Window::added(last.as_ref(), &place));
+            last = place.or(last);
             group.push((offset, object, place));
-            // Objects of huge files are long.
+            // Objects of huge files are long, and those of old ones may lie anywhere.
             if fetched >= FETCHED {
                 broken.extend(self.group(&group)?);
                 (group, fetched) = (Vec::new(), 0);

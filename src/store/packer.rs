@@ -38,6 +38,8 @@ const FULL_INDEX: usize = (MOST_BLOBS + 2) * RECORD_LEN;
 pub(super) struct OpenPack {
     purpose: Purpose,
     spool: File,
+    /// The store's location, where the spool file lies with the store.
+    beside: Option<String>,
     /// Bytes of the resource that are in the spool file already.
     written: u64,
     /// Room for [`BUFFER`] bytes.
@@ -101,6 +103,7 @@ impl OpenPack {
         let mut pack = Self {
             purpose,
             spool: storage.spool()?,
+            beside: storage.spools_beside().then(|| storage.location()),
             written: 0,
             buffer: Pages::with_capacity(BUFFER).map_err(no_memory)?,
             index: Pages::new(),
@@ -145,14 +148,24 @@ impl OpenPack {
         if bytes.len() < BUFFER {
             return self.buffer.extend_from_slice(bytes).map_err(no_memory);
         }
-        self.written += spool(&self.spool, bytes, self.written)?;
+        self.written += self.spool(bytes)?;
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.written += spool(&self.spool, &self.buffer, self.written)?;
+        self.written += self.spool(&self.buffer)?;
         self.buffer.clear();
         Ok(())
+    }
+
+    /// Writes bytes to the end of the spool file; returns how many.
+    fn spool(&self, bytes: &[u8]) -> Result<u64, Error> {
+        self.spool.write_all_at(bytes, self.written).map_err(|source| self.unspooled(source))?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn unspooled(&self, source: io::Error) -> Error {
+        Error::unspooled(self.beside.as_deref(), source)
     }
 
     /// Appends one padding blob of `length` random bytes.
@@ -175,9 +188,7 @@ impl OpenPack {
         self.write(end)?;
         self.flush()?;
         let (id, trailer) = hash_spool(&self.spool, self.written, keys, self.buffer.fill_up())?;
-        self.spool
-            .write_all_at(trailer.as_bytes(), self.written)
-            .map_err(|source| Error::spool("write", source).placed("the folder where packfiles are made"))?;
+        self.spool.write_all_at(trailer.as_bytes(), self.written).map_err(|source| self.unspooled(source))?;
         let length = self.written + wrapper::TRAILER_LEN as u64;
         storage.put_packfile(id, self.purpose, Body::Spool { file: &self.spool, length })?;
         Ok(StoredPack { id, created: self.created, index: self.index, bytes: length })
@@ -246,13 +257,6 @@ impl OpenPack {
         self.index.truncate(before);
         encoded
     }
-}
-
-/// Writes bytes to a spool file; returns how many.
-fn spool(file: &File, bytes: &[u8], at: u64) -> Result<u64, Error> {
-    file.write_all_at(bytes, at)
-        .map_err(|source| Error::spool("write", source).placed("the folder where packfiles are made"))?;
-    Ok(bytes.len() as u64)
 }
 
 fn no_memory(source: io::Error) -> Error {

@@ -39,6 +39,9 @@ pub trait Session: BlobSink + std::fmt::Debug {
         Ok(())
     }
 
+    /// Returns whether this session has put a blob that was new, or is about to.
+    fn has_put(&self, kind: BlobType, id: &Id) -> Result<bool, Error>;
+
     /// Returns whether the target held a blob, in a packfile that is really there, before this session.
     fn holds(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
         let _ = (kind, id);
@@ -51,7 +54,7 @@ pub trait Session: BlobSink + std::fmt::Debug {
         Ok(())
     }
 
-    /// Returns whether packfiles or single blobs are missing, so that what an earlier snapshot refers to need not be
+    /// Returns whether states, packfiles or single blobs are missing, so that what an earlier snapshot refers to need not be
     /// there.
     fn lost_packfiles(&self) -> bool {
         false

@@ -81,7 +81,10 @@ pub(super) fn put_state(
     let (_, length) = head
         .write_resource(io::BufWriter::with_capacity(1 << 18, &spool), keys, encoding, &[], entries)
         .and_then(|(mut out, length)| out.flush().map(|()| (out, length)))
-        .map_err(|source| Error::spool("write", source).placed(storage.location()))?;
+        .map_err(|source| {
+            let beside = storage.spools_beside().then(|| storage.location());
+            Error::unspooled(beside.as_deref(), source)
+        })?;
     storage.put(Kind::State, head.id, Body::Spool { file: &spool, length })?;
     Ok(())
 }

@@ -36,6 +36,14 @@ pub enum UnlockError {
     /// A passphrase is needed and none was given.
     #[error("the store is encrypted and no passphrase was given")]
     NoPassphrase,
+    /// No key slot has the label that was asked for.
+    #[error("there is no key slot '{label}'; there {}", listed(known))]
+    NoSlot {
+        /// The label.
+        label: String,
+        /// The labels there are, foreign text.
+        known: Vec<String>,
+    },
     /// The passphrase could not be asked for.
     #[error("cannot get the passphrase")]
     Asking(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -53,6 +61,14 @@ pub enum UnlockError {
     /// CONFIG's parameters are outside of what is acceptable.
     #[error("the store's CONFIG asks for the unacceptable: {0}")]
     Unacceptable(String),
+}
+
+fn listed(labels: &[String]) -> String {
+    match labels {
+        [] => "are none".into(),
+        [only] => format!("is only '{only}'"),
+        labels => format!("are {}", labels.join(", ")),
+    }
 }
 
 /// Who is asked for the passphrase of a store.
@@ -248,8 +264,12 @@ fn open_slots(native: &Native, unlock: &mut dyn Unlock) -> Result<([u8; 16], Key
         .filter(|slot| wanted.as_ref().is_none_or(|label| slot.label == label.as_str()))
         .map(to_crypto_slot)
         .collect::<Result<Vec<_>, _>>()?;
+    if let Some(label) = wanted.filter(|_| slots.is_empty()) {
+        let known = native.slots.iter().map(|slot| slot.label.clone()).collect();
+        return Err(UnlockError::NoSlot { label, known });
+    }
     if slots.is_empty() {
-        return Err(UnlockError::Unacceptable("no key slot has the label asked for".into()));
+        return Err(UnlockError::Damaged("it has no key slots".into()));
     }
     slots.iter().try_for_each(Slot::check).map_err(unacceptable)?;
     attempt(unlock, |secret| {

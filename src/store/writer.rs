@@ -108,7 +108,8 @@ pub struct Writer {
     base: Arc<Catalogue>,
     /// Whether a packfile of the catalogue may be deduplicated against, by its ordinal.
     usable: Vec<bool>,
-    /// Whether some packfile that should be live is not listed, or what one held was given up.
+    /// Whether a state cannot be used or is gone, some packfile that should be live is not listed, or what one held was
+    /// given up.
     lost: bool,
     /// Whether nothing was ever coloured, deleted or lost.
     intact: bool,
@@ -192,7 +193,7 @@ impl Writer {
         let lanes = if repository.is_encrypted() { 2 } else { 1 };
         Ok(Self {
             shared,
-            lost: has_losses(&usable, &base)?,
+            lost: !repository.has_all_states() || has_losses(&usable, &base)?,
             intact: usable.iter().all(|usable| *usable) && !base.has_deletes() && repository.has_all_states(),
             usable,
             known: KnownSet::new(repository.spills()),
@@ -596,6 +597,10 @@ impl Session for Writer {
             Some(journal) => journal.add(path, entry),
             None => Ok(()),
         }
+    }
+
+    fn has_put(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
+        self.known.contains(kind, id)
     }
 
     fn holds(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {

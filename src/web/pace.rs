@@ -37,24 +37,35 @@ impl Paced {
         Self { socket, phase: Phase { allowed: Duration::ZERO, rate: None, spent: Duration::ZERO, moved: 0 } }
     }
 
+    /// Runs a call that waits, again where a signal broke it off: a process that was stopped and goes on finds every
+    /// wait under a time limit ended that way, which says nothing of the client.
     fn timed(
         &mut self,
         set: fn(&TcpStream, Option<Duration>) -> io::Result<()>,
-        run: impl FnOnce(&TcpStream) -> io::Result<usize>,
+        mut run: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let late = || io::Error::from(io::ErrorKind::TimedOut);
-        let left = self.phase.left().ok_or_else(late)?;
-        set(&self.socket, Some(left))?;
-        let begun = Instant::now();
-        let result = run(&self.socket);
-        self.phase.spent += begun.elapsed();
-        match result {
-            Ok(count) => {
-                self.phase.moved += count as u64;
-                Ok(count)
+        loop {
+            let left = self.phase.left().ok_or_else(late)?;
+            set(&self.socket, Some(left))?;
+            let begun = Instant::now();
+            let result = run(&self.socket);
+            let waited = begun.elapsed();
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    // A wait never takes longer than it may, so beyond that the process stood still. How long it had
+                    // waited before is not known: no less than half of the time is left.
+                    self.phase.spent += waited.min(left.saturating_sub(left / 2));
+                    continue;
+                }
+                Ok(count) => self.phase.moved += count as u64,
+                Err(_) => {}
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(late()),
-            Err(error) => Err(error),
+            self.phase.spent += waited;
+            return result.map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => late(),
+                _ => error,
+            });
         }
     }
 }
@@ -137,6 +148,8 @@ impl Write for Wire {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -149,5 +162,49 @@ mod tests {
         phase.moved = 250;
         assert_eq!(phase.left(), Some(Duration::from_secs(2)));
         assert_eq!(Phase { rate: None, ..phase }.left(), None);
+    }
+
+    /// A connection that has so much time, and its other end.
+    fn pair(allowed: Duration) -> (Paced, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut paced = Paced::new(Arc::new(listener.accept().unwrap().0));
+        paced.phase.allowed = allowed;
+        (paced, client)
+    }
+
+    #[test]
+    fn what_a_signal_breaks_off_goes_on() {
+        let (mut paced, mut client) = pair(Duration::from_mins(1));
+        client.write_all(b"hello").unwrap();
+        let (mut calls, mut buffer) = (0, [0; 8]);
+        let count = paced.timed(TcpStream::set_read_timeout, |mut socket| {
+            calls += 1;
+            if calls < 3 { Err(io::ErrorKind::Interrupted.into()) } else { socket.read(&mut buffer) }
+        });
+        assert_eq!((count.unwrap(), &buffer[..5], calls, paced.phase.moved), (5, &b"hello"[..], 3, 5));
+    }
+
+    #[test]
+    fn standing_still_does_not_use_up_the_time() {
+        let allowed = Duration::from_millis(50);
+        let (mut paced, _client) = pair(allowed);
+        let mut calls = 0;
+        let count = paced.timed(TcpStream::set_read_timeout, |_| {
+            calls += 1;
+            if calls > 1 {
+                return Ok(7);
+            }
+            std::thread::sleep(allowed * 2);
+            Err(io::ErrorKind::Interrupted.into())
+        });
+        assert_eq!((count.unwrap(), calls), (7, 2));
+        // What was waited counts all the same: there is an end.
+        let (mut paced, _client) = pair(allowed);
+        let ended = paced.timed(TcpStream::set_read_timeout, |_| {
+            std::thread::sleep(Duration::from_millis(1));
+            Err(io::ErrorKind::Interrupted.into())
+        });
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -2,21 +2,26 @@
 
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use plakar::base::Timestamp;
+use plakar::base::{Id, Timestamp};
 use plakar::connector::{
     self, ArchiveSink, Change, Content, ContentInfo, ErrorKind, Importer, Record, Result, SourceInfo, Work,
 };
+use plakar::connectors::fs::FsImporter;
+use plakar::connectors::memory::MemoryStore;
 use plakar::format::blob::BlobType;
 use plakar::format::entry::{Entry, FileInfo, Mode};
-use plakar::snapshot::{BackupOptions, Tally, backup_into};
+use plakar::snapshot::{
+    ArchiveExport, BackupOptions, Counter, Event, Monitor, Problem, SyncOptions, Tally, backup_into,
+    commit_archive, list,
+};
 use plakar::store::blob::{BlobSink as _, Lane};
 use plakar::store::{ArchiveKind, ArchiveWriter, Error};
 
-use crate::engine::{kinds, noise};
+use crate::engine::{back_up, create, kinds, noise};
 
 /// What a sink in memory came to.
 #[derive(Debug, Default)]
@@ -137,7 +142,7 @@ impl Importer for BreaksToo {
 }
 
 fn is_the_sinks(error: &Error) -> bool {
-    matches!(error, Error::Connector(connector::Error { kind: ErrorKind::Full, .. }))
+    matches!(error, Error::Elsewhere(connector::Error { kind: ErrorKind::Full, .. }))
 }
 
 #[test]
@@ -200,4 +205,70 @@ fn a_blob_that_cannot_be_made_ends_the_archive() {
     assert!(archive.put(BlobType::CHUNK, b"lost", Lane::Data).is_err());
     assert!(archive.commit().is_err());
     assert!(!fate.committed.load(Ordering::SeqCst));
+}
+
+/// Keeps which snapshots were told to be committed.
+#[derive(Debug, Default)]
+struct Told {
+    tally: Tally,
+    committed: Mutex<Vec<Id>>,
+}
+
+impl Monitor for Told {
+    fn count(&self, counter: Counter, amount: u64) {
+        self.tally.count(counter, amount);
+    }
+
+    fn problem(&self, problem: &Problem) {
+        self.tally.problem(problem);
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        if let Event::Committed { snapshot } = event {
+            self.committed.lock().unwrap().push(*snapshot);
+        }
+    }
+}
+
+/// A sink whose name is taken when it is to be committed.
+#[derive(Debug)]
+struct Taken;
+
+impl Write for Taken {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl ArchiveSink for Taken {
+    fn commit(self: Box<Self>) -> Result<()> {
+        Err(connector::Error::new(ErrorKind::Exists, "create", "x.ptar"))
+    }
+}
+
+#[test]
+fn snapshots_are_committed_with_their_archive_and_not_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::write(tree.join("file"), "content").unwrap();
+    let store = create(Arc::new(MemoryStore::new()), &kinds()[0].1);
+    let packed = back_up(&store, &tree).snapshot;
+    let importer = FsImporter::builder().place(&tree).build().unwrap();
+    let (whole, _) = FailsOnce::new(u64::MAX);
+    let sinks: [(Box<dyn ArchiveSink>, bool); 2] = [(Box::new(Taken), false), (whole, true)];
+    for (sink, ends_well) in sinks {
+        let archive = ArchiveWriter::create(ArchiveKind::New(&kinds()[0].1), sink, folder.path()).unwrap();
+        let (told, options) = (Told::default(), SyncOptions::default());
+        ArchiveExport::new(&archive, &options, &told).add(&store, &list(&store).0).unwrap();
+        let made = backup_into(&archive, &importer, &BackupOptions::default(), &told).unwrap().snapshot;
+        assert_eq!(*told.committed.lock().unwrap(), [], "the archive is not there yet");
+        assert_eq!(commit_archive(archive, &told).is_ok(), ends_well);
+        let expected = if ends_well { vec![packed, made] } else { Vec::new() };
+        assert_eq!(*told.committed.lock().unwrap(), expected);
+    }
 }

@@ -65,5 +65,6 @@ mod sessions;
 mod sftp;
 mod sftp_bed;
 mod sqlite;
+mod sync_gap;
 mod threats;
 mod web;

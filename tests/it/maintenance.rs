@@ -88,7 +88,7 @@ pub(crate) fn forget_locks(storage: &dyn Storage) {
     ids.iter().for_each(|id| storage.delete(Kind::Lock, *id).unwrap());
 }
 
-fn content(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn content(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use plakar::base::Id;
@@ -278,21 +279,33 @@ fn a_token_that_is_refused_is_renewed_once() {
 #[test]
 fn credentials_that_end_soon_are_renewed_and_old_ones_kept_while_they_hold() {
     let (bed, dir) = (bed(), tempfile::tempdir().unwrap());
-    let sts = Fake::new(|_| sts_answer("AssumeRoleWithWebIdentity", "one", 2));
+    let sts = Fake::new(|_| (400, String::new()));
     let token = write(&dir.path().join("token"), "t");
     let environment = [
         ("AWS_ROLE_ARN", "r"),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", &token),
         ("AWS_ENDPOINT_URL_STS", &sts.url("")),
     ];
-    let store = store(&bed, &[], &environment).unwrap();
-    use_it(&store).unwrap();
-    // The service is ill; what was handed out holds on, for a while.
-    sts.answer(|_| (400, String::new()));
-    use_it(&store).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(2100));
+    // Where this takes so long that they end meanwhile, they are to live longer. An end is told in whole seconds, so
+    // all but one of them are sure.
+    let (store, life) = [2, 8, 32]
+        .into_iter()
+        .find_map(|life| {
+            let begun = Instant::now();
+            sts.answer(move |_| sts_answer("AssumeRoleWithWebIdentity", "one", life));
+            let store = store(&bed, &[], &environment).unwrap();
+            use_it(&store).unwrap();
+            // The service is ill; what was handed out holds on, for a while.
+            sts.answer(|_| (400, String::new()));
+            let used = use_it(&store);
+            let sure = Duration::from_secs(life.unsigned_abs() - 1);
+            assert!(used.is_ok() || begun.elapsed() >= sure, "{used:?}");
+            used.is_ok().then_some((store, life))
+        })
+        .expect("half a minute is enough");
+    std::thread::sleep(Duration::from_millis(life.unsigned_abs() * 1000 + 100));
     assert_eq!(use_it(&store).unwrap_err().kind, ErrorKind::Denied);
-    std::thread::sleep(std::time::Duration::from_millis(2100));
+    std::thread::sleep(Duration::from_millis(2100));
     sts.answer(|_| sts_answer("AssumeRoleWithWebIdentity", "two", 3600));
     use_it(&store).unwrap();
 }

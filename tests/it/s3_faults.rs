@@ -196,18 +196,16 @@ fn a_stalled_connection_is_given_up() {
     let server = bed.own_server();
     server.insert("bucket", format!("states/07/{ID}"), Object::new("x"));
     let mut options = bed.options("", &[]);
-    options.tuning.stall_timeout = Duration::from_millis(200);
+    options.tuning.stall_timeout = Duration::from_millis(500);
     let store = S3Store::new(options).unwrap();
-    server.inject(Fault::on("GetObject", Action::Stall(Duration::from_secs(5))).times(1));
-    let start = Instant::now();
+    // Who waits for this answer waits for ever.
+    server.inject(Fault::on("GetObject", Action::Hang).times(1));
     store.get(Kind::State, ID).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(4), "the stall was not waited out");
-    // Slow is not stalled, however long the whole takes.
+    assert!(server.counters().of("GetObject") >= 2);
+    // Slow is not stalled, however long the whole takes: every attempt takes longer than the limit.
     server.insert("bucket", format!("states/07/{ID}"), Object::new(vec![1; 1000]));
-    server.inject(Fault::on("GetObject", Action::Slow(100, Duration::from_millis(60))).times(1));
-    server.reset_counters();
+    server.inject(Fault::on("GetObject", Action::Slow(50, Duration::from_millis(60))));
     assert_eq!(store.get(Kind::State, ID).unwrap(), vec![1; 1000]);
-    assert_eq!(server.counters().of("GetObject"), 1);
 }
 
 #[test]

@@ -195,3 +195,30 @@ fn a_lock_whose_answer_was_lost_is_taken_back() {
     assert!(opened.is_err());
     assert_eq!(locks(plain.as_ref()), []);
 }
+
+#[test]
+fn what_only_a_damaged_state_names_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    grow(&tree);
+    let (memory, storage) = new_store();
+    // A checkpoint names most of the large file, the last state the trees.
+    let checkpoints = CheckpointPolicy { bytes: 1_000_000, ..OFTEN };
+    let options = BackupOptions { checkpoints, ..BackupOptions::default() };
+    let importer = FsImporter::builder().place(&tree).build().unwrap();
+    let first = reopen(Arc::clone(&storage));
+    let snapshot = backup(&first, &importer, &options, &Tally::default()).unwrap().snapshot;
+    let mut ids = Vec::new();
+    storage.list(Kind::State, &mut |state| ids.push(state.id)).unwrap();
+    assert_eq!(ids.len(), 2);
+    for id in ids.iter().filter(|id| **id != snapshot) {
+        memory.overwrite(Kind::State, *id, b"rubbish");
+    }
+    let repository = reopen(Arc::clone(&storage));
+    assert!(!repository.damaged_states().is_empty());
+    let report = back_up(&repository, &tree);
+    assert!(report.read_bytes > 0, "{report:?}");
+    let repository = reopen(storage);
+    let place = list(&repository).0.iter().position(|info| info.id == report.snapshot).unwrap();
+    assert_restores(&repository, place, &tree);
+}

@@ -84,7 +84,8 @@ fn patience() -> Patience {
     Patience {
         attempts: 3,
         first_pause: Duration::from_millis(1),
-        stall: Duration::from_millis(500),
+        // Some count requests: one that is answered late must not be sent again.
+        stall: Duration::from_secs(20),
         ..Patience::default()
     }
 }
@@ -112,10 +113,7 @@ impl std::fmt::Debug for ServedDebug {
 
 impl Remote {
     fn new(behind: Arc<dyn Storage>, served: Served) -> Self {
-        let mut options = HttpOptions { patience: patience(), ..HttpOptions::default() };
-        options.patience.stall = Duration::from_secs(20);
-        let client = HttpStore::new(&served.url(), options).unwrap();
-        Self { client, behind, _served: Arc::new(Mutex::new(ServedDebug(served))) }
+        Self { client: served.client(), behind, _served: Arc::new(Mutex::new(ServedDebug(served))) }
     }
 }
 
@@ -331,13 +329,14 @@ fn what_clients_should_not_send_is_refused_in_order() {
     let behind: Arc<dyn Storage> = Arc::new(MemoryStore::new());
     behind.create(b"CONFIG").unwrap();
     behind.put(Kind::Packfile, ID, Body::Bytes(b"0123456789")).unwrap();
-    let settings = Settings {
-        head_time: Duration::from_millis(400),
-        stall_time: Duration::from_millis(400),
-        ..Settings::default()
+    let with = |settings| {
+        let service = StoreService::new(Arc::clone(&behind), Rights::Delete, None, 4096).local_names_only();
+        Served::with(settings, Box::new(move |request, body| service.answer(request, body)))
     };
-    let service = StoreService::new(Arc::clone(&behind), Rights::Delete, None, 4096).local_names_only();
-    let served = Served::with(settings, Box::new(move |request, body| service.answer(request, body)));
+    let served = with(Settings::default());
+    // Where something never comes, on a server that does not wait for long.
+    let head_hurried = with(Settings { head_time: Duration::from_millis(400), ..Settings::default() });
+    let body_hurried = with(Settings { stall_time: Duration::from_millis(400), ..Settings::default() });
     let place = format!("/resources/packfiles/{ID}");
     let other = format!("/resources/packfiles/{}", Id([8; 32]));
     let lock = format!("/resources/locks/{ID}");
@@ -404,7 +403,12 @@ fn what_clients_should_not_send_is_refused_in_order() {
         ("GET / HTTP/3.0\r\n\r\n".into(), "505", "HTTP/1.1"),
     ];
     for (request, status, said) in cases {
-        let answer = served.raw(request.as_bytes());
+        let server = match status {
+            "408" if request.starts_with("PUT") => &body_hurried,
+            "408" => &head_hurried,
+            _ => &served,
+        };
+        let answer = server.raw(request.as_bytes());
         let start = request.chars().take(90).collect::<String>();
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(said),
@@ -517,12 +521,18 @@ fn those_who_dawdle_do_not_keep_others_out() {
 fn the_end_waits_for_requests_under_way() {
     let behind: Arc<dyn Storage> = Arc::new(MemoryStore::new());
     behind.create(b"CONFIG").unwrap();
-    let mut served = Served::of(Arc::clone(&behind), Rights::Write);
+    let service = StoreService::new(Arc::clone(&behind), Rights::Write, None, 100_000);
+    let (entered, under_way) = std::sync::mpsc::channel();
+    let handler: Handler = Box::new(move |request, body| {
+        entered.send(()).unwrap();
+        service.answer(request, body)
+    });
+    let mut served = Served::with(Settings::default(), handler);
     let mut idle = TcpStream::connect(&served.address).unwrap();
     let mut busy = TcpStream::connect(&served.address).unwrap();
     write!(busy, "PUT /resources/states/{ID} HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n01234")
         .unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    under_way.recv().unwrap();
     let finisher = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(600));
         busy.write_all(b"56789").unwrap();

@@ -65,7 +65,7 @@ pub(crate) struct Args {
     lock_wait: LockWaitArgs,
     #[command(flatten)]
     retrieval: RetrieveArgs,
-    /// Set an option of the source for this run
+    /// Set an option of the source for this run; 'plakar help source' lists them
     #[arg(short = 'o', value_name = "KEY=VALUE")]
     option: Vec<String>,
     /// Back up standard input as one file (as stdin: does)

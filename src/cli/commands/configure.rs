@@ -10,7 +10,8 @@ use super::super::error::{CommandError, Exit};
 use crate::connectors::Role;
 use crate::ui::Output;
 
-/// Names and describes places. VERB is add, set, unset, rm, show, default, check, ping or import.
+/// Names and describes places. VERB is add, set, unset, rm, show, default, check, ping or import. 'plakar help store',
+/// 'source' and 'destination' list all options, 'plakar help s3' (fs, ftp, sftp, http …) those of one connector.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// show: print secrets, too

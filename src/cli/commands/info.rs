@@ -5,25 +5,30 @@ use std::fmt::Write as _;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::super::context::Context;
 use super::super::error::{CommandError, Exit};
-use super::super::{dates, snapshots, stores};
+use super::super::snapshots::{self, Chosen};
+use super::super::{dates, entries, stores};
 use crate::base::Printable;
 use crate::connector::Kind;
 use crate::format::config::Config;
 use crate::snapshot::SnapshotInfo;
-use crate::store::{Profile, Repository};
+use crate::snapshot::vfs::read::Vfs;
+use crate::store::{Error, Profile, Repository};
 use crate::ui::units;
 
-/// Describes the store, or a snapshot.
+/// Describes the store, a snapshot, or one thing in a snapshot: with all that is recorded of it, the headers and tags
+/// of an object among that.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 plakar at /var/backups info
-plakar at /var/backups info latest")]
+plakar at /var/backups info latest
+plakar at /var/backups info latest:/etc/passwd")]
 pub(crate) struct Args {
-    /// A snapshot
-    #[arg(value_name = "SNAPSHOT")]
+    /// A snapshot, or a file or folder in one
+    #[arg(value_name = "SNAPSHOT[:PATH]")]
     snapshot: Option<OsString>,
 }
 
@@ -32,7 +37,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     let repository = stores::open_main(context)?.repository;
     let facts = match &args.snapshot {
         None => store(&repository)?,
-        Some(text) => snapshot(&snapshots::find(&repository, text)?.info),
+        Some(text) => match snapshots::find(&repository, text)? {
+            Chosen { info, path: None } => snapshot(&info),
+            Chosen { info, path: Some(path) } => entry(&repository, &info, path)?,
+        },
     };
     facts.print(context)?;
     Ok(Exit::Ok)
@@ -49,17 +57,23 @@ pub(super) fn profile_name(profile: Profile) -> &'static str {
 /// Named facts in an order: the text for people, the value for programs.
 struct Facts {
     kind: &'static str,
-    facts: Vec<(&'static str, String, Value)>,
+    named: Vec<(&'static str, String, Value)>,
+    /// Keys and values of foreign kinds, spelt for people; of an entry only.
+    metadata: Option<Vec<(String, String)>>,
 }
 
 impl Facts {
+    fn new(kind: &'static str) -> Self {
+        Self { kind, named: Vec::new(), metadata: None }
+    }
+
     fn text(&mut self, name: &'static str, text: impl AsRef<[u8]>) {
         let text = Printable::new(text.as_ref()).to_string();
-        self.facts.push((name, text.clone(), Value::String(text)));
+        self.named.push((name, text.clone(), Value::String(text)));
     }
 
     fn both(&mut self, name: &'static str, text: impl Into<String>, value: Value) {
-        self.facts.push((name, text.into(), value));
+        self.named.push((name, text.into(), value));
     }
 
     fn bytes(&mut self, name: &'static str, count: u64) {
@@ -74,9 +88,13 @@ impl Facts {
         if context.output.is_json() {
             return Ok(context.output.json(&self)?);
         }
-        let width = self.facts.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
-        for (name, text, _) in self.facts {
-            context.output.line(format_args!("{name:<width$}  {text}").to_string().trim_end())?;
+        let facts = self.named.iter().map(|(name, text, _)| (*name, text));
+        let metadata = self.metadata.iter().flatten().map(|(key, value)| (key.as_str(), value));
+        let lines = || facts.clone().chain(metadata.clone());
+        let width = lines().map(|(name, _)| name.width()).max().unwrap_or(0);
+        for (name, text) in lines() {
+            let pad = " ".repeat(width - name.width());
+            context.output.line(format_args!("{name}{pad}  {text}").to_string().trim_end())?;
         }
         Ok(())
     }
@@ -88,10 +106,14 @@ impl Serialize for Facts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("type", self.kind)?;
-        for (i, (name, _, value)) in self.facts.iter().enumerate() {
-            if self.facts[..i].iter().all(|(before, ..)| before != name) {
+        for (i, (name, _, value)) in self.named.iter().enumerate() {
+            if self.named[..i].iter().all(|(before, ..)| before != name) {
                 map.serialize_entry(&name.replace([' ', '-'], "_").to_lowercase(), value)?;
             }
+        }
+        if let Some(metadata) = &self.metadata {
+            let pairs = metadata.iter().map(|(key, value)| json!({ "key": key, "value": value }));
+            map.serialize_entry("metadata", &pairs.collect::<Vec<_>>())?;
         }
         map.end()
     }
@@ -99,7 +121,7 @@ impl Serialize for Facts {
 
 fn store(repository: &Repository) -> Result<Facts, CommandError> {
     let config: &Config = repository.config();
-    let mut facts = Facts { kind: "store_info", facts: Vec::new() };
+    let mut facts = Facts::new("store_info");
     facts.text("location", repository.storage().location());
     facts.text("repository id", uuid(&config.repository_id));
     facts.text("created", dates::rfc3339(config.timestamp));
@@ -143,7 +165,7 @@ fn store(repository: &Repository) -> Result<Facts, CommandError> {
 
 fn snapshot(info: &SnapshotInfo) -> Facts {
     let header = &info.header;
-    let mut facts = Facts { kind: "snapshot_info", facts: Vec::new() };
+    let mut facts = Facts::new("snapshot_info");
     facts.text("id", info.id.to_hex());
     facts.text("timestamp", dates::rfc3339(header.timestamp));
     let duration = std::time::Duration::from_nanos(u64::try_from(header.duration).unwrap_or(0));
@@ -190,6 +212,50 @@ fn snapshot(info: &SnapshotInfo) -> Facts {
         }
     }
     facts
+}
+
+/// Describes what is at a path of a snapshot.
+fn entry(repository: &Repository, info: &SnapshotInfo, path: Vec<u8>) -> Result<Facts, CommandError> {
+    let source = info.header.source().ok_or_else(|| CommandError::failed("the snapshot has no source"))?;
+    let vfs = Vfs::open(repository, source)?;
+    let Some(entry) = vfs.entry(&path)? else { return Err(Error::NoPath { path }.into()) };
+    let mut facts = Facts::new("entry_info");
+    let known = &entry.info;
+    facts.text("snapshot", info.id.to_hex());
+    facts.text("path", entry.path());
+    facts.text("kind", entries::kind(known.mode));
+    facts.both("mode", entries::mode(known.mode), json!(known.mode.to_unix() & 0o7777));
+    facts.both("size", units::bytes(u64::try_from(known.size).unwrap_or(0)), json!(known.size));
+    facts.text("modified", dates::rfc3339(known.modified));
+    facts.text("user", &known.user);
+    facts.both("uid", known.uid.to_string(), json!(known.uid));
+    facts.text("group", &known.group);
+    facts.both("gid", known.gid.to_string(), json!(known.gid));
+    facts.both("links", known.links.to_string(), json!(known.links));
+    facts.both("device", known.device.to_string(), json!(known.device));
+    facts.both("inode", known.inode.to_string(), json!(known.inode));
+    if known.mode.is_symlink() {
+        facts.text("target", &entry.symlink_target);
+    }
+    let below = if known.mode.is_dir() { vfs.summary(&path)? } else { None };
+    // Snapshots of upstream 1.0.x keep it with the folder.
+    if let Some(below) = below.as_ref().or(entry.summary.as_deref()) {
+        facts.count("files", below.total_files());
+        facts.count("folders", below.total_directories());
+        facts.bytes("total size", below.total_size());
+        facts.count("errors", below.total_errors());
+    }
+    if !entry.object.is_zero() {
+        facts.text("object", entry.object.to_hex());
+        facts.text("content type", &entry.content_type);
+        facts.both("entropy", format!("{:.2} bits per byte", entry.entropy), json!(entry.entropy));
+        facts.count("chunks", entry.chunks);
+    }
+    let names: Vec<String> = entry.xattrs.iter().map(entries::shown).collect();
+    facts.both("xattrs", names.join(", "), json!(names));
+    let pairs = entry.metadata.iter().map(|item| (entries::shown(&item.key), entries::shown(&item.value)));
+    facts.metadata = Some(pairs.collect());
+    Ok(facts)
 }
 
 /// What a snapshot knows of the bucket it was made of, and what it is called here.

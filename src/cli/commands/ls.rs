@@ -116,9 +116,12 @@ fn snapshot_line(info: &SnapshotInfo) -> SnapshotLine {
 fn list_snapshots(args: &Args, context: &Context, repository: &Repository) -> Result<Exit, CommandError> {
     let filter = args.query.filter(&context.now)?;
     let (all, failed) = snapshots::list(context, repository);
+    if all.is_empty() && failed.is_empty() && repository.damaged_states().is_empty() {
+        context.output.notice("the store holds no snapshot yet");
+    }
     let mut table =
         Table::new([Align::Left, Align::Left, Align::Right, Align::Right, Align::Left, Align::Left]);
-    for info in filter.select(all, facts) {
+    for info in filter.select(all, facts, |by, info| by.key(repository, info)) {
         let line = snapshot_line(&info);
         if context.output.is_json() {
             context.output.json(&line)?;
@@ -127,13 +130,10 @@ fn list_snapshots(args: &Args, context: &Context, repository: &Repository) -> Re
         let id = if args.uuid { line.id } else { info.id.short() };
         let time = dates::rfc3339(crate::base::Timestamp { nanos: 0, ..info.header.timestamp });
         let duration = std::time::Duration::from_nanos(u64::try_from(info.header.duration).unwrap_or(0));
-        let root = line.sources.into_iter().next().map(|source| match source.kind.as_str() {
-            "fs" => source.root,
-            kind => format!("{kind}://{}{}", source.origin, source.root.trim_end_matches('/')),
-        });
+        let source = snapshots::source_name(&info.header);
         let tags = if args.tags { line.tags.join(",") } else { String::new() };
         let size = units::bytes(line.size);
-        table.row([time, id, size, units::duration(duration), root.unwrap_or_default(), tags]);
+        table.row([time, id, size, units::duration(duration), source.unwrap_or_default(), tags]);
     }
     context.output.text(table)?;
     // What cannot be read is not in the list: the list is not whole.

@@ -61,6 +61,7 @@ mod linux {
     use crate::cli::{snapshots, stores};
     use crate::mount::{Ended, MountOptions, OpenError, Select, Shown, mount};
     use crate::snapshot::{Counter, Monitor, Problem};
+    use crate::store::Repository;
     use crate::ui::{Output, units};
 
     #[derive(Serialize)]
@@ -112,7 +113,7 @@ mod linux {
                 let chosen = chosen.into_iter().next().expect("one snapshot was named");
                 Shown::Folder(Box::new(chosen.info), chosen.path.unwrap_or_else(|| b"/".to_vec()))
             }
-            None => Shown::Snapshots(select(args.query.clone())),
+            None => Shown::Snapshots(select(args.query.clone(), Arc::clone(&repository))),
         };
         let options = MountOptions {
             memory: context.globals.memory,
@@ -135,9 +136,9 @@ mod linux {
     }
 
     /// Returns what chooses the snapshots, now and whenever they are looked for again.
-    fn select(query: QueryArgs) -> Select {
+    fn select(query: QueryArgs, repository: Arc<Repository>) -> Select {
         Box::new(move |all| match query.filter(&Zoned::now()) {
-            Ok(filter) => filter.select(all, snapshots::facts),
+            Ok(filter) => filter.select(all, snapshots::facts, |by, info| by.key(&*repository, info)),
             // The flags were understood once; only a clock gone wild changes that.
             Err(_) => all,
         })

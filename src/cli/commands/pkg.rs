@@ -13,8 +13,8 @@ use crate::base::Printable;
 use crate::connectors::{Role, available};
 use crate::ui::{Align, Table};
 
-/// Lists the connectors. All of them are built in: pkg add says so and succeeds, rm and build have nothing to do and
-/// say that. Nothing is ever downloaded, installed or executed.
+/// Lists the connectors. All of them are built in: add, rm and build have nothing to do, say so and succeed. Nothing is
+/// ever downloaded, installed, removed or executed.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 plakar pkg list
@@ -66,28 +66,21 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     for text in &args.names {
         names.push(find(text, &known)?);
     }
-    let all = names.join(", ");
-    match verb {
-        Verb::Add => {
-            for name in names {
-                let line = format!("{name} is built in ({VERSION}): nothing is installed");
-                if context.output.is_json() {
-                    context.output.json(&package(name, &known[name]))?;
-                } else {
-                    context.output.summary(line)?;
-                }
-            }
-            Ok(Exit::Ok)
-        }
-        Verb::Rm => {
-            Err(CommandError::failed(format!("{all} cannot be removed: connectors are part of the program"))
-                .hint("there is nothing to upgrade either: a new plakar brings new connectors"))
-        }
-        _ => {
-            Err(CommandError::failed(format!("{all} needs no building: connectors are part of the program"))
-                .hint("plakar pkg list shows them"))
+    // Why success: what was wanted holds. The documents upgrade by `pkg rm s3` and `pkg add s3`, which a script that
+    // stops at the first failure has to get through.
+    let why = match verb {
+        Verb::List | Verb::Add => "nothing is installed",
+        Verb::Rm => "nothing is removed; a new plakar brings new connectors",
+        Verb::Build => "nothing has to be built",
+    };
+    for name in names {
+        if context.output.is_json() {
+            context.output.json(&package(name, &known[name]))?;
+        } else {
+            context.output.summary(format!("{name} is built in ({VERSION}): {why}"))?;
         }
     }
+    Ok(Exit::Ok)
 }
 
 /// Returns the connectors with their roles, in the words of `plakar version`.

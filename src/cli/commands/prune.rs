@@ -8,10 +8,11 @@ use super::super::error::{CommandError, Exit};
 use super::super::query::QueryArgs;
 use super::super::snapshots::{self, facts};
 use super::super::stores;
-use super::rm::{PlanLine, named, plan_row, plan_table, remove};
+use super::rm::{PlanLine, assert_no_archive, named, plan_row, plan_table, remove};
 use crate::base::Id;
 use crate::snapshot::SnapshotInfo;
-use crate::snapshot::retention::{Decision, Item};
+use crate::snapshot::retention::{Decision, GroupBy, Item};
+use crate::store::Repository;
 
 /// Removes the snapshots that no window and no cap keeps. Filters (-tag, -name, -root, -before …) say which snapshots
 /// are looked at; all others stay. Without -apply it only shows what it would do and why.
@@ -40,6 +41,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     let query = query(args, context)?;
     let repository = stores::open_main(context)?.repository;
+    assert_no_archive(&repository, context)?;
     if !args.snapshots.is_empty() {
         let chosen = named(&repository, &args.snapshots)?;
         let decided =
@@ -51,7 +53,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> 
     if !failed.is_empty() {
         context.output.notice("snapshots that cannot be read are kept; plakar rm ID removes them");
     }
-    let decided = decide(&query, all, context)?;
+    let decided = decide(&query, all, &repository, context)?;
     tell(context, &decided)?;
     finish(context, &repository, &decided, args.apply)
 }
@@ -96,16 +98,18 @@ type Decided = (Id, Option<SnapshotInfo>, Decision);
 fn decide(
     query: &QueryArgs,
     all: Vec<SnapshotInfo>,
+    repository: &Repository,
     context: &Context,
 ) -> Result<Vec<Decided>, CommandError> {
     // The whole query is understood first, so that what is wrong in it is said.
     query.filter(&context.now)?;
+    let key = |by: &GroupBy, info: &SnapshotInfo| by.key(repository, info);
     let scope = QueryArgs {
         since: None,
         retention: super::super::retention::RetentionArgs::default(),
         ..query.clone()
     };
-    let looked_at = scope.filter(&context.now)?.select(all, facts);
+    let looked_at = scope.filter(&context.now)?.select(all, facts, key);
     let since =
         QueryArgs { since: query.since.clone(), ..QueryArgs::default() }.filter(&context.now)?.since();
     let retention = query.retention.retention().since(since);
@@ -113,7 +117,7 @@ fn decide(
         return Ok(looked_at.into_iter().map(|info| (info.id, Some(info), Decision::default())).collect());
     }
     let by = query.retention.group_by();
-    let groups: Vec<Vec<u8>> = looked_at.iter().map(|info| by.key(&info.header)).collect();
+    let groups: Vec<Vec<u8>> = looked_at.iter().map(|info| key(&by, info)).collect();
     let items: Vec<Item<'_>> = looked_at
         .iter()
         .zip(&groups)
@@ -142,7 +146,7 @@ fn tell(context: &Context, decided: &[Decided]) -> Result<(), CommandError> {
 
 fn finish(
     context: &Context,
-    repository: &crate::store::Repository,
+    repository: &Repository,
     decided: &[Decided],
     apply: bool,
 ) -> Result<Exit, CommandError> {

@@ -1,6 +1,6 @@
 //! `ptar`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,9 @@ use crate::codec::Compression;
 use crate::connector::{self, ArchiveSink, WriteFault};
 use crate::connectors::{ImportSettings, Location, Role, open_importer, open_sink};
 use crate::crypto::{HashAlgorithm, Secret};
-use crate::snapshot::{self, ArchiveExport, BackupOptions, SyncOptions, Versions};
+use crate::snapshot::{
+    self, ArchiveExport, BackupOptions, BackupReport, SyncOptions, SyncReport, Versions, commit_archive,
+};
 use crate::store::{ArchiveKind, ArchiveWriter, CreateOptions, Profile};
 use crate::ui::{Output, Progress};
 
@@ -35,7 +37,7 @@ plakar ptar -plaintext -o - . | ssh host 'cat > x.ptar'")]
 pub(crate) struct Args {
     /// Write the archive to a file, to - (standard output), to s3://… or to @name:path
     #[arg(short = 'o', value_name = "FILE", required = true)]
-    output: OsString,
+    output: Vec<OsString>,
     /// Take all snapshots of a store; may be repeated
     #[arg(short = 'k', value_name = "STORE")]
     stores: Vec<OsString>,
@@ -121,8 +123,11 @@ fn pack(args: &Args, context: &Context, left: &Arc<AtomicBool>) -> Result<Exit, 
     };
     let archive = ArchiveWriter::create(kind, sink(args, &target, left, context)?, &std::env::temp_dir())?;
     let told = !matches!(target, Target::Stdout);
-    let partial = fill(&archive, &stores, &sources, told, context)?;
-    let stats = archive.commit()?;
+    let filled = fill(&archive, &stores, &sources, context)?;
+    let stats = {
+        let progress = Progress::start(&context.output, context.globals.progress());
+        commit_archive(archive, &progress)?
+    };
     let encrypted = match stores.first() {
         Some((_, store)) if args.same_key => store.repository.is_encrypted(),
         _ => options.passphrase.is_some(),
@@ -130,11 +135,12 @@ fn pack(args: &Args, context: &Context, left: &Arc<AtomicBool>) -> Result<Exit, 
     let what = name(&target);
     // Standard output may be the archive itself.
     if told {
+        filled.tell(context)?;
         report::archive(&stats, &what, encrypted, begun.elapsed(), &context.output)?;
     } else {
         context.output.notice(report::archive_line(&stats, &what, encrypted, begun.elapsed()));
     }
-    Ok(if partial { Exit::Failed } else { Exit::Ok })
+    Ok(if filled.is_partial() { Exit::Failed } else { Exit::Ok })
 }
 
 /// Makes everything in a store readable that goes into the archive.
@@ -161,8 +167,25 @@ fn name(target: &Target) -> String {
     }
 }
 
+/// Returns the one name given for the archive. Of several the last would win, and who takes `-o` for what sets an option,
+/// as it does elsewhere, would find his archive under another name.
+fn output(args: &Args) -> Result<&OsStr, CommandError> {
+    match args.output.as_slice() {
+        [one] => Ok(one),
+        // The values stay untold: one may be a secret.
+        several => {
+            let message = format!("-o names the archive, and was given {} times", several.len());
+            Err(CommandError::usage(message).hint(
+                "give it once; options of a bucket are set by 'plakar destination add NAME LOCATION KEY=VALUE', and \
+                 then: plakar ptar -o @NAME:x.ptar",
+            ))
+        }
+    }
+}
+
 fn target(args: &Args, context: &Context) -> Result<Target, CommandError> {
-    if args.output == "-" {
+    let output = output(args)?;
+    if output == "-" {
         if context.output.is_json() {
             return Err(CommandError::usage("-json and an archive cannot share standard output"));
         }
@@ -174,9 +197,9 @@ fn target(args: &Args, context: &Context) -> Result<Target, CommandError> {
         }
         return Ok(Target::Stdout);
     }
-    let mut place = match context.place(&args.output, Role::Destination) {
+    let mut place = match context.place(output, Role::Destination) {
         // A name may be that of a store as well: @backups:2025.ptar.
-        Err(error) => context.place(&args.output, Role::Store).map_err(|_| error)?,
+        Err(error) => context.place(output, Role::Store).map_err(|_| error)?,
         Ok(place) => place,
     };
     place.location = place.location.as_archive();
@@ -280,48 +303,48 @@ fn passphrase(
 const SALVAGE: &str = "check names what is damaged; 'plakar at NEW sync from STORE' copies the snapshots that are whole \
     into a new store, and 'ptar -k NEW' packs that";
 
-/// Puts stores and sources into the archive; what went in is told unless standard output is taken. Returns whether
-/// something of a source is missing.
+/// What went into an archive, to be told once it is committed: nothing of it exists before.
+#[derive(Default)]
+struct Filled {
+    stores: Option<SyncReport>,
+    sources: Vec<Packed>,
+}
+
+/// What became of one source.
+struct Packed {
+    done: BackupReport,
+    source: String,
+    error_kinds: Vec<(String, u64)>,
+}
+
+impl Filled {
+    /// Returns whether something of a source is missing.
+    fn is_partial(&self) -> bool {
+        self.sources.iter().any(|packed| packed.done.error_count > 0)
+    }
+
+    fn tell(&self, context: &Context) -> Result<(), CommandError> {
+        if let Some(done) = &self.stores {
+            report::sync(done, "packed", true, &context.output)?;
+        }
+        for Packed { done, source, error_kinds } in &self.sources {
+            report::backup(done, source, error_kinds, true, &context.output)?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts stores and sources into the archive.
 fn fill(
     archive: &ArchiveWriter,
     stores: &[(Place, Opened)],
     sources: &[Source],
-    told: bool,
     context: &Context,
-) -> Result<bool, CommandError> {
+) -> Result<Filled, CommandError> {
+    let mut filled = Filled::default();
     if !stores.is_empty() {
-        let options = SyncOptions {
-            memory: context.globals.memory,
-            cancel: context.cancel.clone(),
-            ..SyncOptions::default()
-        };
-        let begun = Instant::now();
-        let mut done = {
-            let progress = Progress::start(&context.output, context.globals.progress());
-            let mut export = ArchiveExport::new(archive, &options, &progress);
-            for (place, store) in stores {
-                let (found, unreadable) = snapshots::list(context, &store.repository);
-                if !unreadable.is_empty() {
-                    return Err(CommandError::new(
-                        Exit::Damage,
-                        format!("not all snapshots of {place} can be read"),
-                    )
-                    .hint(SALVAGE));
-                }
-                export.add(&store.repository, &found).map_err(|error| {
-                    let damaged = error.is_damage();
-                    let error = CommandError::from(error);
-                    if damaged { error.hint(SALVAGE) } else { error }
-                })?;
-            }
-            export.finish()
-        };
-        done.duration = begun.elapsed();
-        if told {
-            report::sync(&done, "packed", true, &context.output)?;
-        }
+        filled.stores = Some(pack_stores(archive, stores, context)?);
     }
-    let mut partial = false;
     for source in sources {
         let settings = ImportSettings::default();
         let importer =
@@ -332,15 +355,39 @@ fn fill(
             cancel: context.cancel.clone(),
             ..BackupOptions::default()
         };
-        let (done, kinds) = {
-            let progress = Progress::start(&context.output, context.globals.progress());
-            let done = snapshot::backup_into(archive, importer.as_ref(), &options, &progress)?;
-            (done, progress.error_kinds())
-        };
-        partial |= done.error_count > 0;
-        if told {
-            report::backup(&done, &source.place.to_string(), &kinds, true, &context.output)?;
-        }
+        let progress = Progress::start(&context.output, context.globals.progress());
+        let done = snapshot::backup_into(archive, importer.as_ref(), &options, &progress)?;
+        let (source, error_kinds) = (source.place.to_string(), progress.error_kinds());
+        filled.sources.push(Packed { done, source, error_kinds });
     }
-    Ok(partial)
+    Ok(filled)
+}
+
+/// Puts every snapshot of the stores into the archive.
+fn pack_stores(
+    archive: &ArchiveWriter,
+    stores: &[(Place, Opened)],
+    context: &Context,
+) -> Result<SyncReport, CommandError> {
+    let options = SyncOptions {
+        memory: context.globals.memory,
+        cancel: context.cancel.clone(),
+        ..SyncOptions::default()
+    };
+    let begun = Instant::now();
+    let progress = Progress::start(&context.output, context.globals.progress());
+    let mut export = ArchiveExport::new(archive, &options, &progress);
+    for (place, store) in stores {
+        let (found, unreadable) = snapshots::list(context, &store.repository);
+        if !unreadable.is_empty() {
+            return Err(CommandError::new(Exit::Damage, format!("not all snapshots of {place} can be read"))
+                .hint(SALVAGE));
+        }
+        export.add(&store.repository, &found).map_err(|error| {
+            let damaged = error.is_damage();
+            let error = CommandError::from(error);
+            if damaged { error.hint(SALVAGE) } else { error }
+        })?;
+    }
+    Ok(SyncReport { duration: begun.elapsed(), ..export.finish() })
 }

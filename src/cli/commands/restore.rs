@@ -48,7 +48,8 @@ pub(crate) struct Args {
     /// Restore a bucket as it was at DATE, from the versions that its backup recorded
     #[arg(long, value_name = "DATE")]
     as_of: Option<String>,
-    /// Set an option of the destination for this run (versions=all, acl=true, storage_class=…)
+    /// Set an option of the destination for this run (versions=all, acl=true, storage_class=…); 'plakar help
+    /// destination' lists them
     #[arg(short = 'o', value_name = "KEY=VALUE")]
     option: Vec<String>,
     #[command(flatten)]

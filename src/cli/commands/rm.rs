@@ -39,6 +39,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CommandError> {
     check(args)?;
     let repository = stores::open_main(context)?.repository;
+    assert_no_archive(&repository, context)?;
     let chosen: Vec<_> = if args.snapshots.is_empty() {
         let chosen = snapshots::choose(context, &repository, &[], &args.query)?;
         chosen.into_iter().map(|chosen| (chosen.info.id, Some(chosen.info))).collect()
@@ -73,6 +74,16 @@ fn check(args: &Args) -> Result<(), CommandError> {
         _ => Err(CommandError::usage("snapshots were chosen in more than one way")
             .hint("name them, or use query flags, or -all")),
     }
+}
+
+/// Refuses an archive before a plan is shown that nothing could carry out.
+pub(super) fn assert_no_archive(repository: &Repository, context: &Context) -> Result<(), CommandError> {
+    if !repository.storage().is_archive() {
+        return Ok(());
+    }
+    let place = context.main_store()?;
+    Err(CommandError::usage(format!("{place} is an archive, and archives are never changed"))
+        .hint("plakar at STORE sync from ARCHIVE copies what is wanted; plakar ptar -o NEW.ptar -k STORE packs that"))
 }
 
 /// Finds named snapshots. One whose header is damaged can be removed, too.
@@ -115,6 +126,7 @@ pub(super) struct PlanLine {
     timestamp: Option<String>,
     name: Option<String>,
     root: Option<String>,
+    source: Option<String>,
     reasons: Vec<String>,
 }
 
@@ -133,6 +145,7 @@ impl PlanLine {
             timestamp: info.map(|info| dates::rfc3339(info.header.timestamp)),
             name: info.map(|info| Printable::new(&info.header.name).to_string()),
             root: info.map(root),
+            source: info.and_then(source),
             reasons,
         }
     }
@@ -147,7 +160,17 @@ pub(super) fn plan_table() -> Table {
 pub(super) fn plan_row(table: &mut Table, action: &str, id: Id, info: Option<&SnapshotInfo>, why: &str) {
     let time = info.map(|info| dates::rfc3339(crate::base::Timestamp { nanos: 0, ..info.header.timestamp }));
     let time = time.unwrap_or_else(|| "unreadable".into());
-    table.row([action.to_owned(), time, id.short(), info.map(root).unwrap_or_default(), why.to_owned()]);
+    table.row([
+        action.to_owned(),
+        time,
+        id.short(),
+        info.and_then(source).unwrap_or_default(),
+        why.to_owned(),
+    ]);
+}
+
+fn source(info: &SnapshotInfo) -> Option<String> {
+    snapshots::source_name(&info.header)
 }
 
 fn root(info: &SnapshotInfo) -> String {

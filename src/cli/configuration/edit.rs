@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::error::CommandError;
+use super::super::error::{CommandError, Exit};
 use super::super::places::{entry_location, unknown};
 use super::action::Action;
 use super::file::{Configuration, ConfigurationError};
@@ -59,7 +59,7 @@ pub(crate) fn perform(roles: &[Role], action: Action, around: Surroundings<'_>) 
         Action::Remove(names) => change(folder, roles, output, |all| remove(all, roles, &names)),
         Action::Default(Some(name)) => change(folder, roles, output, |all| {
             let Some(options) = all.entries(Role::Store).get(&name) else {
-                return Err(unknown(&name, Role::Store, all));
+                return Err(unlisted(&name, Role::Store, all));
             };
             if options.get("location").is_none() {
                 return Err(CommandError::usage(format!("the store @{name} has no location yet"))
@@ -161,11 +161,17 @@ fn remove(all: &mut Configuration, roles: &[Role], names: &[String]) -> Result<(
     Ok(())
 }
 
+/// Builds the error of a name that the configuration does not have. It ends alike for stores and all else: a name was
+/// looked for, and no store.
+pub(super) fn unlisted(name: &str, role: Role, all: &Configuration) -> CommandError {
+    unknown(name, role, all).with_exit(Exit::Usage)
+}
+
 /// Returns those of the roles that have an entry of this name; having none is an error.
 fn having(all: &Configuration, roles: &[Role], name: &str) -> Result<Vec<Role>, CommandError> {
     let having: Vec<Role> =
         roles.iter().copied().filter(|&role| all.entries(role).contains_key(name)).collect();
-    if having.is_empty() { Err(unknown(name, roles[0], all)) } else { Ok(having) }
+    if having.is_empty() { Err(unlisted(name, roles[0], all)) } else { Ok(having) }
 }
 
 /// Sets options and checks the whole entry. `together` are the roles set by the same command: an option that only
@@ -255,7 +261,6 @@ fn ping(
 
 impl From<ConfigurationError> for CommandError {
     fn from(error: ConfigurationError) -> Self {
-        use super::super::error::Exit;
         match error {
             ConfigurationError::Path(error) => error.into(),
             ConfigurationError::Version { .. } => {

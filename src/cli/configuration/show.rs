@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::super::error::CommandError;
-use super::super::places::unknown;
+use super::edit::unlisted;
 use super::file::{Configuration, Entries};
 use crate::base::Printable;
 use crate::connectors::{Options, Role};
@@ -21,7 +21,7 @@ pub(super) fn show(
 ) -> Result<(), CommandError> {
     for name in names {
         if !roles.iter().any(|&role| all.entries(role).contains_key(name)) {
-            return Err(unknown(name, roles[0], all));
+            return Err(unlisted(name, roles[0], all));
         }
     }
     if let [role] = roles

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, Command};
 
 use super::super::commands::{definition, table};
-use super::super::help;
+use super::super::{help, option_tables};
 
 /// Returns the names of the pages and what is in them: one of the program, one of each command.
 pub(in super::super) fn pages() -> Vec<(String, String)> {
@@ -79,6 +79,12 @@ fn page(command: &Command, about: &str) -> String {
         if !args.is_empty() {
             page.section(title);
             flags(&mut page, args.into_iter());
+        }
+    }
+    for table in option_tables::of_command(name) {
+        page.section(&table.title.to_uppercase());
+        for (option, about) in &table.rows {
+            page.item(option, about);
         }
     }
     if let Some(examples) = command.get_after_help() {
@@ -198,6 +204,11 @@ mod tests {
         assert_eq!(pages.len(), all + 1);
         let page = &pages.iter().find(|(name, _)| name == "plakar-restore.1").unwrap().1;
         assert!(page.contains(".TP\n\\fB\\-to DIR\\fR\n") && page.contains(".SH EXAMPLES\n"), "{page}");
+        let source = &pages.iter().find(|(name, _)| name == "plakar-source.1").unwrap().1;
+        assert!(
+            source.contains(".SH OPTIONS OF S3\n") && source.contains("\\fBversions=TEXT\\fR\n"),
+            "{source}"
+        );
         assert!(pages[0].1.contains("plakar restore") && pages[0].1.contains("\\fB\\-keyfile PATH\\fR"));
     }
 }

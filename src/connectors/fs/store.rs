@@ -330,6 +330,10 @@ impl Storage for FsStore {
             .map_err(Error::from)
     }
 
+    fn spools_beside(&self) -> bool {
+        true
+    }
+
     fn put(&self, kind: Kind, id: Id, body: Body<'_>) -> Result<()> {
         let folder = layout::folder_of(&self.root, kind, id);
         let name = id.to_hex();

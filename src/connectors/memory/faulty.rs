@@ -156,6 +156,10 @@ impl<S: Storage> Storage for Faulty<S> {
         self.inner.take_notes()
     }
 
+    fn spools_beside(&self) -> bool {
+        self.inner.spools_beside()
+    }
+
     fn is_read_only(&self) -> bool {
         self.inner.is_read_only()
     }

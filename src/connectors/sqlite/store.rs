@@ -293,6 +293,10 @@ impl Storage for SqliteStore {
             .map_err(|error| Error::io("create a temporary file for", self.database.target(), error))
     }
 
+    fn spools_beside(&self) -> bool {
+        self.database.folder().is_some()
+    }
+
     fn put(&self, kind: Kind, id: Id, body: Body<'_>) -> Result<()> {
         let length = match &body {
             Body::Bytes(bytes) => bytes.len() as u64,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::{Cancel, RawString, Timestamp, sys};
 use crate::connector::{
-    Change, Content, ContentInfo, Error, ErrorKind, Importer, Record, Result, SourceInfo, Work,
+    Change, Content, ContentInfo, Error, ErrorKind, Importer, Record, Result, SourceInfo, Work, stream_name,
 };
 use crate::connectors::pipe::Pipe;
 use crate::format::entry::{Entry, FileInfo, Mode};
@@ -54,7 +54,9 @@ fn path_of(name: &Path) -> Result<RawString> {
 
 impl Importer for StdinImporter {
     fn source(&self) -> SourceInfo {
-        let origin = String::from_utf8_lossy(&sys::host_name()).into_owned();
+        // The root is `/` whatever the name is: the name is what makes this source another one than the next.
+        let host = String::from_utf8_lossy(&sys::host_name()).into_owned();
+        let origin = format!("{host}:{}", stream_name(&self.path));
         SourceInfo { kind: "stdin".into(), origin, root: "/".into() }
     }
 

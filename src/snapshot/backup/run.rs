@@ -121,7 +121,8 @@ pub fn backup(
     Ok(report)
 }
 
-/// Writes a snapshot of a source into an archive in the making.
+/// Writes a snapshot of a source into an archive in the making. It exists, and is told of, once the archive is
+/// committed ([`commit_archive`](super::super::commit_archive)).
 pub fn backup_into(
     archive: &ArchiveWriter,
     importer: &dyn Importer,
@@ -140,9 +141,7 @@ pub fn backup_into(
         previous: None,
         repository: None,
     };
-    let report = run.make(monitor)?;
-    monitor.event(&Event::Committed { snapshot });
-    Ok(report)
+    run.make(monitor)
 }
 
 fn run_time(begun: Timestamp) -> Duration {
@@ -291,7 +290,7 @@ impl Run<'_> {
         stop: &AtomicBool,
     ) -> Result<(), Error> {
         let mut batch = Vec::with_capacity(BATCH);
-        self.importer.scan(&mut |record| {
+        let scanned = self.importer.scan(&mut |record| {
             monitor.count(Counter::Items, 1);
             batch.push(record);
             if batch.len() < BATCH {
@@ -303,7 +302,8 @@ impl Run<'_> {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
-        })?;
+        });
+        scanned.map_err(Error::Elsewhere)?;
         // Workers that are gone tell why themselves.
         let _ = found.send(batch);
         Ok(())

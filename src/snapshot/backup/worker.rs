@@ -98,7 +98,7 @@ impl Worker<'_> {
             Some((previous, same)) => match self.refresh(&record, &previous)? {
                 Refreshed::Changed => self.read(&record, info)?,
                 refreshed => {
-                    self.count_unchanged(&previous, regular);
+                    self.count_unchanged(regular);
                     Some(match refreshed {
                         Refreshed::Metadata(told) => with_refreshed_metadata(&record, info, &previous, told),
                         _ if same => previous,
@@ -131,26 +131,22 @@ impl Worker<'_> {
         }
     }
 
-    fn count_unchanged(&self, entry: &Entry, regular: bool) {
+    fn count_unchanged(&self, regular: bool) {
         if regular {
             self.shared.monitor.count(Counter::Unchanged, 1);
         }
-        let _ = entry;
     }
 
-    /// Returns whether everything a previous entry's content needs is still there. Looked at only when the store
-    /// has lost packfiles, or blobs that a repair gave up: a state never names blobs of packfiles that were not
-    /// durable.
+    /// Returns whether everything a previous entry's content needs is still there. Its chunks are looked at only when
+    /// the store has lost states, packfiles, or blobs that a repair gave up: a state never names blobs of packfiles that
+    /// were not durable.
     fn is_whole(&self, entry: &Entry) -> Result<bool, Error> {
         let Some(repository) = self.shared.repository else { return Ok(false) };
-        if entry.object.is_zero() {
+        if entry.object.is_zero() || !self.shared.session.holds(BlobType::OBJECT, &entry.object)? {
             return Ok(false);
         }
         if !self.shared.session.lost_packfiles() {
             return Ok(true);
-        }
-        if !self.shared.session.holds(BlobType::OBJECT, &entry.object)? {
-            return Ok(false);
         }
         let Ok(bytes) = repository.get(BlobType::OBJECT, &entry.object) else { return Ok(false) };
         let Ok(object) = Object::decode(&bytes) else { return Ok(false) };
@@ -181,7 +177,7 @@ impl Worker<'_> {
                         return Ok(None);
                     }
                 },
-                Err(error) if shared.importer.is_all_or_nothing() => return Err(error.into()),
+                Err(error) if shared.importer.is_all_or_nothing() => return Err(Error::Elsewhere(error)),
                 Err(error) => {
                     shared.problem(&record.path, Severity::Error, message_of(&error))?;
                     return Ok(None);

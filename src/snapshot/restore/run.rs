@@ -112,7 +112,7 @@ pub fn restore(
     // Of several versions of an object only the last can be seen at the destination.
     let resumable = options.versions != Versions::All;
     if resumable {
-        exporter.survey(repository.spills(), source.summary.total_files())?;
+        exporter.survey(repository.spills(), source.summary.total_files()).map_err(Error::Elsewhere)?;
     }
     let journal = options.cache_dir.as_deref().filter(|_| resumable);
     let journal = journal.and_then(|cache| Journal::open(cache, repository, snapshot, &start, exporter));
@@ -134,7 +134,7 @@ pub fn restore(
         Versions::All => versions::all(&Reader::new(&shared, &start)?, run.workers())?,
         Versions::Latest | Versions::AsOf(_) => run.all()?,
     }
-    exporter.finish()?;
+    exporter.finish().map_err(Error::Elsewhere)?;
     for fault in vfs.take_faults() {
         shared.monitor.problem(&super::super::monitor::Problem {
             severity: Severity::Warning,

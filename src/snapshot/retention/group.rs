@@ -2,8 +2,11 @@
 
 use std::str::FromStr;
 
+use super::streams::{self, Stream};
 use crate::base::RawString;
-use crate::format::snapshot::{Header, Importer};
+use crate::format::snapshot::{Header, Importer, Source};
+use crate::snapshot::SnapshotInfo;
+use crate::store::blob::BlobSource;
 
 /// One thing that snapshots of a group have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -50,18 +53,24 @@ impl GroupBy {
     /// All snapshots are one group.
     pub const NONE: Self = Self(Vec::new());
 
-    /// Returns the group of a snapshot: equal for snapshots of one group.
-    pub fn key(&self, header: &Header) -> Vec<u8> {
+    /// Returns the group of a snapshot: equal for snapshots of one group. Its tree is read only where a stream is its
+    /// source whose name the header does not tell.
+    pub fn key<S: BlobSource + ?Sized>(&self, repository: &S, info: &SnapshotInfo) -> Vec<u8> {
+        self.key_with(&info.header, &|source| streams::known_by(repository, &info.id, source))
+    }
+
+    /// Returns the group by a header; `known_by` names streams that have no name.
+    pub(super) fn key_with(&self, header: &Header, known_by: &dyn Fn(&Source) -> Vec<u8>) -> Vec<u8> {
         let mut key = Vec::new();
         for field in &self.0 {
-            field.push(header, &mut key);
+            field.push(header, known_by, &mut key);
         }
         key
     }
 }
 
 impl Default for GroupBy {
-    /// One group per source: type, host and backed-up root.
+    /// One group per source: type, host and backed-up root; of a stream its name, too.
     fn default() -> Self {
         Self(vec![Field::Source])
     }
@@ -87,16 +96,19 @@ impl FromStr for GroupBy {
 }
 
 impl Field {
-    fn push(self, header: &Header, key: &mut Vec<u8>) {
+    fn push(self, header: &Header, known_by: &dyn Fn(&Source) -> Vec<u8>, key: &mut Vec<u8>) {
         match self {
             Self::Source => {
                 for field in [Self::Kind, Self::Host, Self::Root] {
-                    field.push(header, key);
+                    field.push(header, known_by, key);
                 }
             }
             Self::Kind => sources(header, key, |importer| &importer.kind),
-            Self::Host => sources(header, key, |importer| &importer.origin),
-            Self::Root => sources(header, key, |importer| &importer.directory),
+            Self::Host => sources(header, key, |importer| streams::split(importer).0),
+            Self::Root => {
+                sources(header, key, |importer| &importer.directory);
+                stream_names(header, known_by, key);
+            }
             Self::Name => one(key, &header.name),
             Self::Category => one(key, &header.category),
             Self::Environment => one(key, &header.environment),
@@ -115,10 +127,21 @@ impl Field {
     }
 }
 
-fn sources(header: &Header, key: &mut Vec<u8>, part: impl Fn(&Importer) -> &RawString) {
+fn sources(header: &Header, key: &mut Vec<u8>, part: impl Fn(&Importer) -> &[u8]) {
     one(key, &header.sources().len().to_le_bytes());
     for source in header.sources() {
-        one(key, part(&source.importer).as_bytes());
+        one(key, part(&source.importer));
+    }
+}
+
+/// Appends what tells streams apart, whose root is always `/`.
+fn stream_names(header: &Header, known_by: &dyn Fn(&Source) -> Vec<u8>, key: &mut Vec<u8>) {
+    for source in header.sources() {
+        match streams::split(&source.importer).1 {
+            None => one(key, b""),
+            Some(Stream::Named(name)) => one(key, name),
+            Some(Stream::Nameless) => one(key, &known_by(source)),
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 mod group;
 mod period;
 mod rules;
+mod streams;
 #[cfg(test)]
 mod tests;
 

@@ -3,7 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::{Id, Timestamp};
-use crate::format::snapshot::Header;
+use crate::format::snapshot::{Header, Importer, Roots, Source};
+use crate::format::summary::Summary;
 
 fn at(text: &str) -> Timestamp {
     let zoned: Zoned = text.parse().unwrap();
@@ -170,6 +171,46 @@ fn reasons_say_which_rule_and_which_period() {
     assert!(Retention::new([rule(Period::Day, None, None)]).is_empty());
 }
 
+/// Groups by headers alone.
+struct By(GroupBy);
+
+impl By {
+    fn key(&self, header: &Header) -> Vec<u8> {
+        self.0.key_with(header, &|source| source.importer.origin.to_vec())
+    }
+}
+
+#[test]
+fn streams_are_told_apart_by_their_names() {
+    let header = |kind: &str, origin: &str| {
+        let mut header = Header::new(Id::ZERO, Timestamp::EPOCH);
+        header.sources = Some(vec![Source {
+            importer: Importer { kind: kind.into(), origin: origin.into(), directory: "/".into() },
+            context: None,
+            root: Roots::default(),
+            indexes: None,
+            summary: Summary::default(),
+        }]);
+        header
+    };
+    let known_as = |name: &'static str, header: &Header| {
+        GroupBy::default().key_with(header, &|_| name.as_bytes().to_vec())
+    };
+    let named = known_as("never asked", &header("stdin", "host:a.sql"));
+    assert_ne!(named, known_as("never asked", &header("stdin", "host:b.sql")));
+    assert_ne!(named, known_as("never asked", &header("stdin", "other:a.sql")));
+    // A snapshot whose header does not tell the name is of the same source, and so is one of upstream.
+    assert_eq!(named, known_as("a.sql", &header("stdin", "host")));
+    assert_ne!(named, known_as("b.sql", &header("stdin", "host")));
+    let tar = header("tar", "host:-");
+    assert_ne!(known_as("photos", &tar), known_as("accounts", &tar));
+    assert_eq!(known_as("photos", &tar), known_as("photos", &tar));
+    let file = header("tar", "host:/a.tar");
+    assert_eq!(known_as("asked", &file), known_as("in vain", &file));
+    let host = By("host".parse().unwrap());
+    assert_eq!(host.key(&header("stdin", "host:a.sql")), host.key(&header("stdin", "host")));
+}
+
 #[test]
 fn groups_are_named_by_fields() {
     let header = |name: &str, tags: &[&str]| {
@@ -179,11 +220,11 @@ fn groups_are_named_by_fields() {
         header
     };
     let (a, b) = (header("n", &["x", "y"]), header("n", &["y", "x"]));
-    let by = |text: &str| text.parse::<GroupBy>().unwrap();
+    let by = |text: &str| By(text.parse().unwrap());
     assert_eq!(by("name,tags").key(&a), by("name,tags").key(&b));
     assert_ne!(by("tags").key(&a), by("tags").key(&header("n", &["x"])));
     assert_ne!(by("name").key(&a), by("name").key(&header("m", &[])));
-    assert_eq!(by("none"), GroupBy::NONE);
+    assert_eq!(by("none").0, GroupBy::NONE);
     assert_eq!(by("none").key(&a), by("none").key(&header("m", &[])));
     assert!("".parse::<GroupBy>().is_err() && "nmae".parse::<GroupBy>().is_err());
 }

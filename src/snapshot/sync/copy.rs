@@ -8,7 +8,7 @@ use crate::format::path;
 use crate::format::snapshot::{Header, Identity, Source};
 use crate::format::xattr::XattrItem;
 use crate::store::blob::Lane;
-use crate::store::{Error, IdMap, KnownSet, Repository, Session};
+use crate::store::{Error, KnownSet, Repository, Session};
 
 use super::super::backup::{missing_folder, source_of};
 use super::super::catalogue::SnapshotInfo;
@@ -17,6 +17,7 @@ use super::super::restore::{Job, window};
 use super::super::tree::TreeShape;
 use super::super::vfs::build::{BuildOptions, Facts, VfsBuilder};
 use super::super::vfs::read::{Vfs, Visit};
+use super::copied::Copied;
 use super::reach::Reach;
 use super::rewrite::{Rewriter, copy_blob};
 
@@ -34,19 +35,19 @@ const QUEUE: usize = 16;
 const REMOTE_WORKERS: usize = 16;
 
 /// Copies everything of a snapshot but its header into a session with keys of its own; returns the header that
-/// belongs there. `map` remembers between snapshots of one store what was copied.
+/// belongs there. `copied` remembers between snapshots of one store what was copied.
 ///
 /// A source that is damaged fails the copy: a snapshot that arrives is whole.
 pub fn copy_into(
     from: &Repository,
     info: &SnapshotInfo,
     to: &dyn Session,
-    map: &IdMap,
+    copied: &Copied,
     memory: u64,
     cancel: &Cancel,
     monitor: &dyn Monitor,
 ) -> Result<CopyReport, Error> {
-    let rewriter = Rewriter::new(from, to, map, monitor);
+    let rewriter = Rewriter::new(from, to, copied, monitor);
     let mut header = info.header.clone();
     let mut sources = Vec::new();
     for source in info.header.sources() {

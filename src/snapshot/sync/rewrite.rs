@@ -7,17 +7,17 @@ use crate::format::blob::BlobType;
 use crate::format::entry::{Entry, marked_device};
 use crate::format::object::{ChunkRef, Object};
 use crate::store::blob::{BlobSource, Lane};
-use crate::store::{Error, IdMap, METADATA_LIMIT, Repository, Session, Window};
+use crate::store::{Error, METADATA_LIMIT, Repository, Session, Window};
 
 use super::super::monitor::{Counter, Monitor};
+use super::copied::{Copied, Standing};
 
 /// Copies contents from a store to a session, remembering what became of them.
 #[derive(Debug)]
 pub(super) struct Rewriter<'a> {
     from: &'a Repository,
     to: &'a dyn Session,
-    /// Old ids of chunks and objects to new ones.
-    map: &'a IdMap,
+    copied: &'a Copied,
     monitor: &'a dyn Monitor,
     /// Whether both sides compress alike, so that frames may be reused.
     same_frames: bool,
@@ -27,11 +27,11 @@ impl<'a> Rewriter<'a> {
     pub(super) fn new(
         from: &'a Repository,
         to: &'a dyn Session,
-        map: &'a IdMap,
+        copied: &'a Copied,
         monitor: &'a dyn Monitor,
     ) -> Self {
         let same_frames = alike(from.encoding().compression(), to.encoding().compression());
-        Self { from, to, map, monitor, same_frames }
+        Self { from, to, copied, monitor, same_frames }
     }
 
     /// Copies an object with its chunks; returns its new id. `known` spares reading it where a window has it.
@@ -42,7 +42,8 @@ impl<'a> Rewriter<'a> {
         window: Option<&Window>,
         lane: Lane,
     ) -> Result<Id, Error> {
-        if let Some(new) = self.map.get(BlobType::OBJECT, id)? {
+        let standing = self.copied.find_object(self.to, id)?;
+        if let Standing::Whole(new) = standing {
             return Ok(new);
         }
         let read;
@@ -52,6 +53,11 @@ impl<'a> Rewriter<'a> {
             read = Object::decode(&self.from.get(BlobType::OBJECT, id)?)?;
             &read
         };
+        if let Standing::Bare(new) = standing
+            && self.copied.has_all(self.to, &object.chunks)?
+        {
+            return Ok(new);
+        }
         let mut copy = object.clone();
         match object.chunks.as_slice() {
             [only] => {
@@ -73,7 +79,7 @@ impl<'a> Rewriter<'a> {
             }
         }
         let new = self.to.put(BlobType::OBJECT, &copy.encode(), Lane::Metadata)?;
-        self.map.insert(BlobType::OBJECT, id, &new)?;
+        self.copied.insert(BlobType::OBJECT, id, &new)?;
         Ok(new)
     }
 
@@ -85,7 +91,7 @@ impl<'a> Rewriter<'a> {
         lane: Lane,
         seen: &mut dyn FnMut(&[u8]),
     ) -> Result<Id, Error> {
-        match self.map.get(BlobType::CHUNK, &chunk.id)? {
+        match self.copied.find(self.to, BlobType::CHUNK, &chunk.id)? {
             Some(new) => Ok(new),
             None => self.chunk_with_bytes(chunk, window, lane, seen),
         }
@@ -109,7 +115,7 @@ impl<'a> Rewriter<'a> {
             }
             Ok(plain.len())
         })?;
-        self.map.insert(BlobType::CHUNK, &chunk.id, &new)?;
+        self.copied.insert(BlobType::CHUNK, &chunk.id, &new)?;
         self.monitor.count(Counter::Blobs, 1);
         self.monitor.count(Counter::Bytes, plain.len() as u64);
         Ok(new)

@@ -9,11 +9,12 @@ use crate::format::snapshot::Header;
 use crate::format::state::Delete;
 use crate::store::blob::BlobSource;
 use crate::store::{
-    ArchiveWriter, CheckpointPolicy, Error, IdMap, KnownSet, Repository, Session, Writer, WriterStats,
+    ArchiveWriter, CheckpointPolicy, Error, KnownSet, Repository, Session, Writer, WriterStats,
 };
 
 use super::super::catalogue::SnapshotInfo;
 use super::super::monitor::{Counter, Event, Monitor, Problem, Severity, message_of};
+use super::copied::Copied;
 use super::copy::{copy_as_is, copy_into};
 use super::reach::Reach;
 
@@ -63,22 +64,22 @@ pub fn sync(
     monitor: &dyn Monitor,
 ) -> Result<SyncReport, Error> {
     let begun = Instant::now();
-    let mut map = IdMap::new(to.spills());
+    let mut copied = Copied::new(to.spills());
     let mut report = SyncReport::default();
     monitor.phase("sync");
     let there = to.catalogue();
     let missing = snapshots.iter().filter(|info| !there.has_snapshot(&info.id));
     monitor.expect(Counter::Items, missing.map(SnapshotInfo::item_count).sum());
     for info in snapshots {
-        let one = One { from, to, info, map: &map, options, monitor };
-        match one.bring(&mut report) {
+        let one = One { from, to, info, options, monitor };
+        match one.bring(&mut copied, &mut report) {
             Ok(()) => {}
             Err(error) if error.is_damage() => {
                 let message = format!("snapshot {} was not copied: {}", info.id, message_of(&error));
                 monitor.problem(&Problem { severity: Severity::Error, path: RawString::new(), message });
                 report.damaged.push(info.id);
                 // What was copied of it was never committed: the next ones cannot refer to it.
-                map = IdMap::new(to.spills());
+                copied = Copied::new(to.spills());
             }
             Err(error) => return Err(error),
         }
@@ -91,13 +92,12 @@ struct One<'a> {
     from: &'a Repository,
     to: &'a Arc<Repository>,
     info: &'a SnapshotInfo,
-    map: &'a IdMap,
     options: &'a SyncOptions,
     monitor: &'a dyn Monitor,
 }
 
 impl One<'_> {
-    fn bring(&self, report: &mut SyncReport) -> Result<(), Error> {
+    fn bring(&self, copied: &mut Copied, report: &mut SyncReport) -> Result<(), Error> {
         let id = self.info.id;
         let catalogue = self.to.catalogue();
         if catalogue.has_snapshot(&id) {
@@ -110,18 +110,20 @@ impl One<'_> {
         }
         let removed = catalogue.removed_at(&id).is_some();
         let mut writer = Writer::open(self.to, id, self.options.checkpoints, None)?;
+        copied.look(self.to);
         if removed {
             let after = catalogue.colouring_state(&id).and_then(|state| catalogue.newest_descendant(&state));
             writer.take_back(vec![Delete::snapshot_colour(id)], after);
         }
         let stands = removed && self.is_whole_there(&writer)?;
-        let unsigned = !stands && self.copy(&mut writer, removed)?;
+        let unsigned = !stands && self.copy(&mut writer, copied, removed)?;
         add(&mut report.stats, &writer.commit()?);
         // What is reported is confirmed: the state may have lost to one that nobody could see before.
         self.to.refresh_after_commit().map_err(|error| match error {
             crate::store::OpenError::Store(error) => error,
             other => Error::malformed("the store after the commit", &other.to_string()),
         })?;
+        copied.look(self.to);
         if !self.to.catalogue().has_snapshot(&id) {
             return Err(Error::NotRevived { id });
         }
@@ -138,11 +140,11 @@ impl One<'_> {
     }
 
     /// Copies the snapshot; returns whether it lost its signature.
-    fn copy(&self, writer: &mut Writer, removed: bool) -> Result<bool, Error> {
+    fn copy(&self, writer: &mut Writer, so_far: &Copied, removed: bool) -> Result<bool, Error> {
         let id = self.info.id;
         let options = self.options;
         let copied =
-            copy_into(self.from, self.info, writer, self.map, options.memory, &options.cancel, self.monitor)?;
+            copy_into(self.from, self.info, writer, so_far, options.memory, &options.cancel, self.monitor)?;
         if removed {
             // The header that is still there leads to what is not: it goes.
             let places = self.to.catalogue().find_any(BlobType::SNAPSHOT, &id)?;
@@ -226,7 +228,7 @@ impl<'a> ArchiveExport<'a> {
 
     /// Adds snapshots of a store. An id that came from another store already must stand for the same snapshot.
     pub fn add(&mut self, from: &Repository, snapshots: &[SnapshotInfo]) -> Result<(), Error> {
-        let map = IdMap::new(self.archive.spills());
+        let so_far = Copied::new(self.archive.spills());
         let seen = KnownSet::new(self.archive.spills());
         let new = snapshots.iter().filter(|info| !self.headers.contains_key(&info.id));
         self.expected += new.map(SnapshotInfo::item_count).sum::<u64>();
@@ -246,7 +248,7 @@ impl<'a> ArchiveExport<'a> {
             if same_keys {
                 copy_as_is(from, info, self.archive, &seen, cancel, self.monitor)?;
             } else {
-                let copied = copy_into(from, info, self.archive, &map, memory, cancel, self.monitor)?;
+                let copied = copy_into(from, info, self.archive, &so_far, memory, cancel, self.monitor)?;
                 if copied.unsigned {
                     self.report.unsigned.push(info.id);
                 }
@@ -254,12 +256,12 @@ impl<'a> ArchiveExport<'a> {
             }
             self.headers.insert(info.id, info.header.clone());
             self.report.copied.push(info.id);
-            self.monitor.event(&Event::Committed { snapshot: info.id });
         }
         Ok(())
     }
 
-    /// Returns what was copied. The archive is not committed by this.
+    /// Returns what was copied. The archive is not committed by this, and its snapshots do not exist before
+    /// ([`commit_archive`](super::super::commit_archive)).
     pub fn finish(self) -> SyncReport {
         self.report
     }

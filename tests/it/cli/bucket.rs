@@ -64,6 +64,12 @@ fn a_bucket_goes_into_a_store_into_an_archive_and_back_into_a_bucket() {
     let told = user.ok("at @scw_store backup @scw_src");
     assert!(told.contains("9 files") && told.contains("@scw_src"), "{told}");
     assert!(user.ok("at @scw_store ls").contains("s3://"));
+    for line in ["rm latest", "prune -days 1"] {
+        let origin = format!("{}/source", server.authority());
+        assert!(user.ok(&format!("at @scw_store {line}")).contains(&format!("  s3://{origin}")), "{line}");
+        let plan = super::json(&user.ok(&format!("at @scw_store {line} -json"))).swap_remove(0);
+        assert_eq!((&plan["root"], plan["source"].as_str()), (&"/".into(), Some(&*format!("s3://{origin}"))));
+    }
     let listed = user.ok("at @scw_store ls latest");
     assert!(listed.contains("plain.txt"), "{listed}");
     assert_eq!(user.ok("at @scw_store cat latest:plain.txt"), "hello\n");
@@ -77,9 +83,39 @@ fn a_bucket_goes_into_a_store_into_an_archive_and_back_into_a_bucket() {
     user.ok("at @scw_store verify latest");
     let again = user.ok("at @scw_store backup @scw_src");
     assert!(again.contains("(9 unchanged)"), "{again}");
+    let ran = user.run("-slot nosuch at @scw_store ls");
+    assert!(ran.code == 64 && ran.stderr.contains("no key slot 'nosuch'; there is only 'main'"), "{ran:?}");
     let all = server.keys("kloset");
     let secret = |object: &Object| object.body.windows(6).any(|window| window == b"hello\n");
     assert!(all.iter().all(|key| !secret(&server.object("kloset", key).unwrap())), "the store is encrypted");
+}
+
+#[test]
+fn what_is_recorded_of_an_object_is_shown() {
+    let server = server();
+    let user = User::new();
+    configure(&user, &server);
+    user.ok("at ./s create -plaintext");
+    user.ok("at ./s backup -o tags=true @scw_src");
+    let told = |path: &str| user.ok(&format!("at ./s info latest:{path}"));
+    let plain = told("plain.txt");
+    for (key, value) in [
+        ("kind", "file"),
+        ("s3.key", "plain.txt"),
+        ("s3.content-type", "text/plain"),
+        ("s3.meta.colour", "blue"),
+    ] {
+        let said = plain.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        assert_eq!(said, Some(value), "{plain}");
+    }
+    let tags = told("tagged");
+    assert!(
+        tags.lines().any(|line| line.starts_with("s3.tags ") && line.ends_with("k=v&team=blue")),
+        "{tags}"
+    );
+    let object = &super::json(&user.ok("-json at ./s info latest:plain.txt"))[0];
+    let colour = serde_json::json!({ "key": "s3.meta.colour", "value": "blue" });
+    assert!(object["metadata"].as_array().unwrap().contains(&colour), "{object}");
 }
 
 #[test]
@@ -105,7 +141,15 @@ fn failures_of_a_server_are_told_apart() {
     configure(&user, &server);
     let ran = user.run("at @scw_store ls");
     assert!(ran.code == 66 && ran.stderr.contains("there is no store"), "{ran:?}");
+    assert!(ran.stderr.contains("make one: plakar at @scw_store create"), "{ran:?}");
+    let ran = user.run("at @scw_store:below sync to @scw_store");
+    assert!(ran.code == 66 && ran.stderr.contains("plakar at @scw_store:below create"), "{ran:?}");
     user.ok("at @scw_store create -plaintext");
+    let ran = user.run("at @scw_store ls");
+    assert!(
+        ran.code == 0 && ran.stdout.is_empty() && ran.stderr.contains("holds no snapshot yet"),
+        "{ran:?}"
+    );
     user.ok("store set scw_store secret_access_key=wrong");
     let ran = user.run("at @scw_store ls");
     assert!(ran.code == 77 && !ran.stderr.contains(SECRET_KEY), "{ran:?}");
@@ -119,6 +163,23 @@ fn failures_of_a_server_are_told_apart() {
         ["store ping scw_store", "source ping scw_src", "destination ping scw_dst", "store check scw_store"]
     {
         assert!(user.run(line).code == 0, "{line}: {:?}", user.run(line));
+    }
+}
+
+#[test]
+fn a_source_that_is_not_there_is_no_damage_of_the_store() {
+    let server = server();
+    let user = User::new();
+    configure(&user, &server);
+    user.ok("at ./store create -plaintext");
+    let keys = format!("access_key={ACCESS_KEY} secret_access_key={SECRET_KEY} use_tls=false");
+    for (name, path) in [("bucket", "nobucket"), ("prefix", "source/nothinghere")] {
+        user.ok(&format!("source add {name} s3://{}/{path} {keys}", server.authority()));
+        for line in [format!("at ./store backup @{name}"), format!("ptar -plaintext -o x.ptar @{name}")] {
+            let ran = user.run(&line);
+            assert_eq!(ran.code, 1, "{line}: {ran:?}");
+            assert!(!ran.stderr.contains("damaged") && ran.stderr.contains("source ping"), "{line}: {ran:?}");
+        }
     }
 }
 

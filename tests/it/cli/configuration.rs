@@ -154,7 +154,7 @@ fn errors_say_what_to_type() {
     user.ok("store add mystore s3://s3.fr-par.scw.cloud/b");
     for (line, code, said) in [
         ("store add mystore /x", 64, "plakar store set mystore KEY=VALUE"),
-        ("store set mystor use_tls=true", 66, "did you mean @mystore?"),
+        ("store set mystor use_tls=true", 64, "did you mean @mystore?"),
         ("source set mystore use_tls=true", 64, "@mystore is a store"),
         ("store set mystore secret_acess_key=x", 64, "did you mean secret_access_key?"),
         ("store set mystore port=x", 64, "a port number from 1 to 65535"),
@@ -162,7 +162,10 @@ fn errors_say_what_to_type() {
         ("config repositry create x", 64, "did you mean 'config repository'?"),
         ("store set mystore", 64, "usage: plakar store set NAME KEY=VALUE"),
         ("store add x gopher://h/x", 64, "unknown location scheme gopher:"),
-        ("store rm nothing", 66, "no store is called @nothing"),
+        ("store ping nothing", 64, "no store is called @nothing"),
+        ("source ping nothing", 64, "no source is called @nothing"),
+        ("store show nothing", 64, "no store is called @nothing"),
+        ("store rm nothing", 64, "no store is called @nothing"),
     ] {
         let ran = user.run(line);
         assert!(ran.code == code && ran.stderr.contains(said) && ran.stdout.is_empty(), "{line}: {ran:?}");

@@ -14,6 +14,11 @@ fn connectors_are_built_in() {
         let told = user.ok(line);
         assert!(told.contains("s3 is built in"), "{line}: {told}");
     }
+    for (line, said) in [("pkg rm s3", "nothing is removed"), ("pkg build s3", "nothing has to be built")] {
+        let told = user.ok(line);
+        assert!(told.contains("s3 is built in") && told.contains(said), "{line}: {told}");
+        assert_eq!(json(&user.ok(&format!("-json {line}")))[0]["name"], "s3");
+    }
     let packages = json(&user.ok("-json pkg list"));
     let s3 = packages.iter().find(|package| package["name"] == "s3").unwrap();
     assert_eq!(
@@ -24,8 +29,8 @@ fn connectors_are_built_in() {
         })
     );
     for (line, code, said) in [
-        ("pkg rm s3", 1, "part of the program"),
-        ("pkg build s3", 1, "part of the program"),
+        ("pkg rm notion", 64, "built in are"),
+        ("pkg build notion", 64, "built in are"),
         ("pkg add notion", 64, "built in are"),
         ("pkg add s4_v1.0.0_linux_amd64.ptar", 64, "did you mean s3?"),
         ("pkg add", 64, "no connector was named"),

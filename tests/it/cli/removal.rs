@@ -58,9 +58,13 @@ fn rm_is_a_plan_until_it_is_applied() {
 fn nothing_is_removed_from_an_archive() {
     let user = store(&[("2024-01-01T10:00:00Z", "a")]);
     user.ok("ptar -plaintext -o x.ptar ./a");
-    let ran = user.run("at ./x.ptar rm latest -apply");
-    assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stderr.contains("cannot be written"), "{ran:?}");
+    for line in
+        ["rm latest", "rm latest -apply", "rm -all", "prune -days 1", "prune -days 1 -apply", "prune latest"]
+    {
+        let ran = user.run(&format!("at ./x.ptar {line}"));
+        assert!(ran.code == 64 && ran.stdout.is_empty(), "{line}: {ran:?}");
+        assert!(ran.stderr.contains("archives are never changed"), "{line}: {ran:?}");
+    }
 }
 
 #[test]

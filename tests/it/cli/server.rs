@@ -176,6 +176,7 @@ fn a_server_is_read_only_unless_told_otherwise() {
     assert_eq!(user.ok(&format!("at {} ls", server.url)).lines().count(), 1);
     let ran = user.run(&format!("at {} backup src", server.url));
     assert!(ran.code != 0 && ran.stderr.contains("cannot be written"), "{ran:?}");
+    assert!(ran.stderr.contains("start that plakar server with -allow-write"), "{ran:?}");
     let (_, said) = server.end();
     assert!(said.contains("trace: web: 127.0.0.1:") && said.contains(" GET /resources/states 200"), "{said}");
 }
@@ -302,6 +303,54 @@ fn a_server_that_is_killed_leaves_nothing_half_done() {
     assert!(user.ok("at ./store check").contains("no damage"));
     let server = Running::start(&user, "at ./store server -listen 0 -allow-write");
     assert!(user.ok(&format!("at {} backup src", server.url)).contains("unchanged"));
+}
+
+#[test]
+fn a_server_that_is_stopped_and_continued_goes_on() {
+    let user = User::in_memory();
+    user.ok("at ./store create -plaintext");
+    let server = Running::start(&user, "at ./store server -listen 0 -allow-write");
+    let connect = || {
+        let stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_mins(1))).unwrap();
+        stream
+    };
+    let answers = |stream: &mut TcpStream, status: &str| {
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        while !answer.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+            answer.extend(byte);
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer:?}");
+    };
+    // Between two requests, in the middle of a head, in the middle of a body.
+    let head = |method: &str, id: &str| {
+        let path = format!("/resources/states/{}", id.repeat(32));
+        format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\n")
+    };
+    let (first, second) = (head("PUT", "aa"), head("PUT", "bb"));
+    let nothing = head("HEAD", "cc").replace(" 10\r", " 0\r");
+    let [mut idle, mut begun, mut busy] = [connect(), connect(), connect()];
+    idle.write_all(nothing.as_bytes()).unwrap();
+    answers(&mut idle, "404");
+    begun.write_all(&first.as_bytes()[..30]).unwrap();
+    busy.write_all(second.as_bytes()).unwrap();
+    busy.write_all(b"01234").unwrap();
+    // It is to be waiting for more by now.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let pid = rustix::process::Pid::from_child(&server.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    idle.write_all(nothing.as_bytes()).unwrap();
+    begun.write_all(&first.as_bytes()[30..]).unwrap();
+    begun.write_all(b"0123456789").unwrap();
+    busy.write_all(b"56789").unwrap();
+    answers(&mut idle, "404");
+    answers(&mut begun, "200");
+    answers(&mut busy, "200");
 }
 
 #[test]

@@ -79,6 +79,48 @@ fn a_backup_is_listed_read_and_checked() {
 }
 
 #[test]
+fn one_thing_in_a_snapshot_can_be_described() {
+    let user = user();
+    user.ok("at store create -plaintext");
+    user.ok("at store backup src");
+    let told = |line: &str| -> Vec<String> {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        user.ok(line).lines().map(words).collect()
+    };
+    let file = told("at store info latest:hello");
+    for line in ["kind file", "size 6 B", "chunks 1"] {
+        assert!(file.iter().any(|told| told == line), "{line}: {file:?}");
+    }
+    assert!(file.iter().any(|line| line.starts_with("mode -rw")), "{file:?}");
+    assert!(file.iter().any(|line| line.starts_with("object ") && line.len() == 7 + 64), "{file:?}");
+    let link = told("at store info latest:link");
+    assert!(link.contains(&"target hello".to_owned()), "{link:?}");
+    let folder = told("at store info latest:sub");
+    assert!(folder.contains(&"kind folder".to_owned()), "{folder:?}");
+    assert!(folder.iter().any(|line| line.starts_with("total size ")), "{folder:?}");
+    let file = &json(&user.ok("-json at store info latest:hello"))[0];
+    let metadata = std::fs::metadata(user.home().join("src/hello")).unwrap();
+    assert_eq!((file["type"].as_str(), file["size"].as_u64()), (Some("entry_info"), Some(6)));
+    assert_eq!(file["inode"].as_u64(), Some(std::os::unix::fs::MetadataExt::ino(&metadata)));
+    assert_eq!(file["metadata"].as_array().map(Vec::len), Some(0));
+    assert!(told("at store info latest:/").contains(&"path /".to_owned()));
+    let ran = user.run("at store info latest:nothing");
+    assert!(ran.code == 1 && ran.stderr.contains("no such path") && ran.stdout.is_empty(), "{ran:?}");
+}
+
+#[test]
+fn an_archive_has_one_name() {
+    let user = user();
+    let ran = user.run("ptar -plaintext -o x.ptar -o secret_access_key=hunter2 src");
+    assert!(ran.code == 64 && ran.stderr.contains("given 2 times"), "{ran:?}");
+    assert!(ran.stderr.contains("destination add") && !ran.stderr.contains("hunter2"), "{ran:?}");
+    for name in ["x.ptar", "secret_access_key=hunter2"] {
+        assert!(!user.home().join(name).exists(), "{name}");
+    }
+    user.ok("ptar -plaintext -o x.ptar src");
+}
+
+#[test]
 fn compressed_files_can_be_shown_expanded() {
     use std::io::Write as _;
     let user = user();

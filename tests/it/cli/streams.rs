@@ -87,6 +87,70 @@ fn what_a_stream_cannot_be_is_said() {
     assert_eq!(user.ok("at store ls").lines().count(), 2);
 }
 
+/// Makes an archive of empty files and folders in memory.
+fn archive_of(names: &[&str]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for name in names {
+        let mut header = [0u8; 512];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        header[100..107].copy_from_slice(b"0000644");
+        header[124..135].copy_from_slice(b"00000000000");
+        header[136..147].copy_from_slice(b"14524770400");
+        header[148..156].fill(b' ');
+        header[156] = if name.ends_with('/') { b'5' } else { b'0' };
+        header[257..265].copy_from_slice(b"ustar\x0000");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        archive.extend_from_slice(&header);
+    }
+    archive.resize(archive.len() + 1024, 0);
+    archive
+}
+
+#[test]
+fn pruning_takes_streams_of_two_names_for_two_sources() {
+    let user = store();
+    let roots = || {
+        let listed = user.ok("at store ls -json");
+        let lines = super::json(&listed);
+        let sources = lines.iter().map(|line| &line["sources"][0]);
+        let names = sources.map(|source| {
+            let origin = source["origin"].as_str().unwrap();
+            origin.split_once(':').unwrap().1.to_owned()
+        });
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    for name in ["photos.sql", "accounts.sql", "accounts.sql", "db/accounts.sql"] {
+        assert_eq!(fed(&user, &format!("at store backup stdin:{name}"), b"a dump").code, 0);
+    }
+    assert_eq!(user.ok("at store ls -per-day 1").lines().count(), 3);
+    assert_eq!(user.ok("at store ls -per-day 1 -group-by host").lines().count(), 1);
+    user.ok("at store prune -days 7 -per-day 1 -apply");
+    assert_eq!(roots(), ["accounts.sql", "db/accounts.sql", "photos.sql"]);
+    assert!(user.ok("at store ls").contains(":photos.sql"));
+    user.ok("at store rm -all -apply");
+    // Archives have no names: what they hold tells them apart.
+    let streams: [&[&str]; 9] = [
+        &["photos/", "photos/a"],
+        &["photos/", "photos/a", "photos/b"],
+        &["var/lib/mysql/", "var/lib/mysql/a"],
+        &["var/lib/mysql/", "var/lib/mysql/b"],
+        &["var/lib/pgsql/", "var/lib/pgsql/a"],
+        &["var/lib/mysql/", "var/lib/pgsql/"],
+        &["./", "./a", "./b"],
+        &["./", "./b", "./a"],
+        &["./", "./c", "./d"],
+    ];
+    for stream in streams {
+        assert_eq!(fed(&user, "at store backup tar:-", &archive_of(stream)).code, 0, "{stream:?}");
+    }
+    user.ok("at store prune -per-day 1 -apply");
+    assert_eq!(roots().len(), 6);
+    assert_eq!(user.ok("at store prune -per-day 1").matches("keep").count(), 6);
+}
+
 #[test]
 fn a_program_that_writes_nothing_keeps_nobody_from_ending() {
     let user = store();

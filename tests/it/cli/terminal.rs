@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -22,6 +23,8 @@ struct Terminal {
     /// Kept open, so that the terminal outlives the program.
     slave: File,
     seen: Arc<Mutex<Vec<u8>>>,
+    /// Ends when nobody has the terminal open any more.
+    reader: JoinHandle<()>,
     child: Child,
 }
 
@@ -50,13 +53,13 @@ impl Terminal {
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (mut reader, kept) = (File::from(master.try_clone().unwrap()), Arc::clone(&seen));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = reader.read(&mut buffer) {
                 kept.lock().unwrap().extend_from_slice(&buffer[..length]);
             }
         });
-        Self { master, slave, seen, child }
+        Self { master, slave, seen, reader, child }
     }
 
     fn text(&self) -> String {
@@ -111,9 +114,16 @@ impl Terminal {
             std::thread::sleep(Duration::from_millis(5));
         };
         assert!(self.echoes(), "the terminal is left as it was");
-        // What is still on its way comes at once.
-        std::thread::sleep(Duration::from_millis(50));
-        (status.code().expect("it was not killed"), self.text())
+        // With the last end closed, what is still on its way is followed by an error.
+        let Self { master: _master, slave, seen, reader, .. } = self;
+        drop(slave);
+        while !reader.is_finished() {
+            assert!(begun.elapsed() < PATIENCE * 2, "somebody keeps the terminal open");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        reader.join().unwrap();
+        let text = String::from_utf8_lossy(&seen.lock().unwrap()).into_owned();
+        (status.code().expect("it was not killed"), text)
     }
 }
 

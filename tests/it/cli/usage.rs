@@ -40,6 +40,62 @@ fn usage_errors_exit_64_and_name_the_culprit() {
     }
 }
 
+/// What users of restic, of borg and of upstream type: each is told what does it here.
+const HABITS: &[(&str, &str)] = &[
+    ("init", "'create' makes a store"),
+    ("snapshots", "'ls' lists"),
+    ("list", "'ls' lists"),
+    ("forget -keep-daily 7", "'prune' removes snapshots by rules, 'rm'"),
+    ("delete abc", "'rm' removes"),
+    ("extract", "'restore' brings"),
+    ("dump latest /etc", "'cat' prints files, 'archive' writes"),
+    ("stats", "'info' describes"),
+    ("copy", "'sync' copies"),
+    ("clone to /x", "'sync' copies"),
+    ("compact", "'maintenance' gives space back"),
+    ("cleanup", "'maintenance' gives space back"),
+    ("export-tar", "'archive' writes"),
+    ("import-tar", "backup tar:FILE"),
+    ("unlock", "no lock has to be broken"),
+    ("tag", "'dup' makes one"),
+    ("rewrite", "'dup' makes one"),
+    ("umount /mnt", "plakar help mount"),
+    ("agent", "no agent is needed"),
+    ("login", "no account is needed"),
+    ("services", "cron or a systemd timer"),
+    ("scheduler", "cron or a systemd timer"),
+    ("help init", "'create' makes a store"),
+    ("backup -n .", "did you mean -dry-run?"),
+    ("rm -n abc", "without -apply it only shows"),
+    ("prune --dry-run", "without -apply it only shows"),
+    ("restore --target /x", "did you mean -to?"),
+    ("restore -t /x", "did you mean -to?"),
+    ("ls -R", "did you mean -recursive?"),
+    ("--repo /x ls", "the store stands before the command: plakar at STORE"),
+    ("-r /x ls", "the store stands before the command: plakar at STORE"),
+    ("backup -repo=/x .", "the store stands before the command: plakar at STORE"),
+    ("backup -v .", "-trace storage logs"),
+    ("restore -verify", "what is read is verified"),
+    ("backup -verify", "did you mean -check?"),
+    ("ls -password-file x", "did you mean -keyfile?"),
+    ("ls -p secret", "-keyfile PATH, or PLAKAR_PASSPHRASE"),
+    ("create -encryption none", "-plaintext"),
+    ("restore -include x", "SNAPSHOT:PATH restores a part"),
+    ("prune -keep-daily 7", "-days 7 -per-day 1"),
+];
+
+#[test]
+fn names_of_other_programs_are_translated() {
+    let user = User::new();
+    for (line, said) in HABITS {
+        let ran = user.run(line);
+        let hint =
+            ran.stderr.lines().find_map(|line| line.trim_start().strip_prefix("hint: ")).unwrap_or_default();
+        assert!(ran.code == 64 && hint.contains(said), "{line}: {ran:?}");
+        assert!(!hint.contains("--"), "{line}: {hint}");
+    }
+}
+
 #[test]
 fn what_is_not_there_yet_says_so() {
     let user = User::new();
@@ -63,6 +119,37 @@ fn help_is_everywhere() {
     let bare = user.run("");
     assert_eq!((bare.code, bare.stdout), (64, overview));
     assert_eq!(user.run("help ui").code, 1);
+}
+
+#[test]
+fn help_lists_the_options_of_places() {
+    let user = User::new();
+    let source = user.ok("help source");
+    for told in [
+        "Options of every source",
+        "Options of s3",
+        "Options of sftp",
+        "use_tls=true|false",
+        "data_class=TEXT",
+    ] {
+        assert!(source.contains(told), "{told}: {source}");
+    }
+    let store = user.ok("store -h");
+    assert!(store.contains("object_lock=TEXT") && !store.contains("versions=TEXT"), "{store}");
+    let s3 = user.ok("help s3");
+    assert!(s3.starts_with("s3: a bucket") && s3.contains("as a source or a destination"), "{s3}");
+    assert!(s3.contains("versions=TEXT") && !s3.contains("ssh_config"), "{s3}");
+    let told = super::json(&user.ok("-json help s3"));
+    let options = told[0]["options"].as_array().unwrap();
+    // What help names is taken, and what is not taken is not named.
+    for option in options.iter().filter(|option| option["role"] == "source") {
+        if option["form"] == "true or false" {
+            let name = option["name"].as_str().unwrap();
+            user.ok(&format!("source add {name} s3://host/bucket {name}=true"));
+        }
+    }
+    assert_eq!(user.run("help s4").code, 64);
+    assert!(user.run("help s4").stderr.contains("did you mean 'plakar help s3'?"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
@@ -16,10 +16,8 @@ use super::{Shared, access, ops};
 pub(super) fn serve(stream: &TcpStream, shared: &Shared) {
     let (mut buffer, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
     Shared::lock(&shared.counters).connections += 1;
-    while let Ok(Some(request)) = read_request(stream, &mut buffer, &mut chunk, shared) {
-        let lives = answer(stream, &request, shared);
-        shared.at_once.fetch_sub(1, Ordering::SeqCst);
-        match lives {
+    while let Ok(Some((request, inside))) = read_request(stream, &mut buffer, &mut chunk, shared) {
+        match answer(stream, &request, shared, inside) {
             Ok(true) => {}
             Ok(false) | Err(_) => break,
         }
@@ -31,13 +29,23 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
+/// A request that is in the server. It leaves before the last of its answer does: a client that has that may have sent
+/// the next one before this thread gets to say so.
+struct Inside<'a>(&'a AtomicU64);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Reads one request with its body; `None` at the end of the connection.
-fn read_request(
+fn read_request<'a>(
     mut stream: &TcpStream,
     buffer: &mut Vec<u8>,
     chunk: &mut [u8],
-    shared: &Shared,
-) -> io::Result<Option<Request>> {
+    shared: &'a Shared,
+) -> io::Result<Option<(Request, Inside<'a>)>> {
     let (mut request, head) = loop {
         if let Some(parsed) = parse_head(buffer)? {
             break parsed;
@@ -49,14 +57,12 @@ fn read_request(
     };
     buffer.drain(..head);
     let at_once = shared.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+    let inside = Inside(&shared.at_once);
     let whole = read_body(stream, buffer, &mut request, chunk, shared);
-    if whole.is_err() {
-        shared.at_once.fetch_sub(1, Ordering::SeqCst);
-    }
     let mut counters = Shared::lock(&shared.counters);
     counters.most_at_once = counters.most_at_once.max(at_once);
     drop(counters);
-    whole.map(|()| Some(request))
+    whole.map(|()| Some((request, inside)))
 }
 
 fn read_body(
@@ -111,7 +117,7 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<(Request, usize)>> {
 }
 
 /// Answers one request; returns whether the connection lives on.
-fn answer(stream: &TcpStream, request: &Request, shared: &Shared) -> io::Result<bool> {
+fn answer(stream: &TcpStream, request: &Request, shared: &Shared, inside: Inside<'_>) -> io::Result<bool> {
     let target = ops::route(request);
     let number = {
         let mut counters = Shared::lock(&shared.counters);
@@ -176,11 +182,16 @@ fn answer(stream: &TcpStream, request: &Request, shared: &Shared) -> io::Result<
         }
         _ => normal(),
     };
-    write_response(stream, request, response, action.as_ref(), shared)
+    write_response(stream, request, response, action.as_ref(), shared, inside)
 }
 
 /// Writes a body whose length is not told.
-fn write_chunks(mut stream: &TcpStream, mut head: Vec<u8>, body: &[u8]) -> io::Result<bool> {
+fn write_chunks(
+    mut stream: &TcpStream,
+    mut head: Vec<u8>,
+    body: &[u8],
+    inside: Inside<'_>,
+) -> io::Result<bool> {
     head.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
     stream.write_all(&head)?;
     for chunk in body.chunks(10_000) {
@@ -188,6 +199,7 @@ fn write_chunks(mut stream: &TcpStream, mut head: Vec<u8>, body: &[u8]) -> io::R
         stream.write_all(chunk)?;
         stream.write_all(b"\r\n")?;
     }
+    drop(inside);
     stream.write_all(b"0\r\n\r\n")?;
     Ok(true)
 }
@@ -204,6 +216,7 @@ fn write_response(
     mut response: Response,
     action: Option<&Action>,
     shared: &Shared,
+    inside: Inside<'_>,
 ) -> io::Result<bool> {
     if let Some(Action::Shorten(by)) = action {
         let Body { start, end, .. } = response.body;
@@ -224,7 +237,7 @@ fn write_response(
     }
     let bodiless = request.method == "HEAD" || matches!(response.status, 204 | 304);
     if shared.options.chunked && !bodiless {
-        return write_chunks(stream, head, body);
+        return write_chunks(stream, head, body, inside);
     }
     if !response.headers.iter().any(|(name, _)| name == "content-length")
         && !matches!(response.status, 204 | 304)
@@ -233,6 +246,7 @@ fn write_response(
     }
     head.extend_from_slice(b"\r\n");
     if bodiless {
+        drop(inside);
         stream.write_all(&head)?;
         return Ok(true);
     }
@@ -251,10 +265,14 @@ fn write_response(
     }
     if sent.len() < 64 << 10 {
         head.extend_from_slice(sent);
+        drop(inside);
         stream.write_all(&head)?;
     } else {
+        let (most, last) = sent.split_at(sent.len() - 1);
         stream.write_all(&head)?;
-        stream.write_all(sent)?;
+        stream.write_all(most)?;
+        drop(inside);
+        stream.write_all(last)?;
     }
     match action {
         Some(Action::ResetBody(_)) => {

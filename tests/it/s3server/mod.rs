@@ -254,6 +254,11 @@ impl S3Server {
         Shared::lock(&self.shared.backend).open_uploads()
     }
 
+    /// Returns the number of parts that are kept of those.
+    pub(crate) fn parts_of_open_uploads(&self) -> usize {
+        Shared::lock(&self.shared.backend).uploads.values().map(|upload| upload.parts.len()).sum()
+    }
+
     /// Lets uploads have begun, and got their last part, so many hours ago.
     pub(crate) fn age_uploads(&self, begun: i64, fed: i64) {
         let now = backend::now_millis();
