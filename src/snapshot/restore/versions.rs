@@ -277,7 +277,7 @@ impl AsOf {
 /// Restores every version: those of one key by one thread, oldest first.
 pub(super) fn all(reader: &Reader<'_, '_>, workers: usize) -> Result<(), Error> {
     let shared = reader.shared;
-    match shared.exporter.keeps_versions()? {
+    match shared.exporter.keeps_versions().map_err(Error::Elsewhere)? {
         VersionsKept::All => {}
         VersionsKept::Untold(why) => shared.problem(b"", Severity::Warning, why),
         VersionsKept::Nothing => {

@@ -176,9 +176,9 @@ fn json_errors_are_objects_and_silence_is_silent() {
     assert_eq!((error["type"].as_str(), error["exit_code"].as_u64()), (Some("error"), Some(64)));
     assert_eq!(error["message"], "'ls' has no flag -jsn");
     let ran = user.run("-silent store rm nothing");
-    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (66, "", ""));
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (64, "", ""));
     let ran = user.run("-quiet store rm nothing");
-    assert!(ran.code == 66 && !ran.stderr.is_empty());
+    assert!(ran.code == 64 && !ran.stderr.is_empty());
 }
 
 #[test]
