@@ -388,12 +388,7 @@ impl Look<'_> {
         }
         // One that cannot be read is no help: the content is read again.
         let Ok(object) = window.object(self.repository, id, place.as_ref()) else { return Ok(false) };
-        for chunk in &object.chunks {
-            if !self.session.holds(BlobType::CHUNK, &chunk.id)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.session.holds_all(&object.chunks)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::base::Id;
 use crate::base::spill::SpillDir;
 use crate::format::blob::BlobType;
+use crate::format::object::ChunkRef;
 
 use super::blob::{BlobSink, Lane};
 use super::encoding::Encoding;
@@ -46,6 +47,16 @@ pub trait Session: BlobSink + std::fmt::Debug {
     fn holds(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
         let _ = (kind, id);
         Ok(false)
+    }
+
+    /// Returns whether the target holds all these chunks, as [`holds`](Self::holds) has it.
+    fn holds_all(&self, chunks: &[ChunkRef]) -> Result<bool, Error> {
+        for chunk in chunks {
+            if !self.holds(BlobType::CHUNK, &chunk.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Notes that what will be committed needs a blob, and what that refers to, which the target held before.

@@ -1,6 +1,7 @@
 //! Sessions of a writer at their edges: what the lock finds, what happens around the commit, answers that are lost.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -125,6 +126,28 @@ fn a_lock_that_was_taken_away_is_missed_though_the_look_failed() {
     assert!(matches!(writer.commit(), Err(Error::Overtaken)));
 }
 
+/// A tree, and a store with one snapshot of it.
+struct BackedUp {
+    _folder: tempfile::TempDir,
+    tree: PathBuf,
+    memory: Arc<MemoryStore>,
+    storage: Arc<dyn Storage>,
+    /// The packfiles of that snapshot.
+    old: Vec<Id>,
+}
+
+impl BackedUp {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        grow(&tree);
+        let (memory, storage) = new_store();
+        back_up(&reopen(Arc::clone(&storage)), &tree);
+        let old = packs(storage.as_ref());
+        Self { _folder: folder, tree, memory, storage, old }
+    }
+}
+
 /// A store in which something happens once, right after a state was put.
 fn after_state(memory: &Arc<MemoryStore>, act: impl Fn() + Send + Sync + 'static) -> Arc<dyn Storage> {
     let done = AtomicBool::new(false);
@@ -139,12 +162,7 @@ fn after_state(memory: &Arc<MemoryStore>, act: impl Fn() + Send + Sync + 'static
 
 #[test]
 fn what_is_lost_while_the_last_state_is_put_is_sent_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let tree = folder.path().join("tree");
-    grow(&tree);
-    let (memory, storage) = new_store();
-    back_up(&reopen(Arc::clone(&storage)), &tree);
-    let old = packs(storage.as_ref());
+    let BackedUp { _folder, tree, memory, storage, old } = BackedUp::new();
     let (plain, coloured) = (Arc::clone(&storage), old.clone());
     let hooked = after_state(&memory, move || {
         let when = Timestamp::now().unix_nanos();
@@ -165,12 +183,7 @@ fn what_is_lost_while_the_last_state_is_put_is_sent_anew() {
 
 #[test]
 fn what_is_gone_while_the_last_state_is_put_takes_the_snapshot_along() {
-    let folder = tempfile::tempdir().unwrap();
-    let tree = folder.path().join("tree");
-    grow(&tree);
-    let (memory, storage) = new_store();
-    back_up(&reopen(Arc::clone(&storage)), &tree);
-    let old = packs(storage.as_ref());
+    let BackedUp { _folder, tree, memory, storage, old } = BackedUp::new();
     let plain = Arc::clone(&storage);
     let hooked = after_state(&memory, move || sweep(&plain, &old));
     let importer = FsImporter::builder().place(&tree).build().unwrap();

@@ -156,12 +156,7 @@ impl Worker<'_> {
         }
         let Ok(bytes) = repository.get(BlobType::OBJECT, &entry.object) else { return Ok(false) };
         let Ok(object) = Object::decode(&bytes) else { return Ok(false) };
-        for chunk in &object.chunks {
-            if !self.shared.session.holds(BlobType::CHUNK, &chunk.id)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.shared.session.holds_all(&object.chunks)
     }
 
     /// Reads and stores a content; `None` when the source failed, which is reported.
