@@ -20,7 +20,14 @@
 //! | `PLAKAR_BENCH_SERVER_CPU` | the processor that server and link keep to (Linux) |
 //!
 //! With `PLAKAR_BENCH_SERVER_CPU=0 taskset -c 1 cargo bench --bench s3` the server has a processor of its own, as it
-//! has in life; a real one is then to be started under `taskset -c 0`.
+//! has in life; a real one is then to be started under `taskset -c 0`. A link that takes next to nothing from the
+//! processors is one of the kernel's, in a network of its own (as root, where the programs of iproute2 are):
+//!
+//! ```sh
+//! unshare -n sh -c 'ip link set lo up &&
+//!   tc qdisc add dev lo root tbf rate 1gbit burst 512kb latency 100ms &&
+//!   PLAKAR_BENCH_LINK=unlimited cargo bench --bench s3'
+//! ```
 #![allow(
     dead_code,
     unused_imports,
@@ -45,6 +52,7 @@ use plakar::connectors::s3::{Options, S3Importer};
 use plakar::snapshot::{BackupOptions, Tally, backup};
 use plakar::store::{CreateOptions, NoPassphrase, OpenOptions, Repository};
 use rusty_s3::{Bucket, Credentials, S3Action as _, UrlStyle};
+use tempfile::TempDir;
 
 use link::{LINKS, Link};
 
@@ -142,7 +150,9 @@ fn say(line: &str) -> io::Result<()> {
 fn serve(sizes: Sizes) -> Result<(), Failure> {
     let server = s3server::S3Server::new();
     for (key, body) in contents(sizes) {
-        server.insert("bench", key, s3server::Object::new(body));
+        // As S3 has it where none was given.
+        let object = s3server::Object::new(body).header("content-type", "binary/octet-stream");
+        server.insert("bench", key, object);
     }
     say(&server.authority())?;
     io::stdin().read_to_end(&mut Vec::new())?;
@@ -275,8 +285,8 @@ impl Place {
     }
 
     /// Backs a prefix up into a store in a folder, in memory where there is such a place; returns how many bytes were
-    /// read.
-    fn back_up(&self, prefix: &str, concurrency: usize) -> Result<u64, Failure> {
+    /// read, and the folder.
+    fn back_up(&self, prefix: &str, concurrency: usize) -> Result<Read, Failure> {
         let region = self.bucket.region();
         let concurrency = concurrency.to_string();
         let options = [
@@ -298,9 +308,12 @@ impl Place {
         let repository = Repository::open(Arc::new(store), &mut NoPassphrase, &OpenOptions::default())?;
         let report = backup(&repository, &importer, &BackupOptions::default(), &Tally::default())?;
         assert_eq!(report.error_count, 0, "nothing may be missing");
-        Ok(report.read_bytes)
+        Ok((report.read_bytes, Some(folder)))
     }
 }
+
+/// How many bytes were read, and what is to be removed once the clock has stopped.
+type Read = (u64, Option<TempDir>);
 
 /// Does jobs by number on several threads; returns the sum of what they return.
 fn side_by_side(threads: usize, jobs: u64, each: impl Fn(u64) -> Result<u64, Failure> + Sync) -> u64 {
@@ -326,16 +339,17 @@ fn measure(name: &str, place: &Place, sizes: Sizes) -> Result<(), Failure> {
     let wanted = std::env::var("PLAKAR_BENCH_WHAT").ok();
     let wanted = |what: &str| wanted.as_ref().is_none_or(|wanted| wanted == what);
     if wanted("small") {
-        let bare = || Ok(side_by_side(sizes.concurrency, sizes.objects, |n| place.get(&small_key(n), None)));
+        let bare =
+            || Ok((side_by_side(sizes.concurrency, sizes.objects, |n| place.get(&small_key(n), None)), None));
         let full = || place.back_up("small", sizes.concurrency);
         let (bare, full) = best_of(sizes.objects * sizes.object, &bare, &full)?;
         report(name, "small", sizes.objects, &bare, &full)?;
     }
     if wanted("large") {
         let bare = || {
-            Ok(side_by_side(RANGES_AT_ONCE, sizes.large.div_ceil(RANGE), |n| {
-                place.get("large", Some((n * RANGE, ((n + 1) * RANGE).min(sizes.large))))
-            }))
+            let ranges = sizes.large.div_ceil(RANGE);
+            let get = |n: u64| place.get("large", Some((n * RANGE, ((n + 1) * RANGE).min(sizes.large))));
+            Ok((side_by_side(RANGES_AT_ONCE, ranges, get), None))
         };
         let full = || place.back_up("large", sizes.concurrency);
         let (bare, full) = best_of(sizes.large, &bare, &full)?;
@@ -355,16 +369,17 @@ struct Run {
 /// Reads both ways by turns and returns the best of three each: what disturbs only ever slows down.
 fn best_of(
     bytes: u64,
-    bare: &dyn Fn() -> Result<u64, Failure>,
-    full: &dyn Fn() -> Result<u64, Failure>,
+    bare: &dyn Fn() -> Result<Read, Failure>,
+    full: &dyn Fn() -> Result<Read, Failure>,
 ) -> Result<(Run, Run), Failure> {
     let mut best = [Run { bytes, took: Duration::MAX, processor: f64::MAX }; 2];
     for _ in 0..3 {
         for (best, run) in best.iter_mut().zip([bare, full]) {
             let (begun, processor) = (Instant::now(), processor_seconds());
-            assert_eq!(run()?, bytes, "all of it is read");
+            let (read, _folder) = run()?;
             best.took = best.took.min(begun.elapsed());
             best.processor = best.processor.min(processor_seconds() - processor);
+            assert_eq!(read, bytes, "all of it is read");
         }
     }
     let [bare, full] = best;

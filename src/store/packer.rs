@@ -215,16 +215,17 @@ impl OpenPack {
         };
         let around = (wrapper::HEADER_LEN + wrapper::TRAILER_LEN) as u64;
         let id = random::id();
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        loop {
             self.encode_end_with_padding(id, length, keys, encoding, end)?;
             let total = around + self.area + length + end.len() as u64;
             let missing = goal(total) - total;
-            if missing == 0 {
+            if missing == 0 || tries == TRIES {
                 break;
             }
             length += missing;
+            tries += 1;
         }
-        self.encode_end_with_padding(id, length, keys, encoding, end)?;
         let bytes = random::bytes(usize::try_from(length).expect("padding is below 2 GiB"));
         self.append(BlobType::RANDOM, id, &bytes)
     }

@@ -40,6 +40,11 @@ pub trait Session: BlobSink + std::fmt::Debug {
         Ok(())
     }
 
+    /// Notes that no more contents come: what holds them need not wait for what is still to be put.
+    fn end_contents(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Returns whether this session has put a blob that was new, or is about to.
     fn has_put(&self, kind: BlobType, id: &Id) -> Result<bool, Error>;
 

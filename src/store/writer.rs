@@ -599,6 +599,13 @@ impl Session for Writer {
         }
     }
 
+    fn end_contents(&self) -> Result<(), Error> {
+        for pack in self.data.iter().filter_map(|slot| lock(slot).take()) {
+            self.close(pack, true)?;
+        }
+        Ok(())
+    }
+
     fn has_put(&self, kind: BlobType, id: &Id) -> Result<bool, Error> {
         self.known.contains(kind, id)
     }

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use plakar::base::Cancel;
 use plakar::connector::Storage;
@@ -288,6 +289,43 @@ impl plakar::snapshot::Monitor for StopAfter {
     }
     fn problem(&self, problem: &plakar::snapshot::Problem) {
         self.tally.problem(problem);
+    }
+}
+
+/// Looks, before a run commits, until the store has a packfile.
+#[derive(Debug)]
+struct Awaits {
+    storage: Arc<dyn Storage>,
+    landed: AtomicBool,
+}
+
+impl plakar::snapshot::Monitor for Awaits {
+    fn phase(&self, name: &'static str) {
+        let give_up = Instant::now() + Duration::from_secs(20);
+        while name == "commit" && !self.landed.load(Ordering::SeqCst) && Instant::now() < give_up {
+            let landed = &mut |_| self.landed.store(true, Ordering::SeqCst);
+            self.storage.list(plakar::connector::Kind::Packfile, landed).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    fn count(&self, _: Counter, _: u64) {}
+    fn problem(&self, problem: &plakar::snapshot::Problem) {
+        panic!("{problem:?}");
+    }
+}
+
+#[test]
+fn contents_are_sent_while_the_view_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    make_tree(folder.path());
+    for (name, options) in kinds() {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStore::new());
+        let repository = create(Arc::clone(&storage), &options);
+        let monitor = Awaits { storage: Arc::clone(&storage), landed: AtomicBool::new(false) };
+        let importer = FsImporter::builder().place(folder.path()).build().unwrap();
+        backup(&repository, &importer, &BackupOptions::default(), &monitor).unwrap();
+        assert!(monitor.landed.into_inner(), "{name}: all packfiles waited for the commit");
+        assert_clean(&repository);
     }
 }
 

@@ -74,6 +74,11 @@ fn a_killed_backup_of_a_bucket_reads_and_sends_only_what_its_last_checkpoint_lac
         let states = keys.iter().filter(|key| key.windows(7).any(|part| part == b"states/")).count() as u64;
         assert!(states >= 2, "{states} checkpoints");
         let covered = states * checkpoints().bytes / LENGTH as u64;
+        // Where there is time while the source is waited for, entries are stored as they are made.
+        let (mut entries, interrupted) = (0, open(storage(), None));
+        let count = &mut |kind, _: &_| entries += u64::from(kind == BlobType::VFS_ENTRY);
+        interrupted.catalogue().each_blob(count).unwrap();
+        assert!(entries >= covered * 9 / 10, "{entries} entries of {covered} objects");
         source.own_server().reset_counters();
         target.own_server().reset_counters();
         let report = backup(

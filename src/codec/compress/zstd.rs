@@ -29,11 +29,12 @@ pub(super) const TRAILING: CompressionError = CompressionError::Trailing { algor
 const NOT_A_FRAME: CompressionError = malformed("it does not begin with the magic number");
 
 /// Up to this many bytes a fast level is not asked for its best.
-const SMALL: usize = 512;
+const SMALL: usize = 1024;
 /// The level for small data when the level for the rest is at most [`FAST`].
 ///
-/// Why: entries and objects, of which there is one a file, are mostly ids. Level 1 takes 5 % off them and four times
-/// as long, most of it for tables of a code that then saves next to nothing.
+/// Why: entries and objects, of which there is one a file, are mostly ids. Level 1 takes 5 % off them and three to four
+/// times as long (of an entry of an S3 object 448 bytes in 10 µs instead of 474 in 3), most of it for tables of a code
+/// that then saves next to nothing.
 const SMALL_LEVEL: i32 = -1;
 /// The highest level that is asked for because it is fast.
 const FAST: i32 = 3;

@@ -178,6 +178,7 @@ impl Run<'_> {
         }
         let builder = VfsBuilder::new(self.build_options());
         self.read_source(&builder, &tally)?;
+        self.session.end_contents()?;
         monitor.phase("index");
         let built = builder.finish(self.session)?;
         let source = self.importer.source();
@@ -226,9 +227,9 @@ impl Run<'_> {
 
     /// Runs the scan, the join and the workers until the source is exhausted.
     fn read_source(&self, builder: &VfsBuilder, monitor: &Counting<'_>) -> Result<(), Error> {
-        let workers = match self.importer.work() {
-            Work::Local => rayon::current_num_threads(),
-            Work::Waiting(count) => count.max(1),
+        let (workers, entries_at_once) = match self.importer.work() {
+            Work::Local => (rayon::current_num_threads(), false),
+            Work::Waiting(count) => (count.max(1), true),
         };
         let shared = Shared {
             session: self.session,
@@ -240,6 +241,7 @@ impl Run<'_> {
             budgets: Budgets::new(self.options.memory, workers),
             entropy: self.entropy,
             xattrs: self.options.xattrs,
+            entries_at_once,
             told_missing: Mutex::default(),
             deferred: Deferred::new(self.options.retrieval_pause),
         };

@@ -38,6 +38,9 @@ pub(super) struct Shared<'a> {
     pub(super) budgets: Budgets,
     pub(super) entropy: bool,
     pub(super) xattrs: bool,
+    /// Whether entries are stored as they are made. Where a source is waited for there is time for it; else this is done
+    /// at the end, for many at a time.
+    pub(super) entries_at_once: bool,
     /// What could not be read, by kind, once it was told.
     pub(super) told_missing: Mutex<HashSet<Vec<u8>>>,
     /// What waits for cold storage.
@@ -100,6 +103,7 @@ impl Worker<'_> {
         if let Some((entry, _)) = reuse.as_ref().filter(|_| regular) {
             shared.session.rely(BlobType::OBJECT, &entry.object)?;
         }
+        let is_new = !matches!(reuse, Some((_, true)));
         let entry = match reuse {
             Some((previous, same)) => match self.refresh(&record, &previous)? {
                 Refreshed::Changed => self.read(&record, info)?,
@@ -117,7 +121,7 @@ impl Worker<'_> {
         };
         let Some(mut entry) = entry else { return Ok(()) };
         self.xattrs(&record, &mut entry)?;
-        self.finish(&record.path, entry)
+        self.finish(&record.path, entry, is_new)
     }
 
     /// Has the source read metadata again where that was asked for. What fails is reported, and the metadata of
@@ -319,7 +323,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn finish(&mut self, path: &[u8], mut entry: Entry) -> Result<(), Error> {
+    fn finish(&mut self, path: &[u8], mut entry: Entry, is_new: bool) -> Result<(), Error> {
         let shared = self.shared;
         if !entry.metadata.is_empty() && !shared.session.is_ours_alone() {
             entry.info.device = marked_device(entry.info.device);
@@ -328,6 +332,9 @@ impl Worker<'_> {
         entry.summary = None;
         self.bytes.clear();
         entry.encode_into(&mut self.bytes);
+        if is_new && shared.entries_at_once {
+            shared.session.put(BlobType::VFS_ENTRY, &self.bytes, Lane::Metadata)?;
+        }
         shared.builder.add(path, &self.bytes, &Facts::of(&entry))?;
         if entry.info.mode.is_regular() {
             shared.session.covered(path, &self.bytes)?;

@@ -109,7 +109,7 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<(Request, usize)>> {
     let request = Request {
         method: parsed.method.unwrap_or_default().to_owned(),
         path: path.to_owned(),
-        query: query.to_owned(),
+        query: query.to_owned().into(),
         headers: parsed.headers.iter().map(|h| (h.name.to_ascii_lowercase(), h.value.to_vec())).collect(),
         ..Request::default()
     };
@@ -122,7 +122,7 @@ fn answer(stream: &TcpStream, request: &Request, shared: &Shared, inside: Inside
     let number = {
         let mut counters = Shared::lock(&shared.counters);
         counters.received_bytes += request.body.len() as u64;
-        counters.targets.push(format!("{} {}?{}", request.method, request.path, request.query));
+        counters.targets.push(format!("{} {}?{}", request.method, request.path, &*request.query));
         let count = counters.requests.entry(target.op).or_default();
         *count += 1;
         *count
@@ -171,7 +171,7 @@ fn answer(stream: &TcpStream, request: &Request, shared: &Shared, inside: Inside
                 let markers = ["continuation-token=", "marker=", "key-marker=", "version-id-marker="];
                 let is_marker = |part: &str| markers.iter().any(|marker| part.starts_with(marker));
                 let kept = request.query.split('&').filter(|part| !is_marker(part));
-                first.query = kept.collect::<Vec<_>>().join("&");
+                first.query = kept.collect::<Vec<_>>().join("&").into();
                 ops::handle(shared, &first, &target, &key)
             }
             Err(refusal) => refusal,

@@ -44,7 +44,7 @@ pub(crate) fn authorize(
     let request = wire::Request {
         method: method.into(),
         path: path.into(),
-        query: query.into(),
+        query: query.to_owned().into(),
         headers,
         ..wire::Request::default()
     };

@@ -1,6 +1,7 @@
 //! Requests and answers as values; percent-encoding and XML, written for this server alone.
 
 use std::fmt::Write as _;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// A parsed request with its whole body.
@@ -9,8 +10,8 @@ pub(super) struct Request {
     pub(super) method: String,
     /// The path as it came, before any decoding.
     pub(super) path: String,
-    /// The query as it came, without the question mark.
-    pub(super) query: String,
+    /// The query, without the question mark.
+    pub(super) query: Query,
     /// Names in lower case.
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) body: Arc<Vec<u8>>,
@@ -27,27 +28,38 @@ impl Request {
         self.header_bytes(name).and_then(|v| std::str::from_utf8(v).ok())
     }
 
-    /// Returns the decoded names and values of the query.
-    pub(super) fn pairs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.encoded_pairs()
-            .map(|(name, value)| (percent_decode(name.as_bytes()), percent_decode(value.as_bytes())))
-            .collect()
-    }
-
-    fn encoded_pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        let parts = self.query.split('&').filter(|part| !part.is_empty());
-        parts.map(|part| part.split_once('=').unwrap_or((part, "")))
-    }
-
     pub(super) fn param_bytes(&self, name: &str) -> Option<Vec<u8>> {
-        let mut pairs = self.encoded_pairs();
-        pairs
-            .find(|(n, _)| percent_decode(n.as_bytes()) == name.as_bytes())
-            .map(|(_, v)| percent_decode(v.as_bytes()))
+        let found = self.query.pairs.iter().find(|(n, _)| n == name.as_bytes());
+        found.map(|(_, value)| value.clone())
     }
 
     pub(super) fn param(&self, name: &str) -> Option<String> {
         self.param_bytes(name).and_then(|v| String::from_utf8(v).ok())
+    }
+}
+
+/// A query as it came, and its names and values, decoded once: many of them are asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Query {
+    text: String,
+    pub(super) pairs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl From<String> for Query {
+    fn from(text: String) -> Self {
+        let parts = text.split('&').filter(|part| !part.is_empty());
+        let pairs = parts.map(|part| part.split_once('=').unwrap_or((part, "")));
+        let decoded =
+            |(name, value): (&str, &str)| (percent_decode(name.as_bytes()), percent_decode(value.as_bytes()));
+        Self { pairs: pairs.map(decoded).collect(), text }
+    }
+}
+
+impl Deref for Query {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
     }
 }
 

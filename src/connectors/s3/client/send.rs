@@ -21,7 +21,7 @@ use super::gate::{Gate, Permit};
 use super::last_words::{LastWords, Watch};
 use super::pace::Pace;
 use super::retry::Retry;
-use super::sign::{Unsigned, encode, presign};
+use super::sign::{DayKeys, Unsigned, encode, presign};
 use crate::base::Printable;
 use crate::connector;
 
@@ -38,11 +38,14 @@ const EXPECT_FROM: u64 = 1 << 20;
 /// The client of one bucket, shared by threads.
 pub struct Client {
     options: Options,
+    /// `s3://host/bucket`.
+    target: String,
     agent: Agent,
     gate: Gate,
     aim: RwLock<Aim>,
     /// Seconds the server's clock is ahead of ours, once learnt.
     skew: AtomicI64,
+    keys: DayKeys,
     /// Set once the server demanded a checksum of contents that are dear to read.
     pub(super) wants_checksums: AtomicBool,
     /// Breaks connections off once everything is to end.
@@ -202,12 +205,16 @@ impl Client {
         let tuning = &options.tuning;
         let pace = if tuning.adaptive { Pace::adaptive(tuning.workers) } else { Pace::fixed(tuning.workers) };
         let watch = Watch::start(&options.cancel, &agent);
+        let place = &options.location;
+        let target = format!("s3://{}/{}", place.endpoint.authority(), place.bucket);
         Ok(Self {
+            target,
             gate: Gate::new(pace),
             options,
             agent,
             aim: RwLock::new(aim),
             skew: AtomicI64::new(0),
+            keys: DayKeys::default(),
             wants_checksums: AtomicBool::new(false),
             _watch: watch,
             last_words: OnceLock::new(),
@@ -236,11 +243,9 @@ impl Client {
 
     /// Returns `s3://host/bucket/key` for people.
     pub(in super::super) fn target(&self, key: Option<&[u8]>) -> String {
-        let place = &self.options.location;
-        let base = format!("s3://{}/{}", place.endpoint.authority(), place.bucket);
         match key {
-            Some(key) => format!("{base}/{}", Printable::new(key)),
-            None => base,
+            Some(key) => format!("{}/{}", self.target, Printable::new(key)),
+            None => self.target.clone(),
         }
     }
 
@@ -433,7 +438,7 @@ impl Client {
             query: &query,
             headers: &headers,
         };
-        presign(&unsigned, &signing.who, &aim.region, now_with(signing.skew))
+        presign(&unsigned, &signing.who, &aim.region, now_with(signing.skew), &self.keys)
     }
 
     /// Returns what the server's clock shows, as far as that is known.

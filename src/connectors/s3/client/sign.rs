@@ -2,10 +2,13 @@
 //!
 //! Ordinary requests are signed by `rusty-s3`. It signs what a [`Url`] can express and folds every kind of white
 //! space in header values, so two kinds of request are signed here instead: keys with `.` or `..` segments (a
-//! `Url` would address another object) and header values that are not plain ASCII. Both ways give the same URL
-//! wherever both apply, which a test asserts. Requests to AWS's token service are signed in their headers.
+//! `Url` would address another object) and header values that are not plain ASCII. And it derives the key of the day
+//! each time, so that what is asked for thousands of times a second is signed here too, under a key that is kept: GET.
+//! Both ways give the same URL wherever both apply, which a test asserts. Requests to AWS's token service are signed in
+//! their headers.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use hmac::{Hmac, KeyInit, Mac};
 use rusty_s3::Method;
@@ -64,10 +67,12 @@ pub(super) fn presign(
     credentials: &Credentials,
     region: &str,
     time: jiff::Timestamp,
+    keys: &DayKeys,
 ) -> String {
-    match plain(request) {
+    let url = if request.method == Method::Get { None } else { plain(request) };
+    match url {
         Some(url) => with_rusty_s3(request, url, credentials, region, time),
-        None => raw(request, credentials, region, time),
+        None => raw(request, credentials, region, time, keys),
     }
 }
 
@@ -110,7 +115,13 @@ fn with_rusty_s3(
 }
 
 /// Signs a path and header values as they stand.
-fn raw(request: &Unsigned<'_>, credentials: &Credentials, region: &str, time: jiff::Timestamp) -> String {
+fn raw(
+    request: &Unsigned<'_>,
+    credentials: &Credentials,
+    region: &str,
+    time: jiff::Timestamp,
+    keys: &DayKeys,
+) -> String {
     let date = time.strftime("%Y%m%dT%H%M%SZ").to_string();
     let day = &date[..8];
     let scope = format!("{day}/{region}/s3/aws4_request");
@@ -144,7 +155,7 @@ fn raw(request: &Unsigned<'_>, credentials: &Credentials, region: &str, time: ji
         canonical.push(b'\n');
     }
     canonical.extend_from_slice(format!("\n{names}\nUNSIGNED-PAYLOAD").as_bytes());
-    let signature = signature(credentials, &date, &scope, &canonical);
+    let signature = signature(keys.get(credentials, &scope), &date, &scope, &canonical);
     format!("{}://{}{}?{query}&X-Amz-Signature={signature}", request.scheme, request.authority, request.path)
 }
 
@@ -175,7 +186,7 @@ pub(in super::super) fn sign_post(
         let _ = writeln!(canonical, "{name}:{}", value.as_str());
     }
     let _ = write!(canonical, "\n{names}\n{}", hex(&Sha256::digest(body)));
-    let signature = signature(credentials, &date, &scope, canonical.as_bytes());
+    let signature = signature(day_key(credentials, &scope), &date, &scope, canonical.as_bytes());
     headers.push((
         "authorization",
         Zeroizing::new(format!(
@@ -187,15 +198,53 @@ pub(in super::super) fn sign_post(
     headers
 }
 
-/// Signs a canonical request; `scope` is day, region, service and the closing word.
-fn signature(credentials: &Credentials, date: &str, scope: &str, canonical: &[u8]) -> String {
-    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
-    let secret = Zeroizing::new(format!("AWS4{}", credentials.secret.as_str()));
-    let mut key = Zeroizing::new(secret.as_bytes().to_vec());
-    for part in scope.split('/') {
-        key = hmac(&key, part.as_bytes());
+/// The key that signs, as it is kept: for one day, in one region, of one secret.
+#[derive(Default)]
+pub(super) struct DayKeys(Mutex<Option<DayKey>>);
+
+struct DayKey {
+    secret: Zeroizing<String>,
+    scope: String,
+    mac: Hmac<Sha256>,
+}
+
+impl fmt::Debug for DayKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DayKeys").finish_non_exhaustive()
     }
-    hex(&hmac(&key, text.as_bytes()))
+}
+
+impl DayKeys {
+    /// Returns the key for `scope`; the one before it is forgotten.
+    fn get(&self, credentials: &Credentials, scope: &str) -> Hmac<Sha256> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(key) if key.scope == scope && key.secret == credentials.secret => key.mac.clone(),
+            _ => {
+                let mac = day_key(credentials, scope);
+                let (secret, scope) = (credentials.secret.clone(), scope.to_owned());
+                kept.insert(DayKey { secret, scope, mac }).mac.clone()
+            }
+        }
+    }
+}
+
+/// Derives the key for a scope: day, region, service and the closing word.
+fn day_key(credentials: &Credentials, scope: &str) -> Hmac<Sha256> {
+    let secret = Zeroizing::new(format!("AWS4{}", credentials.secret.as_str()));
+    let mut key = keyed(secret.as_bytes());
+    for part in scope.split('/') {
+        key.update(part.as_bytes());
+        key = keyed(&Zeroizing::new(key.finalize().into_bytes().to_vec()));
+    }
+    key
+}
+
+/// Signs a canonical request under the key for its scope.
+fn signature(mut key: Hmac<Sha256>, date: &str, scope: &str, canonical: &[u8]) -> String {
+    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
+    key.update(text.as_bytes());
+    hex(&key.finalize().into_bytes())
 }
 
 /// Trims white space and folds runs of it, as the signature demands of header values.
@@ -209,18 +258,14 @@ fn folded(value: &[u8]) -> Vec<u8> {
     out
 }
 
-fn hmac(key: &[u8], text: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
-    mac.update(text);
-    Zeroizing::new(mac.finalize().into_bytes().to_vec())
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
 }
 
 /// Returns lower-case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    let digit = |half: u8| char::from_digit(half.into(), 16).expect("half a byte is one digit");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
 #[cfg(test)]
@@ -252,11 +297,42 @@ mod tests {
             query: &[],
             headers: &[],
         };
-        let url = raw(&request, &credentials(None), "us-east-1", time());
+        let keys = DayKeys::default();
+        let url = raw(&request, &credentials(None), "us-east-1", time(), &keys);
         assert!(url.starts_with(
             "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&"
         ));
-        assert_eq!(url, presign(&request, &credentials(None), "us-east-1", time()));
+        assert_eq!(
+            url,
+            with_rusty_s3(&request, plain(&request).unwrap(), &credentials(None), "us-east-1", time())
+        );
+        assert_eq!(url, presign(&request, &credentials(None), "us-east-1", time(), &keys));
+    }
+
+    #[test]
+    fn a_key_is_kept_for_its_day_its_region_and_its_secret_only() {
+        let request = Unsigned {
+            method: Method::Get,
+            scheme: "https",
+            authority: "h",
+            path: "/b/a",
+            query: &[],
+            headers: &[],
+        };
+        let other = Credentials { secret: Zeroizing::new("another".into()), ..credentials(None) };
+        let (first, next_day) = (time(), time() + jiff::SignedDuration::from_hours(24));
+        let keys = DayKeys::default();
+        for (credentials, region, time) in [
+            (&credentials(None), "r", first),
+            (&credentials(None), "r", first),
+            (&credentials(None), "r", next_day),
+            (&credentials(None), "s", next_day),
+            (&other, "s", next_day),
+            (&credentials(None), "r", first),
+        ] {
+            let expected = with_rusty_s3(&request, plain(&request).unwrap(), credentials, region, time);
+            assert_eq!(presign(&request, credentials, region, time, &keys), expected);
+        }
     }
 
     #[test]
@@ -303,7 +379,7 @@ mod tests {
                 let url = plain(&request).expect("nothing odd in it");
                 let credentials = credentials(token);
                 assert_eq!(
-                    raw(&request, &credentials, "r", time()),
+                    raw(&request, &credentials, "r", time(), &DayKeys::default()),
                     with_rusty_s3(&request, url, &credentials, "r", time())
                 );
             }
@@ -321,7 +397,9 @@ mod tests {
             headers: &[],
         };
         assert!(plain(&request).is_none());
-        assert!(presign(&request, &credentials(None), "r", time()).starts_with("https://h/b/a/../c?"));
+        request.method = Method::Put;
+        let url = presign(&request, &credentials(None), "r", time(), &DayKeys::default());
+        assert!(url.starts_with("https://h/b/a/../c?"));
         request.path = "/b/a";
         let headers = [("x-amz-meta-a".to_owned(), "a\u{a0}\u{a0}b".as_bytes().to_vec())];
         request.headers = &headers;
