@@ -565,6 +565,63 @@ fn a_wait_for_cold_storage_can_be_given_up() {
 }
 
 #[test]
+fn a_failure_of_the_store_does_not_wait_for_cold_storage() {
+    let bed = Bed::own(s3server::Options { retrieval_looks: u32::MAX, ..s3server::Options::default() });
+    bed.own_server().insert("bucket", "cold", Object::new("x").class("GLACIER"));
+    bed.own_server().insert("bucket", "warm", Object::new("y"));
+    let (storage, repository) = store();
+    let is_packfile = |seen: &s3server::Seen| seen.key.windows(10).any(|part| part == b"packfiles/");
+    storage.own_server().inject(s3server::Fault::when(
+        move |seen| seen.op == "PutObject" && is_packfile(seen),
+        s3server::Action::status(403, "AccessDenied"),
+    ));
+    let import = ImportOptions { retrieve: true, ..ImportOptions::default() };
+    let retriever = S3Importer::with(bed.options("", &[]), &import).unwrap();
+    let cancel = plakar::base::Cancel::new();
+    let options = BackupOptions {
+        cancel: cancel.clone(),
+        // The first content that is stored makes a checkpoint.
+        checkpoints: plakar::store::CheckpointPolicy { bytes: 1, ..Default::default() },
+        retrieval_pause: std::time::Duration::from_millis(10),
+        ..BackupOptions::default()
+    };
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| backup(&repository, &retriever, &options, &Tally::default()));
+        for _ in 0..6000 {
+            if run.is_finished() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        // Should it wait, it is told to end, and the test fails instead of hanging.
+        cancel.cancel();
+        let error = run.join().unwrap().unwrap_err();
+        assert!(error.to_string().contains("AccessDenied"), "{error}");
+    });
+}
+
+#[test]
+fn the_null_version_has_tags_of_its_own() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    server.insert("bucket", "k", Object::new("old").tag("t", "OLD"));
+    server.keep_versions("bucket");
+    server.insert("bucket", "k", Object::new("newer").tag("t", "NEW"));
+    let (_storage, repository) = store();
+    let (snapshot, monitor) = take(&repository, &importer(&bed, &[("versions", "true")]));
+    assert_eq!(monitor.problems(), []);
+    let vfs = Vfs::open(&repository, snapshot.header.source().unwrap()).unwrap();
+    let mut tags: Vec<(i64, Vec<u8>)> = Vec::new();
+    for visit in vfs.walk(b"/").unwrap() {
+        if let Visit::Entry(child) = visit.unwrap() {
+            tags.extend(child.entry.metadata("s3.tags").map(|tags| (child.entry.info.size, tags.to_vec())));
+        }
+    }
+    tags.sort();
+    assert_eq!(tags, [(3, b"t=OLD".to_vec()), (5, b"t=NEW".to_vec())]);
+}
+
+#[test]
 fn encryption_comes_along_or_is_reported_and_what_a_server_withholds_is_told() {
     let bed = Bed::own(s3server::Options::default());
     let server = bed.own_server();

@@ -125,6 +125,41 @@ fn a_server_that_ignores_the_condition_of_a_get_is_not_believed() {
     }
 }
 
+/// What a proxy answers in the server's place: success, and a page of its own.
+const PAGE: &str = "<html><body>Please log in.</body></html>";
+
+#[test]
+fn a_page_of_a_proxy_is_not_taken_for_an_object() {
+    let bed = own(plain());
+    let server = bed.own_server();
+    let importer = importer(&bed, "", &[]);
+    for length in [PAGE.len(), 5000, 17 * MIB] {
+        server.insert("bucket", "k", Object::new(noise(1, length)));
+        let record = objects(&importer).remove(0);
+        server.inject(Fault::on("GetObject", Action::Replace(PAGE.into())).times(1));
+        let (bytes, _) = read(&importer, &record).unwrap();
+        assert!(bytes == noise(1, length), "{length}: {} bytes", bytes.len());
+        server.inject(Fault::on("GetObject", Action::Replace(PAGE.into())));
+        let error = read(&importer, &record).unwrap_err();
+        assert!(error.to_string().contains("the answer has no ETag"), "{length}: {error}");
+        server.clear_faults();
+    }
+}
+
+#[test]
+fn a_page_of_a_proxy_does_not_say_that_anything_was_stored() {
+    let bed = own(plain());
+    let server = bed.own_server();
+    let store = store(&bed);
+    server.inject(Fault::on("PutObject", Action::Replace(PAGE.into())).times(1));
+    store.put(Kind::State, ID, Body::Bytes(b"state")).unwrap();
+    assert_eq!(server.keys("bucket").len(), 1, "it was sent once more");
+    server.inject(Fault::on("PutObject", Action::Replace(PAGE.into())));
+    let error = store.put(Kind::State, Id([8; 32]), Body::Bytes(b"state")).unwrap_err();
+    assert!(error.to_string().contains("the answer has no ETag"), "{error}");
+    assert_eq!(server.keys("bucket").len(), 1);
+}
+
 #[test]
 fn keys_in_no_order_are_backed_up_and_found_again() {
     let bed = own(s3server::Options { listing: Listing::Unordered, page_size: 7, ..plain() });

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::base::Cancel;
 use crate::connector::Record;
 
 /// The most records that wait; a record with its metadata takes about a KiB. What comes beyond it was asked for and is
@@ -36,9 +35,9 @@ impl Deferred {
         Ok(())
     }
 
-    /// Returns the next record once it is due; nothing when none waits, or everything is to end.
-    pub(super) fn next(&self, cancel: &Cancel) -> Option<Record> {
-        while !cancel.is_cancelled() {
+    /// Returns the next record once it is due; nothing when none waits, or `is_over` says that everything is to end.
+    pub(super) fn next(&self, is_over: impl Fn() -> bool) -> Option<Record> {
+        while !is_over() {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let left = waiting.front()?.0.saturating_duration_since(Instant::now());
             if left.is_zero() {

@@ -231,6 +231,7 @@ impl Run<'_> {
             Work::Local => (rayon::current_num_threads(), false),
             Work::Waiting(count) => (count.max(1), true),
         };
+        let stop = AtomicBool::new(false);
         let shared = Shared {
             session: self.session,
             repository: self.repository.map(Arc::as_ref),
@@ -238,6 +239,7 @@ impl Run<'_> {
             builder,
             monitor,
             cancel: &self.options.cancel,
+            stop: &stop,
             budgets: Budgets::new(self.options.memory, workers),
             entropy: self.entropy,
             xattrs: self.options.xattrs,
@@ -247,7 +249,6 @@ impl Run<'_> {
         };
         let (found, to_join) = bounded::<Vec<Record>>(QUEUE);
         let (joined, to_do) = bounded::<Vec<Joined>>(QUEUE);
-        let stop = AtomicBool::new(false);
         let read = std::thread::scope(|scope| {
             // A system that gives fewer threads gets a slower backup.
             let workers: Vec<_> = (0..workers)

@@ -1,6 +1,7 @@
 //! One worker: takes records, stores their contents, hands entries to the view.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::Receiver;
@@ -35,6 +36,8 @@ pub(super) struct Shared<'a> {
     pub(super) builder: &'a VfsBuilder,
     pub(super) monitor: &'a dyn Monitor,
     pub(super) cancel: &'a Cancel,
+    /// Whether a worker failed, so that the others have nothing to wait for.
+    pub(super) stop: &'a AtomicBool,
     pub(super) budgets: Budgets,
     pub(super) entropy: bool,
     pub(super) xattrs: bool,
@@ -226,7 +229,8 @@ impl Worker<'_> {
     /// Reads what was put off, as it becomes readable.
     fn read_deferred(&mut self) -> Result<(), Error> {
         let shared = self.shared;
-        while let Some(record) = shared.deferred.next(shared.cancel) {
+        let is_over = || shared.cancel.is_cancelled() || shared.stop.load(Ordering::Relaxed);
+        while let Some(record) = shared.deferred.next(is_over) {
             shared.monitor.phase("retrieval");
             match shared.importer.retrieve(&record) {
                 Ok(readiness) if readiness.is_readable() => self.record(Joined::Fresh(record))?,

@@ -7,7 +7,7 @@ use rusty_s3::Method;
 
 use super::failure::{Failure, Result};
 use super::list::decode_key;
-use super::object::{Condition, Put, Source, Stored, root, unquote};
+use super::object::{Condition, Download, Put, Source, Stored, root, unquote};
 use super::send::{Client, Payload, Request};
 use super::sign::hex;
 use super::xml::escape;
@@ -92,13 +92,6 @@ impl Client {
             .query("uploadId", upload);
         self.customer_key(&mut request.headers);
         let Stored { etag, .. } = self.send_content(request, source)?;
-        if etag.is_empty() {
-            return Err(Failure::protocol(
-                "upload",
-                &self.target(Some(key)),
-                "the answer to a part holds no ETag",
-            ));
-        }
         Ok(Part { number, etag })
     }
 
@@ -120,16 +113,22 @@ impl Client {
             result = self.ask_to_complete(key, upload, parts, &Condition::Always);
         }
         let Err(failure) = result else { return result };
-        let count = format!("-{}", parts.len());
-        let is_this = |etag: &str| match failure.status {
-            412 => etag_of(parts).is_some_and(|expected| expected == etag),
-            _ => failure.is("NoSuchUpload") && etag.ends_with(&count),
-        };
-        if failure.status != 412 && !failure.is("NoSuchUpload") {
+        let is_gone = failure.is("NoSuchUpload");
+        if failure.status != 412 && !is_gone {
             return Err(failure);
         }
+        // An ETag that is no MD5 tells only how many parts there were. That will do where an answer was lost before, and
+        // not where the very first one is that there is no such upload: an older object may have as many parts.
+        let was_repeated = is_gone && failure.attempts > 1;
+        let is_this = |head: &Download| {
+            let etag = head.etag();
+            etag_of(parts).is_some_and(|expected| expected == etag)
+                || was_repeated
+                    && !self.etags_are_md5(&head.headers)
+                    && etag.ends_with(&format!("-{}", parts.len()))
+        };
         match self.head(key) {
-            Ok(head) if head.length == size && is_this(&head.etag()) => {
+            Ok(head) if head.length == size && is_this(&head) => {
                 Ok(Stored { etag: head.etag(), is_version: false })
             }
             _ => Err(failure),

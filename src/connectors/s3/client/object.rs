@@ -223,6 +223,11 @@ impl Client {
                 response.expect(size);
             }
             let download = download(response, None, &target)?;
+            // What stands between may answer for the server: with a page of its own, and success.
+            if download.etag().is_empty() {
+                let told = "the answer has no ETag, and the listing has one: it is not the object".to_owned();
+                return Err(may_pass(Failure::protocol("get", &target, told)));
+            }
             if download.etag() == etag && download.length != size {
                 let told = format!("{} bytes were answered where {size} are listed", download.length);
                 return Err(may_pass(Failure::protocol("get", &target, told)));
@@ -358,7 +363,9 @@ impl Client {
         let op = request.op;
         let unreadable =
             |e: std::io::Error| Failure::new(connector::ErrorKind::Io, op, &target, e.to_string());
-        if let Some((name, value)) = self.checksum(source).map_err(unreadable)? {
+        // AWS takes a CRC of a part only where the upload was begun for that, and completed with it.
+        let is_part = request.query.iter().any(|(name, _)| *name == "partNumber");
+        if let Some((name, value)) = self.checksum(source, is_part).map_err(unreadable)? {
             request = request.header(name, value);
         }
         let hashed = match source {
@@ -372,6 +379,10 @@ impl Client {
         };
         self.run(&request, payload, &mut |response| {
             let etag = etag(&response.headers);
+            if etag.is_empty() {
+                let told = "the answer has no ETag: nothing says that anything was stored";
+                return Err(Failure::transport(op, &target, told));
+            }
             let mine = hashed.as_ref().and_then(|hashed| hashed.digest.take()).map(|d| hex(&d.finalize()));
             let comparable = is_md5(&etag) && self.etags_are_md5(&response.headers);
             if mine.is_some_and(|mine| comparable && mine != etag) {
@@ -385,27 +396,28 @@ impl Client {
         })
     }
 
-    /// Returns the checksum header of a content that is at hand. AWS takes CRC32C; elsewhere Content-MD5 is what
-    /// everyone knows. A streamed content is compared afterwards instead, so that it is not read twice.
-    fn checksum(&self, source: Source<'_>) -> std::io::Result<Option<(&'static str, String)>> {
+    /// Returns the checksum header of a content that is at hand. AWS takes CRC32C of whole objects; elsewhere, and for
+    /// parts, Content-MD5 is what everyone knows. A streamed content is compared afterwards instead, so that it is not
+    /// read twice.
+    fn checksum(&self, source: Source<'_>, is_part: bool) -> std::io::Result<Option<(&'static str, String)>> {
         let mut reader: Box<dyn Read + '_> = match source {
             Source::Bytes(bytes) => Box::new(bytes),
             Source::Local(content) => content.open().map_err(std::io::Error::other)?,
             Source::Streamed(_) => return Ok(None),
         };
-        let aws = self.options().location.endpoint.is_aws();
+        let with_crc = self.options().location.endpoint.is_aws() && !is_part;
         let (mut crc, mut md5) = (0, Md5::new());
         let mut piece = vec![0; PIECE];
         loop {
             match reader.read(&mut piece)? {
                 0 => break,
-                n if aws => crc = crc32c::crc32c_append(crc, &piece[..n]),
+                n if with_crc => crc = crc32c::crc32c_append(crc, &piece[..n]),
                 n => md5.update(&piece[..n]),
             }
         }
         #[expect(clippy::big_endian_bytes, reason = "the header's byte order is fixed by the protocol")]
         let crc = crc.to_be_bytes();
-        Ok(Some(if aws {
+        Ok(Some(if with_crc {
             ("x-amz-checksum-crc32c", BASE64.encode(crc))
         } else {
             ("content-md5", BASE64.encode(md5.finalize()))
@@ -428,7 +440,8 @@ impl Client {
     pub(in super::super) fn tags(&self, key: &[u8], version: Option<&str>) -> Result<String> {
         let target = self.target(Some(key));
         let mut request = Request::new("read the tags of", Method::Get, Some(key)).query("tagging", "");
-        if let Some(version) = version.filter(|version| *version != "null") {
+        // `null` is a version too, and not always the latest.
+        if let Some(version) = version {
             request = request.query("versionId", version);
         }
         let read = self.run(&request, Payload::None, &mut |response| {
@@ -645,15 +658,19 @@ mod tests {
 
     #[test]
     fn the_checksum_is_one_that_the_server_knows() {
-        let checksum = |location: &str| {
+        let checksum = |location: &str, is_part: bool| {
             let client = client(location);
-            client.checksum(Source::Bytes(b"123456789")).unwrap().unwrap()
+            client.checksum(Source::Bytes(b"123456789"), is_part).unwrap().unwrap()
         };
         // The check values of both algorithms, in base 64.
-        assert_eq!(checksum("s3://bucket/"), ("x-amz-checksum-crc32c", "4waSgw==".into()));
-        assert_eq!(
-            checksum("s3://s3.fr-par.scw.cloud/bucket"),
-            ("content-md5", "JfnnlDI7RTiF9RgfG2JNCw==".into())
-        );
+        let (crc, md5) = ("4waSgw==".to_owned(), "JfnnlDI7RTiF9RgfG2JNCw==".to_owned());
+        assert_eq!(checksum("s3://bucket/", false), ("x-amz-checksum-crc32c", crc));
+        for (location, is_part) in [
+            ("s3://bucket/", true),
+            ("s3://s3.fr-par.scw.cloud/b", false),
+            ("s3://s3.fr-par.scw.cloud/b", true),
+        ] {
+            assert_eq!(checksum(location, is_part), ("content-md5", md5.clone()), "{location} {is_part}");
+        }
     }
 }
