@@ -10,7 +10,7 @@
 //! **What it is trusted for.** Only for items that still look right at the destination: the exporter is given the
 //! receipt and says whether what stands there is what was put. A folder compares size, time and mode, and only
 //! within one boot of the machine, since what is written is not synchronised file by file. A bucket compares the ETag
-//! of its listing; where it may not be listed, the journal alone has to do.
+//! of its listing, or of the object where the listing is too long; where nobody may look, the journal alone has to do.
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
