@@ -7,13 +7,14 @@ use std::time::Duration;
 use plakar::base::Timestamp;
 use plakar::connector::{Exporter, Importer};
 use plakar::connectors::fs::FsExporter;
-use plakar::connectors::s3::{ExportOptions, ImportOptions, S3Exporter, S3Importer};
+use plakar::connectors::s3::{ExistingObject, ExportOptions, ImportOptions, S3Exporter, S3Importer};
 use plakar::snapshot::{
     BackupOptions, BackupReport, RestoreOptions, RestoreReport, SnapshotInfo, Tally, Versions, backup, list,
     message_of, restore,
 };
 use plakar::store::Repository;
 
+use crate::cli::User;
 use crate::s3_bed::Bed;
 use crate::s3_engine::repository;
 use crate::s3server::{self, elements, percent_decode};
@@ -189,6 +190,34 @@ fn a_history_comes_back_in_order() {
     };
     Bed::each(test);
     test(&Bed::own(s3server::Options { page_size: 2, ..s3server::Options::default() }));
+}
+
+#[test]
+fn versions_are_not_restored_beside_what_is_to_be_kept() {
+    let bed = Bed::own(s3server::Options::default());
+    versioned(&bed);
+    write_history(&bed, "");
+    let (_storage, repository) = store();
+    let (_, snapshot) = take(&repository, &all(&bed, ""));
+    let target = bed.beside("all");
+    versioned(&target);
+    for existing in [ExistingObject::Skip, ExistingObject::Fail] {
+        let export = ExportOptions { existing, ..ExportOptions::default() };
+        let exporter = S3Exporter::new(target.options("", &[("versions", "all")]), export).unwrap();
+        let options = RestoreOptions { versions: Versions::All, ..RestoreOptions::default() };
+        let result = restore(&repository, &snapshot, None, &exporter, &options, &Tally::default());
+        let error = message_of(&result.expect_err("only the oldest version of each key would come back"));
+        assert!(error.contains("are to be kept") && error.contains("versions=all"), "{error}");
+    }
+    assert_eq!(versions(&target), []);
+
+    let user = User::in_memory();
+    for flag in ["-skip-existing", "-no-overwrite"] {
+        let to = target.location("");
+        let ran = user.run(&format!("at store restore {flag} -o versions=all -to {to} latest"));
+        let told = ran.stderr.contains(flag) && ran.stderr.contains("versions=all");
+        assert!(ran.code == 64 && told, "{ran:?}");
+    }
 }
 
 #[test]

@@ -467,6 +467,13 @@ impl Exporter for S3Exporter {
         if !self.client.options().versions {
             return Ok(VersionsKept::Nothing);
         }
+        if self.options.existing != ExistingObject::Replace {
+            // The first version would be what is there already for all that come after it.
+            let error = Error::new(ErrorKind::Invalid, "restore versions to", self.client.target(None));
+            return Err(
+                error.detail("objects that are there are to be kept; leave that out, or versions=all")
+            );
+        }
         self.versioning.kept(&self.client)
     }
 
