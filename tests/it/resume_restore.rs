@@ -283,6 +283,26 @@ fn a_journal_says_nothing_of_what_is_gone_from_among_too_much_to_be_listed() {
 }
 
 #[test]
+fn equal_objects_of_another_class_are_written_again() {
+    let few = Few::new();
+    let server = few.bed.own_server();
+    let run = |class: Option<&'static str>| {
+        let more: Vec<_> = class.map(|class| ("storage_class", class)).into_iter().collect();
+        let report = few.run(&more, ExportOptions::default());
+        let classes: Vec<String> =
+            few.restored().iter().map(|key| server.object("bucket", key).unwrap().class.clone()).collect();
+        assert_eq!(classes, vec![class.unwrap_or("STANDARD"); Few::COUNT]);
+        report
+    };
+    few.assert_all_written(&run(None));
+    assert_eq!(run(None).equal_count, Few::COUNT as u64);
+    assert_eq!(run(Some("STANDARD")).equal_count, Few::COUNT as u64);
+    few.assert_all_written(&run(Some("STANDARD_IA")));
+    assert_eq!(run(Some("STANDARD_IA")).equal_count, Few::COUNT as u64);
+    few.assert_all_written(&run(None));
+}
+
+#[test]
 fn a_killed_restore_to_a_folder_writes_only_what_is_missing() {
     const COUNT: usize = 3000;
     let bench = Bench::new();

@@ -158,7 +158,7 @@ fn versions(args: &Args, context: &Context, destination: &Place) -> Result<Versi
             Err(CommandError::usage(format!(
                 "{flag} keeps the object of a key, versions=all puts several versions of each"
             ))
-            .hint("leave out one of them, or restore to an empty prefix"))
+            .hint("leave out one of them; below an empty prefix there is nothing to keep"))
         }
         None if all => Ok(Versions::All),
         None => Ok(Versions::Latest),
