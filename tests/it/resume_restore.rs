@@ -303,6 +303,29 @@ fn equal_objects_of_another_class_are_written_again() {
 }
 
 #[test]
+fn a_journal_says_nothing_of_a_restore_with_other_options() {
+    let plain = ExportOptions::default();
+    let skip = ExportOptions { skip_permissions: true, ..plain };
+    for (before, after) in [
+        ((None, plain), (Some("STANDARD_IA"), plain)),
+        ((Some("STANDARD_IA"), plain), (None, plain)),
+        ((None, skip), (None, plain)),
+        ((None, plain), (None, skip)),
+    ] {
+        let few = Few::new();
+        let more = |class: Option<&'static str>| Vec::from_iter(class.map(|class| ("storage_class", class)));
+        few.run_refused(&more(before.0), before.1);
+        few.assert_all_written(&few.run(&more(after.0), after.1));
+        let server = few.bed.own_server();
+        for key in few.restored() {
+            let object = server.object("bucket", &key).unwrap();
+            assert_eq!(object.class, after.0.unwrap_or("STANDARD"));
+            assert_eq!(object.get("x-amz-meta-mode").is_none(), after.1.skip_permissions);
+        }
+    }
+}
+
+#[test]
 fn a_killed_restore_to_a_folder_writes_only_what_is_missing() {
     const COUNT: usize = 3000;
     let bench = Bench::new();

@@ -354,6 +354,39 @@ fn a_bucket_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_journal_is_of_one_time() {
+    let bed = Bed::own(s3server::Options::default());
+    versioned(&bed);
+    for key in ["a", "b"] {
+        bed.put(key, &[("x-amz-meta-n", b"one")], b"always the same");
+    }
+    let middle = pause();
+    for key in ["a", "b"] {
+        bed.put(key, &[("x-amz-meta-n", b"two")], b"always the same");
+    }
+    let (_storage, repository) = store();
+    let (_, snapshot) = take(&repository, &all(&bed, ""));
+    let target = bed.beside("then");
+    let cache = tempfile::tempdir().unwrap();
+    let run = |versions: Versions| {
+        let cache_dir = Some(cache.path().to_owned());
+        let options = RestoreOptions { versions, cache_dir, ..RestoreOptions::default() };
+        restore(&repository, &snapshot, None, &exporter(&target, &[]), &options, &Tally::default()).unwrap()
+    };
+    let server = bed.own_server();
+    let refused = s3server::Fault::on("PutObject", s3server::Action::status(403, "AccessDenied")).times(1);
+    server.inject(refused);
+    let report = run(Versions::AsOf(middle));
+    assert_eq!((report.file_count, report.error_count), (1, 1), "{report:?}");
+    server.clear_faults();
+    let report = run(Versions::Latest);
+    assert_eq!((report.file_count, report.equal_count), (2, 0), "{report:?}");
+    for key in ["a", "b"] {
+        assert_eq!(target.get(key).header("x-amz-meta-n"), "two");
+    }
+}
+
+#[test]
 fn names_that_collided_then_are_kept_apart() {
     let bed = Bed::own(s3server::Options::default());
     versioned(&bed);

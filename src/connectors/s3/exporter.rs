@@ -29,6 +29,7 @@ use super::client::{
 use super::metadata::{self, Headers};
 use super::names::tail_of;
 use super::options::Options;
+use super::sse::CustomerKey;
 use super::standing::{Standing, Survey, receipt_of};
 use crate::base::RawString;
 use crate::base::spill::SpillDir;
@@ -355,6 +356,22 @@ impl S3Exporter {
 impl Exporter for S3Exporter {
     fn location(&self) -> String {
         self.client.options().describe()
+    }
+
+    /// An object that was put is another one under other options.
+    fn identity(&self) -> Option<Vec<u8>> {
+        let options = self.client.options();
+        let flags =
+            [options.acl, options.retention, options.versions, self.options.skip_permissions].map(u8::from);
+        let class = options.storage_class.as_deref().unwrap_or_default();
+        let customer_key = options.customer_key.iter().flat_map(CustomerKey::headers);
+        let customer_key: String = customer_key.map(|(_, value)| value).collect();
+        let mut hasher = blake3::Hasher::new();
+        for part in [self.location().as_bytes(), &flags, class.as_bytes(), customer_key.as_bytes()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Some(hasher.finalize().as_bytes().to_vec())
     }
 
     fn folder(&self, item: &Item<'_>) -> Result<Outcome> {
