@@ -202,6 +202,129 @@ fn where_nothing_may_be_listed_the_journal_alone_has_to_do() {
     bench.assert_whole(&ran);
 }
 
+/// A snapshot of five small files, and restores of it to a bucket, all with one cache.
+struct Few {
+    bed: Bed,
+    temp: tempfile::TempDir,
+    repository: Arc<Repository>,
+}
+
+impl Few {
+    const COUNT: usize = 5;
+
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        make_files(&temp.path().join("tree"), Self::COUNT);
+        let repository = create(Arc::new(MemoryStore::new()), &kinds()[1].1);
+        let importer = FsImporter::builder().place(temp.path().join("tree")).build().unwrap();
+        backup(&repository, &importer, &BackupOptions::default(), &Tally::default()).unwrap();
+        Self { bed: Bed::own(s3server::Options::default()), temp, repository }
+    }
+
+    fn run(&self, more: &[(&str, &str)], export: ExportOptions) -> RestoreReport {
+        let exporter = S3Exporter::new(self.bed.options("out", more), export).unwrap();
+        let cache_dir = Some(self.temp.path().join("cache"));
+        let options = RestoreOptions { cache_dir, ..RestoreOptions::default() };
+        let snapshot = list(&self.repository).0.pop().unwrap();
+        restore(&self.repository, &snapshot, None, &exporter, &options, &Tally::default()).unwrap()
+    }
+
+    /// Restores all but one object, which is refused; the journal knows of the others.
+    fn run_refused(&self, more: &[(&str, &str)], export: ExportOptions) {
+        let server = self.bed.own_server();
+        server.inject(Fault::on("PutObject", Action::status(403, "AccessDenied")).times(1));
+        let report = self.run(more, export);
+        assert_eq!((report.file_count, report.error_count), (Self::COUNT as u64 - 1, 1), "{report:?}");
+        server.clear_faults();
+    }
+
+    /// Returns the keys of what was restored.
+    fn restored(&self) -> Vec<Vec<u8>> {
+        let keys = self.bed.own_server().keys("bucket").into_iter();
+        keys.filter(|key| key.starts_with(b"out/sub ")).collect()
+    }
+
+    fn assert_all_written(&self, report: &RestoreReport) {
+        let counts = (report.file_count, report.equal_count, report.error_count);
+        assert_eq!(counts, (Self::COUNT as u64, 0, 0), "{report:?}");
+        assert_eq!(self.restored().len(), Self::COUNT);
+    }
+}
+
+#[test]
+fn a_journal_says_nothing_of_a_bucket_that_is_gone() {
+    let few = Few::new();
+    few.run_refused(&[], ExportOptions::default());
+    let server = few.bed.own_server();
+    few.restored().iter().for_each(|key| server.remove("bucket", key));
+    assert_eq!(few.bed.request("DELETE", None, "", &[], b"").status, 204);
+    few.assert_all_written(&few.run(&[], ExportOptions::default()));
+}
+
+#[test]
+fn a_journal_says_nothing_of_what_is_gone_from_among_too_much_to_be_listed() {
+    let few = Few::new();
+    let server = few.bed.own_server();
+    for number in 0..=10_000 {
+        server.insert("bucket", format!("out/foreign/{number}"), Object::new(""));
+    }
+    few.run_refused(&[], ExportOptions::default());
+    few.restored().iter().for_each(|key| server.remove("bucket", key));
+    few.run_refused(&[], ExportOptions::default());
+    // What was changed or went is put again, and what is there still is not.
+    let there = few.restored();
+    assert_eq!(there.len(), Few::COUNT - 1);
+    server.remove("bucket", &there[0]);
+    server.insert("bucket", &there[1], Object::new(vec![7; 4000]));
+    let report = few.run(&[], ExportOptions::default());
+    assert_eq!((report.file_count, report.equal_count), (3, 2), "{report:?}");
+    assert_eq!(few.restored().len(), Few::COUNT);
+    assert!(*server.object("bucket", &there[1]).unwrap().body != [7; 4000]);
+}
+
+#[test]
+fn equal_objects_of_another_class_are_written_again() {
+    let few = Few::new();
+    let server = few.bed.own_server();
+    let run = |class: Option<&'static str>| {
+        let more: Vec<_> = class.map(|class| ("storage_class", class)).into_iter().collect();
+        let report = few.run(&more, ExportOptions::default());
+        let classes: Vec<String> =
+            few.restored().iter().map(|key| server.object("bucket", key).unwrap().class.clone()).collect();
+        assert_eq!(classes, vec![class.unwrap_or("STANDARD"); Few::COUNT]);
+        report
+    };
+    few.assert_all_written(&run(None));
+    assert_eq!(run(None).equal_count, Few::COUNT as u64);
+    assert_eq!(run(Some("STANDARD")).equal_count, Few::COUNT as u64);
+    few.assert_all_written(&run(Some("STANDARD_IA")));
+    assert_eq!(run(Some("STANDARD_IA")).equal_count, Few::COUNT as u64);
+    few.assert_all_written(&run(None));
+}
+
+#[test]
+fn a_journal_says_nothing_of_a_restore_with_other_options() {
+    let plain = ExportOptions::default();
+    let skip = ExportOptions { skip_permissions: true, ..plain };
+    for (before, after) in [
+        ((None, plain), (Some("STANDARD_IA"), plain)),
+        ((Some("STANDARD_IA"), plain), (None, plain)),
+        ((None, skip), (None, plain)),
+        ((None, plain), (None, skip)),
+    ] {
+        let few = Few::new();
+        let more = |class: Option<&'static str>| Vec::from_iter(class.map(|class| ("storage_class", class)));
+        few.run_refused(&more(before.0), before.1);
+        few.assert_all_written(&few.run(&more(after.0), after.1));
+        let server = few.bed.own_server();
+        for key in few.restored() {
+            let object = server.object("bucket", &key).unwrap();
+            assert_eq!(object.class, after.0.unwrap_or("STANDARD"));
+            assert_eq!(object.get("x-amz-meta-mode").is_none(), after.1.skip_permissions);
+        }
+    }
+}
+
 #[test]
 fn a_killed_restore_to_a_folder_writes_only_what_is_missing() {
     const COUNT: usize = 3000;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use plakar::base::spill::SpillDir;
 use plakar::base::{Id, RawString, Timestamp};
 use plakar::connector::{ContentSource, Error, ErrorKind, Exporter, Importer, Item, Outcome, Work, Xattr};
 use plakar::connectors::s3::{ExistingObject, ExportOptions, S3Exporter, S3Importer};
@@ -161,6 +162,38 @@ fn classes_and_redirects_are_written_back_but_nothing_is_frozen_unasked() {
     let asked = S3Exporter::new(asked, ExportOptions::default()).unwrap();
     put(&asked, "warm", &warm, &Bytes::new("x")).unwrap();
     assert_eq!(class("asked/warm"), "GLACIER");
+}
+
+#[test]
+fn a_cold_class_that_is_not_written_back_is_no_difference() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let mut entry = file_entry("k");
+    entry.info.size = 1;
+    let etag = Object::new("x").etag;
+    for (key, value) in [("s3.etag", etag.as_str()), ("s3.key", "k"), ("s3.storage-class", "GLACIER")] {
+        entry.metadata.push(CustomMetadata { key: key.into(), value: value.into() });
+    }
+    let spills = tempfile::tempdir().unwrap();
+    let spills = SpillDir::new(spills.path(), None);
+    let path = RawString::from("k");
+    for (class, chosen, equal) in [
+        ("STANDARD", "", true),
+        ("GLACIER", "", true),
+        ("ONEZONE_IA", "", false),
+        ("STANDARD", "GLACIER", false),
+        ("GLACIER", "STANDARD", false),
+    ] {
+        server.insert("bucket", "k", Object::new("x").class(class));
+        let more = [("storage_class", chosen)];
+        let options = bed.options("", if chosen.is_empty() { &[] } else { &more });
+        let exporter = S3Exporter::new(options, ExportOptions::default()).unwrap();
+        exporter.survey(&spills, 1).unwrap();
+        let item = Item { path: &path, entry: &entry, xattrs: &[] };
+        assert_eq!(exporter.stands(&item, None).unwrap(), equal, "{class} where {chosen:?} is chosen");
+        let outcome = put(&exporter, "k", &entry, &Bytes::new("x")).unwrap();
+        assert_eq!(outcome == Outcome::Equal, equal, "{class} where {chosen:?} is chosen");
+    }
 }
 
 #[test]

@@ -7,13 +7,14 @@ use std::time::Duration;
 use plakar::base::Timestamp;
 use plakar::connector::{Exporter, Importer};
 use plakar::connectors::fs::FsExporter;
-use plakar::connectors::s3::{ExportOptions, ImportOptions, S3Exporter, S3Importer};
+use plakar::connectors::s3::{ExistingObject, ExportOptions, ImportOptions, S3Exporter, S3Importer};
 use plakar::snapshot::{
     BackupOptions, BackupReport, RestoreOptions, RestoreReport, SnapshotInfo, Tally, Versions, backup, list,
     message_of, restore,
 };
 use plakar::store::Repository;
 
+use crate::cli::User;
 use crate::s3_bed::Bed;
 use crate::s3_engine::repository;
 use crate::s3server::{self, elements, percent_decode};
@@ -192,6 +193,34 @@ fn a_history_comes_back_in_order() {
 }
 
 #[test]
+fn versions_are_not_restored_beside_what_is_to_be_kept() {
+    let bed = Bed::own(s3server::Options::default());
+    versioned(&bed);
+    write_history(&bed, "");
+    let (_storage, repository) = store();
+    let (_, snapshot) = take(&repository, &all(&bed, ""));
+    let target = bed.beside("all");
+    versioned(&target);
+    for existing in [ExistingObject::Skip, ExistingObject::Fail] {
+        let export = ExportOptions { existing, ..ExportOptions::default() };
+        let exporter = S3Exporter::new(target.options("", &[("versions", "all")]), export).unwrap();
+        let options = RestoreOptions { versions: Versions::All, ..RestoreOptions::default() };
+        let result = restore(&repository, &snapshot, None, &exporter, &options, &Tally::default());
+        let error = message_of(&result.expect_err("only the oldest version of each key would come back"));
+        assert!(error.contains("are to be kept") && error.contains("versions=all"), "{error}");
+    }
+    assert_eq!(versions(&target), []);
+
+    let user = User::in_memory();
+    for flag in ["-skip-existing", "-no-overwrite"] {
+        let to = target.location("");
+        let ran = user.run(&format!("at store restore {flag} -o versions=all -to {to} latest"));
+        let told = ran.stderr.contains(flag) && ran.stderr.contains("versions=all");
+        assert!(ran.code == 64 && told, "{ran:?}");
+    }
+}
+
+#[test]
 fn versions_make_no_bucket() {
     let bed = Bed::own(s3server::Options::default());
     versioned(&bed);
@@ -322,6 +351,39 @@ fn a_bucket_comes_back_as_it_was() {
         assert!(problems[0].message.starts_with(told), "{problems:?}");
         empty(bed);
     });
+}
+
+#[test]
+fn a_journal_is_of_one_time() {
+    let bed = Bed::own(s3server::Options::default());
+    versioned(&bed);
+    for key in ["a", "b"] {
+        bed.put(key, &[("x-amz-meta-n", b"one")], b"always the same");
+    }
+    let middle = pause();
+    for key in ["a", "b"] {
+        bed.put(key, &[("x-amz-meta-n", b"two")], b"always the same");
+    }
+    let (_storage, repository) = store();
+    let (_, snapshot) = take(&repository, &all(&bed, ""));
+    let target = bed.beside("then");
+    let cache = tempfile::tempdir().unwrap();
+    let run = |versions: Versions| {
+        let cache_dir = Some(cache.path().to_owned());
+        let options = RestoreOptions { versions, cache_dir, ..RestoreOptions::default() };
+        restore(&repository, &snapshot, None, &exporter(&target, &[]), &options, &Tally::default()).unwrap()
+    };
+    let server = bed.own_server();
+    let refused = s3server::Fault::on("PutObject", s3server::Action::status(403, "AccessDenied")).times(1);
+    server.inject(refused);
+    let report = run(Versions::AsOf(middle));
+    assert_eq!((report.file_count, report.error_count), (1, 1), "{report:?}");
+    server.clear_faults();
+    let report = run(Versions::Latest);
+    assert_eq!((report.file_count, report.equal_count), (2, 0), "{report:?}");
+    for key in ["a", "b"] {
+        assert_eq!(target.get(key).header("x-amz-meta-n"), "two");
+    }
 }
 
 #[test]

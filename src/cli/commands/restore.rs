@@ -152,6 +152,14 @@ fn versions(args: &Args, context: &Context, destination: &Place) -> Result<Versi
         Some(date) => dates::point(date, &context.now)
             .map(Versions::AsOf)
             .map_err(|why| CommandError::usage(format!("-as-of: {why}"))),
+        // What is there already is looked for key by key: all but the oldest version would be left out.
+        None if all && (args.skip_existing || args.no_overwrite) => {
+            let flag = if args.skip_existing { "-skip-existing" } else { "-no-overwrite" };
+            Err(CommandError::usage(format!(
+                "{flag} keeps the object of a key, versions=all puts several versions of each"
+            ))
+            .hint("leave out one of them; below an empty prefix there is nothing to keep"))
+        }
         None if all => Ok(Versions::All),
         None => Ok(Versions::Latest),
     }

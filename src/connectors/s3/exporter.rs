@@ -9,11 +9,12 @@
 //! What the server refuses (tags without the permission, a class it does not know) is left out and reported.
 //!
 //! **What is there already.** The destination is listed once; an object of the right size whose ETag is what an
-//! interrupted restore noted, what the source's was, or the MD5 of the content, is not put again ([`super::standing`]).
+//! interrupted restore noted, what the source's was, or the MD5 of the content, is not put again ([`equal`]).
 //!
 //! **Large objects** go up in parts, each read again from the content source when it has to be sent again.
 
 mod aspects;
+mod equal;
 mod versions;
 
 use std::collections::{HashMap, HashSet};
@@ -28,7 +29,8 @@ use super::client::{
 use super::metadata::{self, Headers};
 use super::names::tail_of;
 use super::options::Options;
-use super::standing::{Standing, Stands, md5_of, receipt_of};
+use super::sse::CustomerKey;
+use super::standing::{Standing, Survey, receipt_of};
 use crate::base::RawString;
 use crate::base::spill::SpillDir;
 use crate::connector::{
@@ -84,8 +86,8 @@ pub struct S3Exporter {
     tags_refused: AtomicBool,
     /// Whether uploads that were left may not be looked for.
     sweep_refused: AtomicBool,
-    /// What stood at the destination when the restore began, where that is known.
-    standing: OnceLock<Standing>,
+    /// What was known of the destination when the restore began.
+    survey: OnceLock<Survey>,
     /// The receipts of objects that were just put, by key.
     receipts: Mutex<HashMap<Vec<u8>, Receipt>>,
     /// Whether old versions are kept.
@@ -103,7 +105,7 @@ impl S3Exporter {
             empty: Mutex::default(),
             tags_refused: AtomicBool::new(false),
             sweep_refused: AtomicBool::new(false),
-            standing: OnceLock::new(),
+            survey: OnceLock::new(),
             receipts: Mutex::default(),
             versioning: Versioning::default(),
         })
@@ -205,31 +207,6 @@ impl S3Exporter {
         } else {
             Headers::of_file(item.entry, !self.options.skip_permissions)
         }
-    }
-
-    /// Returns whether an object of the right content has the right headers and tags, too. What may not be looked at
-    /// is put again, and so is what has aspects of its own to be set.
-    fn wears(&self, key: &[u8], item: &Item<'_>) -> bool {
-        let options = self.client.options();
-        if options.acl || options.retention {
-            return false;
-        }
-        let Ok(there) = self.client.head_version(key, None) else { return false };
-        let mut wanted = self.headers_of(item);
-        let mut found = Headers::of_object(&metadata::from_headers(&there));
-        wanted.plain.sort_unstable();
-        found.plain.sort_unstable();
-        if wanted.plain != found.plain {
-            return false;
-        }
-        let counted = there.get("x-amz-tagging-count").is_some_and(|count| count.as_bytes() != b"0");
-        let (tagged, wanted) = (wanted.tags.is_some() || counted, wanted.tags.unwrap_or_default());
-        !tagged || self.client.tags(key, None).is_ok_and(|tags| tags.as_bytes() == wanted)
-    }
-
-    /// Returns what stands under a key, where that is known.
-    fn standing(&self, key: &[u8]) -> Result<Option<Stands>> {
-        self.standing.get().map_or(Ok(None), |standing| standing.get(key))
     }
 
     fn upload(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<bool> {
@@ -381,6 +358,22 @@ impl Exporter for S3Exporter {
         self.client.options().describe()
     }
 
+    /// An object that was put is another one under other options.
+    fn identity(&self) -> Option<Vec<u8>> {
+        let options = self.client.options();
+        let flags =
+            [options.acl, options.retention, options.versions, self.options.skip_permissions].map(u8::from);
+        let class = options.storage_class.as_deref().unwrap_or_default();
+        let customer_key = options.customer_key.iter().flat_map(CustomerKey::headers);
+        let customer_key: String = customer_key.map(|(_, value)| value).collect();
+        let mut hasher = blake3::Hasher::new();
+        for part in [self.location().as_bytes(), &flags, class.as_bytes(), customer_key.as_bytes()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Some(hasher.finalize().as_bytes().to_vec())
+    }
+
     fn folder(&self, item: &Item<'_>) -> Result<Outcome> {
         self.note(item, true);
         Ok(Outcome::Restored)
@@ -396,10 +389,7 @@ impl Exporter for S3Exporter {
         if let Some(settled) = self.look(&key)? {
             return Ok(settled);
         }
-        if let Some(there) = self.standing(&key)?
-            && there.holds(content)?
-            && self.wears(&key, item)
-        {
+        if self.holds_equal(&key, item, content)? {
             return Ok(Outcome::Equal);
         }
         let mut headers = self.headers_of(item);
@@ -449,27 +439,13 @@ impl Exporter for S3Exporter {
             // A history is written anew: that its end looks like its middle does not make it shorter.
             return Ok(());
         }
-        if let Some(standing) = Standing::list(&self.client, &self.prefix, spills, expected)? {
-            let _ = self.standing.set(standing);
-        }
+        let _ = self.survey.set(Standing::list(&self.client, &self.prefix, spills, expected)?);
         Ok(())
     }
 
     fn stands(&self, item: &Item<'_>, receipt: Option<Receipt>) -> Result<bool> {
         let Ok(key) = self.key_of(item) else { return Ok(false) };
-        if self.standing.get().is_none() {
-            // Nobody may look: what was put is taken to be there still.
-            self.note(item, false);
-            return Ok(receipt.is_some() && !item.path.is_empty());
-        }
-        let Some(there) = self.standing(&key)? else { return Ok(false) };
-        // Whoever wants to be told of what is there already is told.
-        let etag =
-            item.entry.metadata(metadata::ETAG).filter(|_| self.options.existing == ExistingObject::Replace);
-        let source = etag.and_then(|etag| std::str::from_utf8(etag).ok()).and_then(md5_of);
-        let same_size = u64::try_from(item.entry.info.size).is_ok_and(|size| size == there.size);
-        let own = receipt == Some(there.receipt);
-        let stands = same_size && (own || source == Some(there.md5) && self.wears(&key, item));
+        let stands = self.stands_equal(&key, item, receipt)?;
         if stands {
             self.note(item, false);
         }
@@ -507,6 +483,13 @@ impl Exporter for S3Exporter {
     fn keeps_versions(&self) -> Result<VersionsKept> {
         if !self.client.options().versions {
             return Ok(VersionsKept::Nothing);
+        }
+        if self.options.existing != ExistingObject::Replace {
+            // The first version would be what is there already for all that come after it.
+            let error = Error::new(ErrorKind::Invalid, "restore versions to", self.client.target(None));
+            return Err(
+                error.detail("objects that are there are to be kept; leave that out, or versions=all")
+            );
         }
         self.versioning.kept(&self.client)
     }

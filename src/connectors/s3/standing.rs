@@ -1,8 +1,9 @@
 //! What stands at a destination already: its listing, looked up by key.
 //!
-//! A restore asks once, before it begins, with one request per thousand objects; where that is not allowed, or there
-//! is far more below the prefix than will be restored, it does without. What is kept of an object are its size and
-//! its ETag, shortened to what tells one from another.
+//! A restore asks once, before it begins, with one request per thousand objects. Where there is far more below the
+//! prefix than will be restored, it asks for single objects instead, those that an interrupted restore noted; where
+//! listing is not allowed, it does without. What is kept of an object are its size and its ETag, shortened to what tells
+//! one from another.
 //!
 //! An ETag of 32 hexadecimal digits is the MD5 of the content, unless the server encrypts under keys that it is told
 //! (then it is no MD5 of anything, and nothing equals it). That of an upload in parts says nothing to whoever was not
@@ -13,7 +14,7 @@ use std::ops::ControlFlow;
 
 use md5::{Digest, Md5};
 
-use super::client::{Client, Failure, Result as Answer};
+use super::client::{Client, Download, Result as Answer};
 use crate::base::Id;
 use crate::base::lookup::{Lookup, LookupBuilder};
 use crate::base::spill::SpillDir;
@@ -27,6 +28,17 @@ const FEW: u64 = 10_000;
 const TIMES: u64 = 4;
 /// Bytes of a content read at once.
 const PIECE: usize = 512 << 10;
+
+/// What is known of a destination when a restore begins.
+#[derive(Debug)]
+pub(super) enum Survey {
+    /// Everything that stands there; nothing where there is no bucket yet.
+    Listed(Standing),
+    /// The list is too long, or the server has none: objects are asked for one by one.
+    Unlisted,
+    /// Nobody may look.
+    Refused,
+}
 
 /// The objects below a prefix, as they were when the restore began.
 #[derive(Debug)]
@@ -68,13 +80,8 @@ fn name(key: &[u8]) -> Id {
 }
 
 impl Standing {
-    /// Lists what is below a prefix. `None` when that is not allowed, or leads too far.
-    pub(super) fn list(
-        client: &Client,
-        prefix: &[u8],
-        spills: &SpillDir,
-        expected: u64,
-    ) -> Result<Option<Self>> {
+    /// Lists what is below a prefix, unless that is not allowed or leads too far.
+    pub(super) fn list(client: &Client, prefix: &[u8], spills: &SpillDir, expected: u64) -> Result<Survey> {
         let mut builder = LookupBuilder::new(spills, WIDTH);
         let most = expected.saturating_mul(TIMES).max(FEW);
         let mut broken = None;
@@ -94,11 +101,20 @@ impl Standing {
             return Err(error.into());
         }
         match listed {
-            Ok(()) if builder.len() > most => Ok(None),
-            Ok(()) => Ok(Some(Self(builder.finish().map_err(failed)?))),
-            Err(failure) if may_do_without(&failure) => Ok(None),
+            Ok(()) if builder.len() > most => Ok(Survey::Unlisted),
+            Ok(()) => Self::of(builder),
+            // Only a refusal leaves open what stands there.
+            Err(failure) if failure.kind == ErrorKind::Denied => Ok(Survey::Refused),
+            Err(failure) if failure.kind == ErrorKind::NotFound => {
+                Self::of(LookupBuilder::new(spills, WIDTH))
+            }
+            Err(failure) if failure.kind == ErrorKind::Unsupported => Ok(Survey::Unlisted),
             Err(failure) => Err(failure.into()),
         }
+    }
+
+    fn of(builder: LookupBuilder) -> Result<Survey> {
+        Ok(Survey::Listed(Self(builder.finish().map_err(failed)?)))
     }
 
     /// Returns what stands under a key.
@@ -111,17 +127,17 @@ impl Standing {
     }
 }
 
-/// Tells a refusal, and a bucket that is not there yet, from a failure that will hit the restore as well.
-fn may_do_without(failure: &Failure) -> bool {
-    matches!(failure.kind, ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Unsupported)
-        || matches!(failure.status, 403 | 404 | 405 | 501)
-}
-
 fn failed(source: io::Error) -> Error {
     Error::io("look up what stands at", "the destination", source)
 }
 
 impl Stands {
+    /// Reads what an answer to HEAD tells of an object.
+    pub(super) fn of(there: &Download) -> Self {
+        let etag = there.etag();
+        Self { size: there.length, receipt: receipt_of(&etag), md5: md5_of(&etag).unwrap_or_default() }
+    }
+
     /// Returns whether a content is the one that stands there. It is read only where sizes are equal and an MD5 is
     /// known.
     pub(super) fn holds(&self, content: &dyn ContentSource) -> Result<bool> {

@@ -1,8 +1,8 @@
 //! What a restore has put in place so far, so that an interrupted one goes on where it was.
 //!
-//! One file per store, snapshot, start and destination (not its name, but that very folder or bucket), in the local
-//! cache (`restores/`, 0700): a header of 8 bytes of magic and the 32 bytes that name all of these, then records of 40
-//! bytes: a MAC of the item's path and object under the store's cache key, and the exporter's receipt (u64,
+//! One file per store, snapshot, start, time as of which, and destination (not its name, but that very folder or
+//! bucket, with the options that make another object of the same item), in the local cache (`restores/`, 0700): a
+//! header of 8 bytes of magic and the 32 bytes that name all of these, then records of 40 bytes: a MAC of the item's path and object under the store's cache key, and the exporter's receipt (u64,
 //! little-endian). It is appended to in small batches, synchronised every few seconds, locked while it is in use, and
 //! removed when a restore ends without an error. What is cut short or makes no sense is left out; without the file
 //! everything is restored again.
@@ -10,7 +10,7 @@
 //! **What it is trusted for.** Only for items that still look right at the destination: the exporter is given the
 //! receipt and says whether what stands there is what was put. A folder compares size, time and mode, and only
 //! within one boot of the machine, since what is written is not synchronised file by file. A bucket compares the ETag
-//! of its listing; where it may not be listed, the journal alone has to do.
+//! of its listing, or of the object where the listing is too long; where nobody may look, the journal alone has to do.
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
@@ -25,6 +25,7 @@ use crate::format::entry::Entry;
 use crate::store::Repository;
 
 use super::super::catalogue::SnapshotInfo;
+use super::versions::Versions;
 
 const MAGIC: &[u8; 8] = b"PKRES\0\0\x01";
 /// The name of what is restored, and the receipt.
@@ -60,7 +61,7 @@ impl Journal {
         cache: &Path,
         repository: &Repository,
         snapshot: &SnapshotInfo,
-        start: &[u8],
+        (start, versions): (&[u8], Versions),
         exporter: &dyn Exporter,
     ) -> Option<Self> {
         let folder = cache.join("restores");
@@ -71,7 +72,7 @@ impl Journal {
         }
         sweep(&folder);
         let key = repository.keys().local().clone();
-        let identity = identity(&key, repository, snapshot, start, exporter)?;
+        let identity = identity(&key, repository, snapshot, (start, versions), exporter)?;
         let path = folder.join(&identity.to_hex()[..32]);
         let file =
             sys::private_file().read(true).write(true).create(true).truncate(false).open(&path).ok()?;
@@ -147,7 +148,7 @@ fn identity(
     key: &crate::crypto::MacKey,
     repository: &Repository,
     snapshot: &SnapshotInfo,
-    start: &[u8],
+    (start, versions): (&[u8], Versions),
     exporter: &dyn Exporter,
 ) -> Option<Id> {
     let boot = match exporter.work() {
@@ -156,12 +157,20 @@ fn identity(
     };
     let destination = exporter.identity()?;
     let mut hasher = key.hasher();
-    let parts: [&[u8]; 6] = [
+    let point = match versions {
+        Versions::Latest => b"latest".to_vec(),
+        Versions::All => b"all".to_vec(),
+        Versions::AsOf(time) => {
+            [time.secs.to_le_bytes().as_slice(), time.nanos.to_le_bytes().as_slice()].concat()
+        }
+    };
+    let parts: [&[u8]; 7] = [
         b"restore",
         &repository.config().repository_id,
         snapshot.id.as_bytes(),
         boot.as_bytes(),
         start,
+        &point,
         &destination,
     ];
     for part in parts {

@@ -115,7 +115,8 @@ pub fn restore(
         exporter.survey(repository.spills(), source.summary.total_files()).map_err(Error::Elsewhere)?;
     }
     let journal = options.cache_dir.as_deref().filter(|_| resumable);
-    let journal = journal.and_then(|cache| Journal::open(cache, repository, snapshot, &start, exporter));
+    let journal = journal
+        .and_then(|cache| Journal::open(cache, repository, snapshot, (&start, options.versions), exporter));
     let shared = Shared {
         repository,
         vfs: &vfs,
