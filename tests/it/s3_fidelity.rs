@@ -610,7 +610,7 @@ fn the_null_version_has_tags_of_its_own() {
     let (_storage, repository) = store();
     let (snapshot, monitor) = take(&repository, &importer(&bed, &[("versions", "true")]));
     assert_eq!(monitor.problems(), []);
-    let vfs = Vfs::open(&repository, snapshot.header.source().unwrap()).unwrap();
+    let vfs = Vfs::open(repository.as_ref(), snapshot.header.source().unwrap()).unwrap();
     let mut tags: Vec<(i64, Vec<u8>)> = Vec::new();
     for visit in vfs.walk(b"/").unwrap() {
         if let Visit::Entry(child) = visit.unwrap() {

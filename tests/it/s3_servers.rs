@@ -161,6 +161,30 @@ fn a_page_of_a_proxy_does_not_say_that_anything_was_stored() {
 }
 
 #[test]
+fn an_older_object_of_as_many_parts_is_not_what_was_uploaded() {
+    let bed = own(plain());
+    let server = bed.own_server();
+    server.insert("bucket", "src/big", Object::new("x"));
+    let importer = importer(&bed, "src/", &[]);
+    let record = objects(&importer).remove(0);
+    let info = read(&importer, &record).unwrap().1;
+    let entry = entry(&record, info);
+    let mut options = bed.options("dst/", &[]);
+    options.tuning.multipart_threshold = 6 << 20;
+    options.tuning.part_size = 5 << 20;
+    let exporter = S3Exporter::new(options, ExportOptions::default()).unwrap();
+    let put = |content: Vec<u8>| {
+        let path = RawString::from("big");
+        exporter.file(&Item { path: &path, entry: &entry, xattrs: &[] }, &Bytes::new(content))
+    };
+    assert_eq!(put(noise(1, 7 * MIB)).unwrap(), Outcome::Restored);
+    server.inject(Fault::on("CompleteMultipartUpload", Action::status(404, "NoSuchUpload")).times(1));
+    let error = put(noise(2, 7 * MIB)).unwrap_err();
+    assert!(error.to_string().contains("NoSuchUpload"), "{error}");
+    assert!(bed.get("dst/big").body == noise(1, 7 * MIB));
+}
+
+#[test]
 fn keys_in_no_order_are_backed_up_and_found_again() {
     let bed = own(s3server::Options { listing: Listing::Unordered, page_size: 7, ..plain() });
     let server = bed.own_server();

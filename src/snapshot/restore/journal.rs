@@ -2,10 +2,10 @@
 //!
 //! One file per store, snapshot, start, time as of which, and destination (not its name, but that very folder or
 //! bucket, with the options that make another object of the same item), in the local cache (`restores/`, 0700): a
-//! header of 8 bytes of magic and the 32 bytes that name all of these, then records of 40 bytes: a MAC of the item's path and object under the store's cache key, and the exporter's receipt (u64,
-//! little-endian). It is appended to in small batches, synchronised every few seconds, locked while it is in use, and
-//! removed when a restore ends without an error. What is cut short or makes no sense is left out; without the file
-//! everything is restored again.
+//! header of 8 bytes of magic and the 32 bytes that name all of these, then records of 40 bytes: a MAC of the item's
+//! path and object under the store's cache key, and the exporter's receipt (u64, little-endian). It is appended to in
+//! small batches, synchronised every few seconds, locked while it is in use, and removed when a restore ends without
+//! an error. What is cut short or makes no sense is left out; without the file everything is restored again.
 //!
 //! **What it is trusted for.** Only for items that still look right at the destination: the exporter is given the
 //! receipt and says whether what stands there is what was put. A folder compares size, time and mode, and only
