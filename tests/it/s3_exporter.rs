@@ -477,6 +477,52 @@ fn a_key_that_may_only_put_restores_all_but_tags() {
 }
 
 #[test]
+fn a_refusal_of_one_objects_tags_is_no_other_objects() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let mut entry = file_entry("k");
+    entry.metadata = vec![
+        CustomMetadata { key: "s3.key".into(), value: b"k".to_vec() },
+        CustomMetadata { key: "s3.tags".into(), value: b"a=b".to_vec() },
+    ];
+    let exporter = exporter(&bed, "");
+    let mut put = |key: &str| {
+        entry.metadata[0].value = key.into();
+        put(&exporter, key, &entry, &Bytes::new("x"))
+    };
+    let refuse = |key: &'static [u8], status, code, times| {
+        server.clear_faults();
+        let is_it = move |seen: &s3server::Seen| seen.op == "PutObject" && seen.key == key;
+        server.inject(Fault::when(is_it, Action::status(status, code)).times(times));
+    };
+    // These tags, and nobody else's.
+    refuse(b"odd", 400, "InvalidTag", 1);
+    assert_eq!(put("odd").unwrap(), Outcome::Partly(vec!["tags".into()]));
+    assert_eq!(put("next").unwrap(), Outcome::Restored);
+    // The object itself: going without tags does not help.
+    refuse(b"denied", 403, "AccessDenied", u64::MAX);
+    assert_eq!(put("denied").unwrap_err().kind, ErrorKind::Denied);
+    assert_eq!(put("last").unwrap(), Outcome::Restored);
+    for (key, count) in [("odd", 0), ("next", 1), ("last", 1)] {
+        assert_eq!(bed.tags(key).len(), count, "{key}");
+    }
+}
+
+#[test]
+fn tags_come_along_where_it_was_the_encryption_that_was_refused() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let mut entry = file_entry("k");
+    for (key, value) in [("s3.key", "k"), ("s3.sse", "aws:kms"), ("s3.tags", "a=b")] {
+        entry.metadata.push(CustomMetadata { key: key.into(), value: value.into() });
+    }
+    server.inject(Fault::on("PutObject", Action::status(403, "AccessDenied")).times(2));
+    let outcome = put(&exporter(&bed, ""), "k", &entry, &Bytes::new("x")).unwrap();
+    assert_eq!(outcome, Outcome::Partly(vec!["server-side encryption".into()]));
+    assert_eq!(bed.tags("k"), [("a".to_owned(), "b".to_owned())]);
+}
+
+#[test]
 fn the_bucket_is_made_only_when_there_is_none() {
     let bed = Bed::own(s3server::Options::default());
     let server = bed.own_server();

@@ -82,7 +82,7 @@ pub struct S3Exporter {
     options: ExportOptions,
     /// Folders that have nothing in them so far, where markers are wanted.
     empty: Mutex<HashSet<RawString>>,
-    /// Set once tags were refused and the object went through without them.
+    /// Set once tagging was refused and the object went through without.
     tags_refused: AtomicBool,
     /// Whether uploads that were left may not be looked for.
     sweep_refused: AtomicBool,
@@ -397,38 +397,42 @@ impl Exporter for S3Exporter {
             headers.lost.push("extended attributes".into());
         }
         let chosen = self.client.options().storage_class.as_ref();
+        let untagged = self.tags_refused.load(Ordering::Relaxed);
         let mut wish = Wish {
             class: chosen.map(|class| class.clone().into_bytes()).or(headers.class),
             // A class that was asked for is not left out in silence.
             class_is_optional: chosen.is_none(),
-            tags: headers.tags.filter(|_| !self.tags_refused.load(Ordering::Relaxed)),
+            tags: headers.tags.filter(|_| !untagged),
+            withheld: None,
             encryption: headers.encryption,
             headers: headers.plain,
+            lost: headers.lost,
         };
         if self.client.options().customer_key.is_some() {
             wish.encryption.clear();
-            headers.lost.retain(|what| what != metadata::CUSTOMER_KEY);
+            wish.lost.retain(|what| what != metadata::CUSTOMER_KEY);
         }
-        let mut lost = headers.lost;
-        if self.tags_refused.load(Ordering::Relaxed) && item.entry.metadata(metadata::TAGS).is_some() {
-            lost.push("tags".into());
+        if untagged && item.entry.metadata(metadata::TAGS).is_some() {
+            wish.lost.push("tags".into());
         }
         loop {
             match self.store(&key, &wish.put(), content) {
                 Ok(true) => break,
                 Ok(false) => {
-                    lost.push("tags".into());
+                    wish.withheld = wish.tags.take().map(|tags| (tags, Withheld::Everywhere));
                     break;
                 }
                 Err(failure) if failure.status == 412 => return self.kept(&key),
-                Err(failure) => match wish.relent(&failure) {
-                    Some(what) => lost.push(what),
-                    None => return Err(failure.into()),
-                },
+                Err(failure) if wish.relent(&failure) => {}
+                Err(failure) => return Err(failure.into()),
             }
         }
-        if lost.iter().any(|what| what == "tags") {
-            self.tags_refused.store(true, Ordering::Relaxed);
+        let mut lost = wish.lost;
+        if let Some((_, reach)) = wish.withheld {
+            lost.push("tags".into());
+            if reach == Withheld::Everywhere {
+                self.tags_refused.store(true, Ordering::Relaxed);
+            }
         }
         lost.extend(aspects::restore(&self.client, &key, item.entry, !self.options.skip_permissions));
         Ok(if lost.is_empty() { Outcome::Restored } else { Outcome::Partly(lost) })
@@ -505,8 +509,21 @@ struct Wish {
     class: Option<Vec<u8>>,
     class_is_optional: bool,
     tags: Option<Vec<u8>>,
+    /// Tags that the next attempt goes without, and why.
+    withheld: Option<(Vec<u8>, Withheld)>,
     /// Encryption by a key of the server's.
     encryption: Vec<(String, Vec<u8>)>,
+    /// What is given up for good.
+    lost: Vec<String>,
+}
+
+/// What a refusal of tags is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Withheld {
+    /// These very tags.
+    Here,
+    /// Whatever is tagged.
+    Everywhere,
 }
 
 impl Wish {
@@ -518,25 +535,41 @@ impl Wish {
         Put { headers, ..Put::default() }
     }
 
-    /// Gives up what a failure can be blamed on; returns what that was.
-    fn relent(&mut self, failure: &Failure) -> Option<String> {
-        let tags_blamed =
-            matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported) || failure.is("InvalidTag");
-        if tags_blamed && failure.cause.is_none() && self.tags.take().is_some() {
-            return Some("tags".into());
+    /// Gives up what a failure can be blamed on. Returns whether there was anything left of that.
+    fn relent(&mut self, failure: &Failure) -> bool {
+        if let Some((tags, _)) = self.withheld.take() {
+            // It was not for the tags, or not for them alone.
+            self.tags = Some(tags);
+        } else if let Some(reach) = blame_on_tags(failure)
+            && let Some(tags) = self.tags.take()
+        {
+            self.withheld = Some((tags, reach));
+            return true;
         }
-        if failure.is("InvalidStorageClass") && self.class_is_optional {
-            return self
-                .class
-                .take()
-                .map(|class| format!("storage class {}", String::from_utf8_lossy(&class)));
+        if failure.is("InvalidStorageClass")
+            && self.class_is_optional
+            && let Some(class) = self.class.take()
+        {
+            self.lost.push(format!("storage class {}", String::from_utf8_lossy(&class)));
+            return true;
         }
         if matches!(failure.status, 400 | 403 | 501) && failure.cause.is_none() && !self.encryption.is_empty()
         {
             self.encryption.clear();
-            return Some("server-side encryption".into());
+            self.lost.push("server-side encryption".into());
+            return true;
         }
-        None
+        false
+    }
+}
+
+/// Returns whether tags may be the reason of a failure, and which.
+fn blame_on_tags(failure: &Failure) -> Option<Withheld> {
+    match failure.kind {
+        _ if failure.cause.is_some() => None,
+        _ if failure.is("InvalidTag") => Some(Withheld::Here),
+        ErrorKind::Denied | ErrorKind::Unsupported => Some(Withheld::Everywhere),
+        _ => None,
     }
 }
 
