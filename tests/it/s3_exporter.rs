@@ -402,6 +402,69 @@ fn parts_replace_no_object_that_is_to_be_kept() {
     }
 }
 
+fn careful(bed: &Bed, existing: ExistingObject, more: &[(&str, &str)]) -> S3Exporter {
+    let export = ExportOptions { existing, folder_markers: true, ..ExportOptions::default() };
+    S3Exporter::new(bed.options("", more), export).unwrap()
+}
+
+#[test]
+fn an_object_whose_answer_was_lost_is_nobody_elses() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let mut entry = file_entry("k");
+    let acl = "owner=a&READ=uri%3Ahttp%3A%2F%2Facs.amazonaws.com%2Fgroups%2Fglobal%2FAllUsers";
+    entry.metadata.push(CustomMetadata { key: "s3.acl".into(), value: acl.into() });
+    for (existing, key) in [(ExistingObject::Skip, "skip"), (ExistingObject::Fail, "fail")] {
+        let exporter = careful(&bed, existing, &[("acl", "true")]);
+        server.inject(Fault::on("PutObject", Action::ResetAfter).times(1));
+        assert_eq!(put(&exporter, key, &entry, &Bytes::new("x")).unwrap(), Outcome::Restored);
+        assert!(server.object("bucket", key).unwrap().acl.is_some(), "{key}");
+        assert_eq!(server.counters().of("PutObject"), 2);
+        server.reset_counters();
+    }
+    // Of the same size, but somebody else's; it came after it was looked for.
+    server.insert("bucket", "other", Object::new("y"));
+    server.inject(Fault::on("HeadObject", Action::status(404, "NoSuchKey")).times(1));
+    let outcome = put(&careful(&bed, ExistingObject::Skip, &[]), "other", &entry, &Bytes::new("x"));
+    assert_eq!(outcome.unwrap(), Outcome::Skipped);
+    assert_eq!(bed.get("other").body, b"y");
+}
+
+#[test]
+fn a_server_without_conditions_is_given_none() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let exporter = careful(&bed, ExistingObject::Skip, &[]);
+    server.inject(Fault::on("PutObject", Action::status(501, "NotImplemented")).times(1));
+    for key in ["a", "b"] {
+        assert_eq!(put(&exporter, key, &file_entry(key), &Bytes::new("x")).unwrap(), Outcome::Restored);
+    }
+    assert_eq!(server.counters().of("PutObject"), 3, "the refusal is learnt once");
+    assert_eq!(put(&exporter, "a", &file_entry("a"), &Bytes::new("y")).unwrap(), Outcome::Skipped);
+    assert_eq!(bed.get("a").body, b"x");
+}
+
+#[test]
+fn a_marker_that_is_there_is_kept_like_an_object() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let entry = Entry::new("/", FileInfo::new("d", Mode::dir(0o755)));
+    let path = RawString::from("d");
+    let item = Item { path: &path, entry: &entry, xattrs: &[] };
+    let mark = |existing| {
+        let exporter = careful(&bed, existing, &[]);
+        exporter.folder(&item).unwrap();
+        exporter.finish_folder(&item)
+    };
+    assert_eq!(mark(ExistingObject::Skip).unwrap(), Outcome::Restored);
+    assert_eq!(mark(ExistingObject::Skip).unwrap(), Outcome::Skipped);
+    assert_eq!(mark(ExistingObject::Fail).unwrap_err().kind, ErrorKind::Exists);
+    // It came after it was looked for.
+    server.inject(Fault::on("HeadObject", Action::status(404, "NoSuchKey")).times(1));
+    assert_eq!(mark(ExistingObject::Skip).unwrap(), Outcome::Skipped);
+    assert_eq!(server.keys("bucket"), [b"d/".to_vec()]);
+}
+
 #[test]
 fn what_a_killed_restore_left_of_the_same_object_is_given_up() {
     let bed = Bed::own(s3server::Options::default());

@@ -84,6 +84,8 @@ pub struct S3Exporter {
     empty: Mutex<HashSet<RawString>>,
     /// Set once tagging was refused and the object went through without.
     tags_refused: AtomicBool,
+    /// Set once the condition of a PUT was refused and the object went through without.
+    untaken: AtomicBool,
     /// Whether uploads that were left may not be looked for.
     sweep_refused: AtomicBool,
     /// What was known of the destination when the restore began.
@@ -104,6 +106,7 @@ impl S3Exporter {
             options: export,
             empty: Mutex::default(),
             tags_refused: AtomicBool::new(false),
+            untaken: AtomicBool::new(false),
             sweep_refused: AtomicBool::new(false),
             survey: OnceLock::new(),
             receipts: Mutex::default(),
@@ -212,18 +215,15 @@ impl S3Exporter {
     fn upload(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<bool> {
         let size = content.size();
         let tuning = &self.client.options().tuning;
-        let condition = match self.options.existing {
-            ExistingObject::Replace => Condition::Always,
-            ExistingObject::Skip | ExistingObject::Fail => Condition::IfAbsent,
-        };
+        let condition = self.condition();
         if size <= SMALL {
             let mut bytes = vec![0; usize::try_from(size).expect("a MiB at most")];
             content.read_at(0, &mut bytes).map_err(|error| self.unreadable(key, error))?;
-            let stored = self.client.put(key, put, Source::Bytes(&bytes), &condition)?;
+            let stored = self.put_whole(key, put, Source::Bytes(&bytes), &condition)?;
             self.note_put(key, &stored)?;
         } else if size < tuning.multipart_threshold {
             let whole = ContentRange { content, start: 0, length: size };
-            let stored = self.client.put(key, put, Source::Streamed(&whole), &condition)?;
+            let stored = self.put_whole(key, put, Source::Streamed(&whole), &condition)?;
             self.note_put(key, &stored)?;
         } else {
             let Some(plan) = PartSizes::plan(size, tuning.part_size, self.client.max_parts()) else {
@@ -234,6 +234,29 @@ impl S3Exporter {
             return self.tag_again(key, put);
         }
         Ok(true)
+    }
+
+    /// Returns what a PUT demands, as far as the server is known to understand it.
+    fn condition(&self) -> Condition {
+        match self.options.existing {
+            ExistingObject::Skip | ExistingObject::Fail if !self.untaken.load(Ordering::Relaxed) => {
+                Condition::IfAbsent
+            }
+            _ => Condition::Always,
+        }
+    }
+
+    /// Puts an object in one request; without the condition where the server says that it has none such. Then HEAD
+    /// alone has to do, which looked just before; not at AWS, where that may have been refused.
+    fn put_whole(&self, key: &[u8], put: &Put, source: Source<'_>, condition: &Condition) -> Answer<Stored> {
+        let stored = self.client.put(key, put, source, condition);
+        let untaken = stored.as_ref().is_err_and(|failure| failure.status == 501);
+        if !untaken || *condition == Condition::Always || self.client.options().location.endpoint.is_aws() {
+            return stored;
+        }
+        let stored = self.client.put(key, put, source, &Condition::Always)?;
+        self.untaken.store(true, Ordering::Relaxed);
+        Ok(stored)
     }
 
     /// Sets the tags of an object that was uploaded in parts: servers other than AWS's (Ceph, for one) ignore those
@@ -422,7 +445,13 @@ impl Exporter for S3Exporter {
                     wish.withheld = wish.tags.take().map(|tags| (tags, Withheld::Everywhere));
                     break;
                 }
-                Err(failure) if failure.status == 412 => return self.kept(&key),
+                // Somebody else's, or our own, whose answer was lost.
+                Err(failure) if failure.status == 412 => {
+                    if self.is_ours(&key, item, content)? {
+                        break;
+                    }
+                    return self.kept(&key);
+                }
                 Err(failure) if wish.relent(&failure) => {}
                 Err(failure) => return Err(failure.into()),
             }
@@ -480,8 +509,14 @@ impl Exporter for S3Exporter {
             Err(outcome) => return Ok(outcome),
         };
         key.push(b'/');
-        self.store(&key, &Put::default(), &Vec::new())?;
-        Ok(Outcome::Restored)
+        if let Some(settled) = self.look(&key)? {
+            return Ok(settled);
+        }
+        match self.store(&key, &Put::default(), &Vec::new()) {
+            Ok(_) => Ok(Outcome::Restored),
+            Err(failure) if failure.status == 412 => self.kept(&key),
+            Err(failure) => Err(failure.into()),
+        }
     }
 
     fn keeps_versions(&self) -> Result<VersionsKept> {
