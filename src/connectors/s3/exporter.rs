@@ -212,6 +212,34 @@ impl S3Exporter {
         }
     }
 
+    /// Returns what an item's object should get, as far as it is not known to be refused.
+    fn wish_for(&self, item: &Item<'_>) -> Wish {
+        let mut headers = self.headers_of(item);
+        if !item.xattrs.is_empty() {
+            headers.lost.push("extended attributes".into());
+        }
+        let chosen = self.client.options().storage_class.as_ref();
+        let untagged = self.tags_refused.load(Ordering::Relaxed);
+        let mut wish = Wish {
+            class: chosen.map(|class| class.clone().into_bytes()).or(headers.class),
+            // A class that was asked for is not left out in silence.
+            class_is_optional: chosen.is_none(),
+            tags: headers.tags.filter(|_| !untagged),
+            withheld: None,
+            encryption: headers.encryption,
+            headers: headers.plain,
+            lost: headers.lost,
+        };
+        if self.client.options().customer_key.is_some() {
+            wish.encryption.clear();
+            wish.lost.retain(|what| what != metadata::CUSTOMER_KEY);
+        }
+        if untagged && item.entry.metadata(metadata::TAGS).is_some() {
+            wish.lost.push("tags".into());
+        }
+        wish
+    }
+
     fn upload(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<bool> {
         let size = content.size();
         let tuning = &self.client.options().tuning;
@@ -415,29 +443,7 @@ impl Exporter for S3Exporter {
         if self.holds_equal(&key, item, content)? {
             return Ok(Outcome::Equal);
         }
-        let mut headers = self.headers_of(item);
-        if !item.xattrs.is_empty() {
-            headers.lost.push("extended attributes".into());
-        }
-        let chosen = self.client.options().storage_class.as_ref();
-        let untagged = self.tags_refused.load(Ordering::Relaxed);
-        let mut wish = Wish {
-            class: chosen.map(|class| class.clone().into_bytes()).or(headers.class),
-            // A class that was asked for is not left out in silence.
-            class_is_optional: chosen.is_none(),
-            tags: headers.tags.filter(|_| !untagged),
-            withheld: None,
-            encryption: headers.encryption,
-            headers: headers.plain,
-            lost: headers.lost,
-        };
-        if self.client.options().customer_key.is_some() {
-            wish.encryption.clear();
-            wish.lost.retain(|what| what != metadata::CUSTOMER_KEY);
-        }
-        if untagged && item.entry.metadata(metadata::TAGS).is_some() {
-            wish.lost.push("tags".into());
-        }
+        let mut wish = self.wish_for(item);
         loop {
             match self.store(&key, &wish.put(), content) {
                 Ok(true) => break,
