@@ -402,6 +402,69 @@ fn parts_replace_no_object_that_is_to_be_kept() {
     }
 }
 
+fn careful(bed: &Bed, existing: ExistingObject, more: &[(&str, &str)]) -> S3Exporter {
+    let export = ExportOptions { existing, folder_markers: true, ..ExportOptions::default() };
+    S3Exporter::new(bed.options("", more), export).unwrap()
+}
+
+#[test]
+fn an_object_whose_answer_was_lost_is_nobody_elses() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let mut entry = file_entry("k");
+    let acl = "owner=a&READ=uri%3Ahttp%3A%2F%2Facs.amazonaws.com%2Fgroups%2Fglobal%2FAllUsers";
+    entry.metadata.push(CustomMetadata { key: "s3.acl".into(), value: acl.into() });
+    for (existing, key) in [(ExistingObject::Skip, "skip"), (ExistingObject::Fail, "fail")] {
+        let exporter = careful(&bed, existing, &[("acl", "true")]);
+        server.inject(Fault::on("PutObject", Action::ResetAfter).times(1));
+        assert_eq!(put(&exporter, key, &entry, &Bytes::new("x")).unwrap(), Outcome::Restored);
+        assert!(server.object("bucket", key).unwrap().acl.is_some(), "{key}");
+        assert_eq!(server.counters().of("PutObject"), 2);
+        server.reset_counters();
+    }
+    // Of the same size, but somebody else's; it came after it was looked for.
+    server.insert("bucket", "other", Object::new("y"));
+    server.inject(Fault::on("HeadObject", Action::status(404, "NoSuchKey")).times(1));
+    let outcome = put(&careful(&bed, ExistingObject::Skip, &[]), "other", &entry, &Bytes::new("x"));
+    assert_eq!(outcome.unwrap(), Outcome::Skipped);
+    assert_eq!(bed.get("other").body, b"y");
+}
+
+#[test]
+fn a_server_without_conditions_is_given_none() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let exporter = careful(&bed, ExistingObject::Skip, &[]);
+    server.inject(Fault::on("PutObject", Action::status(501, "NotImplemented")).times(1));
+    for key in ["a", "b"] {
+        assert_eq!(put(&exporter, key, &file_entry(key), &Bytes::new("x")).unwrap(), Outcome::Restored);
+    }
+    assert_eq!(server.counters().of("PutObject"), 3, "the refusal is learnt once");
+    assert_eq!(put(&exporter, "a", &file_entry("a"), &Bytes::new("y")).unwrap(), Outcome::Skipped);
+    assert_eq!(bed.get("a").body, b"x");
+}
+
+#[test]
+fn a_marker_that_is_there_is_kept_like_an_object() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let entry = Entry::new("/", FileInfo::new("d", Mode::dir(0o755)));
+    let path = RawString::from("d");
+    let item = Item { path: &path, entry: &entry, xattrs: &[] };
+    let mark = |existing| {
+        let exporter = careful(&bed, existing, &[]);
+        exporter.folder(&item).unwrap();
+        exporter.finish_folder(&item)
+    };
+    assert_eq!(mark(ExistingObject::Skip).unwrap(), Outcome::Restored);
+    assert_eq!(mark(ExistingObject::Skip).unwrap(), Outcome::Skipped);
+    assert_eq!(mark(ExistingObject::Fail).unwrap_err().kind, ErrorKind::Exists);
+    // It came after it was looked for.
+    server.inject(Fault::on("HeadObject", Action::status(404, "NoSuchKey")).times(1));
+    assert_eq!(mark(ExistingObject::Skip).unwrap(), Outcome::Skipped);
+    assert_eq!(server.keys("bucket"), [b"d/".to_vec()]);
+}
+
 #[test]
 fn what_a_killed_restore_left_of_the_same_object_is_given_up() {
     let bed = Bed::own(s3server::Options::default());
@@ -474,6 +537,52 @@ fn a_key_that_may_only_put_restores_all_but_tags() {
     let allowed = exporter(&bed, "");
     assert_eq!(put(&allowed, "k3", &entry, &Bytes::new("x")).unwrap(), Outcome::Restored);
     assert_eq!(bed.tags("k3"), [("a".to_owned(), "b".to_owned())]);
+}
+
+#[test]
+fn a_refusal_of_one_objects_tags_is_no_other_objects() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let mut entry = file_entry("k");
+    entry.metadata = vec![
+        CustomMetadata { key: "s3.key".into(), value: b"k".to_vec() },
+        CustomMetadata { key: "s3.tags".into(), value: b"a=b".to_vec() },
+    ];
+    let exporter = exporter(&bed, "");
+    let mut put = |key: &str| {
+        entry.metadata[0].value = key.into();
+        put(&exporter, key, &entry, &Bytes::new("x"))
+    };
+    let refuse = |key: &'static [u8], status, code, times| {
+        server.clear_faults();
+        let is_it = move |seen: &s3server::Seen| seen.op == "PutObject" && seen.key == key;
+        server.inject(Fault::when(is_it, Action::status(status, code)).times(times));
+    };
+    // These tags, and nobody else's.
+    refuse(b"odd", 400, "InvalidTag", 1);
+    assert_eq!(put("odd").unwrap(), Outcome::Partly(vec!["tags".into()]));
+    assert_eq!(put("next").unwrap(), Outcome::Restored);
+    // The object itself: going without tags does not help.
+    refuse(b"denied", 403, "AccessDenied", u64::MAX);
+    assert_eq!(put("denied").unwrap_err().kind, ErrorKind::Denied);
+    assert_eq!(put("last").unwrap(), Outcome::Restored);
+    for (key, count) in [("odd", 0), ("next", 1), ("last", 1)] {
+        assert_eq!(bed.tags(key).len(), count, "{key}");
+    }
+}
+
+#[test]
+fn tags_come_along_where_it_was_the_encryption_that_was_refused() {
+    let bed = Bed::own(s3server::Options::default());
+    let server = bed.own_server();
+    let mut entry = file_entry("k");
+    for (key, value) in [("s3.key", "k"), ("s3.sse", "aws:kms"), ("s3.tags", "a=b")] {
+        entry.metadata.push(CustomMetadata { key: key.into(), value: value.into() });
+    }
+    server.inject(Fault::on("PutObject", Action::status(403, "AccessDenied")).times(2));
+    let outcome = put(&exporter(&bed, ""), "k", &entry, &Bytes::new("x")).unwrap();
+    assert_eq!(outcome, Outcome::Partly(vec!["server-side encryption".into()]));
+    assert_eq!(bed.tags("k"), [("a".to_owned(), "b".to_owned())]);
 }
 
 #[test]

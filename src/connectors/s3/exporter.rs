@@ -82,8 +82,10 @@ pub struct S3Exporter {
     options: ExportOptions,
     /// Folders that have nothing in them so far, where markers are wanted.
     empty: Mutex<HashSet<RawString>>,
-    /// Set once tags were refused and the object went through without them.
+    /// Set once tagging was refused and the object went through without.
     tags_refused: AtomicBool,
+    /// Set once the condition of a PUT was refused and the object went through without.
+    untaken: AtomicBool,
     /// Whether uploads that were left may not be looked for.
     sweep_refused: AtomicBool,
     /// What was known of the destination when the restore began.
@@ -104,6 +106,7 @@ impl S3Exporter {
             options: export,
             empty: Mutex::default(),
             tags_refused: AtomicBool::new(false),
+            untaken: AtomicBool::new(false),
             sweep_refused: AtomicBool::new(false),
             survey: OnceLock::new(),
             receipts: Mutex::default(),
@@ -209,21 +212,46 @@ impl S3Exporter {
         }
     }
 
+    /// Returns what an item's object should get, as far as it is not known to be refused.
+    fn wish_for(&self, item: &Item<'_>) -> Wish {
+        let mut headers = self.headers_of(item);
+        if !item.xattrs.is_empty() {
+            headers.lost.push("extended attributes".into());
+        }
+        let chosen = self.client.options().storage_class.as_ref();
+        let untagged = self.tags_refused.load(Ordering::Relaxed);
+        let mut wish = Wish {
+            class: chosen.map(|class| class.clone().into_bytes()).or(headers.class),
+            // A class that was asked for is not left out in silence.
+            class_is_optional: chosen.is_none(),
+            tags: headers.tags.filter(|_| !untagged),
+            withheld: None,
+            encryption: headers.encryption,
+            headers: headers.plain,
+            lost: headers.lost,
+        };
+        if self.client.options().customer_key.is_some() {
+            wish.encryption.clear();
+            wish.lost.retain(|what| what != metadata::CUSTOMER_KEY);
+        }
+        if untagged && item.entry.metadata(metadata::TAGS).is_some() {
+            wish.lost.push("tags".into());
+        }
+        wish
+    }
+
     fn upload(&self, key: &[u8], put: &Put, content: &dyn ContentSource) -> Answer<bool> {
         let size = content.size();
         let tuning = &self.client.options().tuning;
-        let condition = match self.options.existing {
-            ExistingObject::Replace => Condition::Always,
-            ExistingObject::Skip | ExistingObject::Fail => Condition::IfAbsent,
-        };
+        let condition = self.condition();
         if size <= SMALL {
             let mut bytes = vec![0; usize::try_from(size).expect("a MiB at most")];
             content.read_at(0, &mut bytes).map_err(|error| self.unreadable(key, error))?;
-            let stored = self.client.put(key, put, Source::Bytes(&bytes), &condition)?;
+            let stored = self.put_whole(key, put, Source::Bytes(&bytes), &condition)?;
             self.note_put(key, &stored)?;
         } else if size < tuning.multipart_threshold {
             let whole = ContentRange { content, start: 0, length: size };
-            let stored = self.client.put(key, put, Source::Streamed(&whole), &condition)?;
+            let stored = self.put_whole(key, put, Source::Streamed(&whole), &condition)?;
             self.note_put(key, &stored)?;
         } else {
             let Some(plan) = PartSizes::plan(size, tuning.part_size, self.client.max_parts()) else {
@@ -234,6 +262,29 @@ impl S3Exporter {
             return self.tag_again(key, put);
         }
         Ok(true)
+    }
+
+    /// Returns what a PUT demands, as far as the server is known to understand it.
+    fn condition(&self) -> Condition {
+        match self.options.existing {
+            ExistingObject::Skip | ExistingObject::Fail if !self.untaken.load(Ordering::Relaxed) => {
+                Condition::IfAbsent
+            }
+            _ => Condition::Always,
+        }
+    }
+
+    /// Puts an object in one request; without the condition where the server says that it has none such. Then HEAD
+    /// alone has to do, which looked just before; not at AWS, where that may have been refused.
+    fn put_whole(&self, key: &[u8], put: &Put, source: Source<'_>, condition: &Condition) -> Answer<Stored> {
+        let stored = self.client.put(key, put, source, condition);
+        let untaken = stored.as_ref().is_err_and(|failure| failure.status == 501);
+        if !untaken || *condition == Condition::Always || self.client.options().location.endpoint.is_aws() {
+            return stored;
+        }
+        let stored = self.client.put(key, put, source, &Condition::Always)?;
+        self.untaken.store(true, Ordering::Relaxed);
+        Ok(stored)
     }
 
     /// Sets the tags of an object that was uploaded in parts: servers other than AWS's (Ceph, for one) ignore those
@@ -392,43 +443,31 @@ impl Exporter for S3Exporter {
         if self.holds_equal(&key, item, content)? {
             return Ok(Outcome::Equal);
         }
-        let mut headers = self.headers_of(item);
-        if !item.xattrs.is_empty() {
-            headers.lost.push("extended attributes".into());
-        }
-        let chosen = self.client.options().storage_class.as_ref();
-        let mut wish = Wish {
-            class: chosen.map(|class| class.clone().into_bytes()).or(headers.class),
-            // A class that was asked for is not left out in silence.
-            class_is_optional: chosen.is_none(),
-            tags: headers.tags.filter(|_| !self.tags_refused.load(Ordering::Relaxed)),
-            encryption: headers.encryption,
-            headers: headers.plain,
-        };
-        if self.client.options().customer_key.is_some() {
-            wish.encryption.clear();
-            headers.lost.retain(|what| what != metadata::CUSTOMER_KEY);
-        }
-        let mut lost = headers.lost;
-        if self.tags_refused.load(Ordering::Relaxed) && item.entry.metadata(metadata::TAGS).is_some() {
-            lost.push("tags".into());
-        }
+        let mut wish = self.wish_for(item);
         loop {
             match self.store(&key, &wish.put(), content) {
                 Ok(true) => break,
                 Ok(false) => {
-                    lost.push("tags".into());
+                    wish.withheld = wish.tags.take().map(|tags| (tags, Withheld::Everywhere));
                     break;
                 }
-                Err(failure) if failure.status == 412 => return self.kept(&key),
-                Err(failure) => match wish.relent(&failure) {
-                    Some(what) => lost.push(what),
-                    None => return Err(failure.into()),
-                },
+                // Somebody else's, or our own, whose answer was lost.
+                Err(failure) if failure.status == 412 => {
+                    if self.is_ours(&key, item, content)? {
+                        break;
+                    }
+                    return self.kept(&key);
+                }
+                Err(failure) if wish.relent(&failure) => {}
+                Err(failure) => return Err(failure.into()),
             }
         }
-        if lost.iter().any(|what| what == "tags") {
-            self.tags_refused.store(true, Ordering::Relaxed);
+        let mut lost = wish.lost;
+        if let Some((_, reach)) = wish.withheld {
+            lost.push("tags".into());
+            if reach == Withheld::Everywhere {
+                self.tags_refused.store(true, Ordering::Relaxed);
+            }
         }
         lost.extend(aspects::restore(&self.client, &key, item.entry, !self.options.skip_permissions));
         Ok(if lost.is_empty() { Outcome::Restored } else { Outcome::Partly(lost) })
@@ -476,8 +515,14 @@ impl Exporter for S3Exporter {
             Err(outcome) => return Ok(outcome),
         };
         key.push(b'/');
-        self.store(&key, &Put::default(), &Vec::new())?;
-        Ok(Outcome::Restored)
+        if let Some(settled) = self.look(&key)? {
+            return Ok(settled);
+        }
+        match self.store(&key, &Put::default(), &Vec::new()) {
+            Ok(_) => Ok(Outcome::Restored),
+            Err(failure) if failure.status == 412 => self.kept(&key),
+            Err(failure) => Err(failure.into()),
+        }
     }
 
     fn keeps_versions(&self) -> Result<VersionsKept> {
@@ -505,8 +550,21 @@ struct Wish {
     class: Option<Vec<u8>>,
     class_is_optional: bool,
     tags: Option<Vec<u8>>,
+    /// Tags that the next attempt goes without, and why.
+    withheld: Option<(Vec<u8>, Withheld)>,
     /// Encryption by a key of the server's.
     encryption: Vec<(String, Vec<u8>)>,
+    /// What is given up for good.
+    lost: Vec<String>,
+}
+
+/// What a refusal of tags is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Withheld {
+    /// These very tags.
+    Here,
+    /// Whatever is tagged.
+    Everywhere,
 }
 
 impl Wish {
@@ -518,25 +576,41 @@ impl Wish {
         Put { headers, ..Put::default() }
     }
 
-    /// Gives up what a failure can be blamed on; returns what that was.
-    fn relent(&mut self, failure: &Failure) -> Option<String> {
-        let tags_blamed =
-            matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported) || failure.is("InvalidTag");
-        if tags_blamed && failure.cause.is_none() && self.tags.take().is_some() {
-            return Some("tags".into());
+    /// Gives up what a failure can be blamed on. Returns whether there was anything left of that.
+    fn relent(&mut self, failure: &Failure) -> bool {
+        if let Some((tags, _)) = self.withheld.take() {
+            // It was not for the tags, or not for them alone.
+            self.tags = Some(tags);
+        } else if let Some(reach) = blame_on_tags(failure)
+            && let Some(tags) = self.tags.take()
+        {
+            self.withheld = Some((tags, reach));
+            return true;
         }
-        if failure.is("InvalidStorageClass") && self.class_is_optional {
-            return self
-                .class
-                .take()
-                .map(|class| format!("storage class {}", String::from_utf8_lossy(&class)));
+        if failure.is("InvalidStorageClass")
+            && self.class_is_optional
+            && let Some(class) = self.class.take()
+        {
+            self.lost.push(format!("storage class {}", String::from_utf8_lossy(&class)));
+            return true;
         }
         if matches!(failure.status, 400 | 403 | 501) && failure.cause.is_none() && !self.encryption.is_empty()
         {
             self.encryption.clear();
-            return Some("server-side encryption".into());
+            self.lost.push("server-side encryption".into());
+            return true;
         }
-        None
+        false
+    }
+}
+
+/// Returns whether tags may be the reason of a failure, and which.
+fn blame_on_tags(failure: &Failure) -> Option<Withheld> {
+    match failure.kind {
+        _ if failure.cause.is_some() => None,
+        _ if failure.is("InvalidTag") => Some(Withheld::Here),
+        ErrorKind::Denied | ErrorKind::Unsupported => Some(Withheld::Everywhere),
+        _ => None,
     }
 }
 

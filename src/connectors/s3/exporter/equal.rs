@@ -45,6 +45,18 @@ impl S3Exporter {
         Ok(there.holds(content)? && self.wears(key, item))
     }
 
+    /// Returns whether the object that a PUT must not replace is an item's all the same: an earlier attempt may have
+    /// put it, and its answer was lost.
+    pub(super) fn is_ours(&self, key: &[u8], item: &Item<'_>, content: &dyn ContentSource) -> Result<bool> {
+        let Ok(head) = self.client.head(key) else { return Ok(false) };
+        let (mut wanted, mut found) = (self.headers_of(item), of_answer(&head.headers));
+        if !are_same(&mut wanted.plain, &mut found.plain) || !Stands::of(&head).holds(content)? {
+            return Ok(false);
+        }
+        self.remember(key, &head.etag());
+        Ok(true)
+    }
+
     /// Asks for an object that an interrupted restore put, where there is no list. What cannot be seen is put again.
     fn is_put(&self, key: &[u8], item: &Item<'_>, receipt: Receipt) -> bool {
         let Ok(head) = self.client.head(key) else { return false };
@@ -65,13 +77,10 @@ impl S3Exporter {
     /// Returns whether an object has the headers, class, encryption and tags that an item's should have.
     fn is_dressed(&self, key: &[u8], item: &Item<'_>, there: &HeaderMap) -> bool {
         let options = self.client.options();
-        let mut wanted = self.headers_of(item);
-        let mut found = Headers::of_object(&metadata::from_headers(there));
-        wanted.plain.sort_unstable();
-        found.plain.sort_unstable();
+        let (mut wanted, mut found) = (self.headers_of(item), of_answer(there));
         // Of encryption, more than is asked for is the bucket's own doing.
         let encrypted = wanted.encryption.iter().all(|header| found.encryption.contains(header));
-        if wanted.plain != found.plain
+        if !are_same(&mut wanted.plain, &mut found.plain)
             || !self.is_of_class(item, wanted.class.as_deref(), there)
             || !encrypted && options.customer_key.is_none()
         {
@@ -91,6 +100,18 @@ impl S3Exporter {
         found == chosen.or(recorded).unwrap_or(STANDARD)
             || chosen.is_none() && item.entry.metadata(metadata::STORAGE_CLASS) == Some(found)
     }
+}
+
+/// Reads the headers that an object has, as it would get them.
+fn of_answer(there: &HeaderMap) -> Headers {
+    Headers::of_object(&metadata::from_headers(there))
+}
+
+/// Returns whether headers are the same in whatever order.
+fn are_same(wanted: &mut [(String, Vec<u8>)], found: &mut [(String, Vec<u8>)]) -> bool {
+    wanted.sort_unstable();
+    found.sort_unstable();
+    wanted == found
 }
 
 /// Returns whether an object has the size of an item.
