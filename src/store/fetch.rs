@@ -81,6 +81,19 @@ impl Window {
         window
     }
 
+    /// Fetches what fits so many bytes, gaps that are read along included, in the order of the store.
+    pub fn fetch_most(repository: &Repository, mut places: Vec<Place>, most: u64) -> Self {
+        places.sort_unstable_by_key(|place| (place.pack, place.offset));
+        let (mut bytes, mut last) = (0_u64, None);
+        let fitting = places.iter().take_while(|place| {
+            bytes = bytes.saturating_add(Self::added(last, place));
+            last = Some(*place);
+            bytes <= most
+        });
+        let fitting = fitting.copied().collect();
+        Self::fetch(repository, fitting)
+    }
+
     /// Returns the encoded bytes at a place, if they were fetched.
     pub fn get(&self, place: &Place) -> Option<&[u8]> {
         let ranges = self.ranges.get(&place.packfile)?;

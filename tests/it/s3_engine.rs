@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use plakar::base::Cancel;
+use plakar::connectors::fs::FsImporter;
 use plakar::connectors::s3::{ExportOptions, S3Exporter, S3Importer, S3Store};
 use plakar::crypto::Secret;
-use plakar::snapshot::{BackupOptions, RestoreOptions, Tally, backup, list, restore};
+use plakar::snapshot::{BackupOptions, CheckOptions, RestoreOptions, Tally, backup, check, list, restore};
 use plakar::store::{CreateOptions, KdfChoice, NoPassphrase, OpenOptions, Repository, WithPassphrase};
 
 use crate::s3_bed::Bed;
@@ -106,4 +107,42 @@ fn an_unchanged_bucket_is_backed_up_again_without_a_get() {
     server.reset_counters();
     assert_eq!(run().unchanged_count, 999);
     assert_eq!(server.counters().of("GetObject"), 2);
+}
+
+#[test]
+fn a_check_of_many_small_files_takes_few_requests() {
+    const COUNT: u64 = 1000;
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..COUNT {
+        let below = folder.path().join(format!("{}", number % 5));
+        std::fs::create_dir_all(&below).unwrap();
+        std::fs::write(below.join(number.to_string()), format!("content {number}")).unwrap();
+    }
+    for secret in [None, Some("secret")] {
+        let bed = Bed::own(s3server::Options::default());
+        let repository = repository(&bed, "", secret.map(|secret| Secret::from(secret.to_owned())));
+        let importer = FsImporter::builder().place(folder.path()).build().unwrap();
+        backup(&repository, &importer, &BackupOptions::default(), &Tally::default()).unwrap();
+        let snapshot = list(&repository).0.remove(0);
+        for (what, selection, fast) in [
+            ("everything", None, false),
+            ("one snapshot", Some(vec![(snapshot.clone(), None)]), false),
+            ("one folder", Some(vec![(snapshot.clone(), Some(snapshot_path(folder.path())))]), false),
+            ("structure", None, true),
+        ] {
+            bed.own_server().reset_counters();
+            let options = CheckOptions { fast, ..CheckOptions::default() };
+            let report = check(&repository, selection.as_deref(), &options, &Tally::default()).unwrap();
+            assert_eq!(report.damage, [], "{what}");
+            let requests = bed.own_server().counters().of("GetObject");
+            println!("{what}, secret: {}: {requests} GETs", secret.is_some());
+            // Nodes of trees and folders are still read one by one.
+            assert!(requests < COUNT / 5, "{what}: {requests} GETs for {COUNT} files");
+        }
+    }
+}
+
+/// Returns the path that a folder has in a snapshot of it.
+fn snapshot_path(folder: &std::path::Path) -> Vec<u8> {
+    folder.canonicalize().unwrap().into_os_string().into_encoded_bytes()
 }

@@ -1,14 +1,17 @@
 //! Walking the structure of snapshots: trees, entries, objects, chunks.
+//!
+//! What a remote store has to be asked for is fetched for many blobs at a time ([`Window`]): neighbours in a packfile
+//! take one request, not one each.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rayon::prelude::*;
 
 use crate::base::{Cancel, Id};
 use crate::format::blob::BlobType;
-use crate::format::object::Object;
+use crate::format::object::{ChunkRef, Object};
 use crate::format::snapshot::Source;
 use crate::store::blob::BlobSource;
-use crate::store::{Error, KnownSet, Repository};
+use crate::store::{Error, KnownSet, METADATA_LIMIT, Repository, Window};
 
 use super::super::catalogue::SnapshotInfo;
 use super::super::monitor::{Counter, Monitor};
@@ -30,8 +33,11 @@ pub(super) struct StructureChecker<'a> {
     pub(super) fast: bool,
 }
 
-/// Objects go to the workers in batches.
+/// Objects go to the workers in batches; of a remote store in larger ones, since each takes some requests.
 const BATCH: usize = 64;
+const REMOTE_BATCH: usize = 1024;
+/// Bytes that a worker fetches at a time.
+const WINDOW: u64 = 16 << 20;
 const QUEUE: usize = 16;
 /// Chunks of one object decoded side by side.
 const AHEAD: usize = 8;
@@ -88,7 +94,7 @@ impl StructureChecker<'_> {
         path: Option<&[u8]>,
         objects: Sender<Vec<Id>>,
     ) -> Result<(), Error> {
-        let mut batch = Batch { sender: objects, ids: Vec::new() };
+        let mut batch = Batch { sender: objects, ids: Vec::new(), most: self.batch() };
         let visits = match damage_only(vfs.walk(path.unwrap_or(b"/")))? {
             Ok(visits) => visits,
             Err(error @ Error::NoPath { .. }) if path.is_some() => return Err(error),
@@ -167,15 +173,26 @@ impl StructureChecker<'_> {
     fn scan(&self, kind: TreeKind, root: &Id, values: Option<BlobType>) -> Result<(), Error> {
         let tree = Tree::open(self.repository, kind, root)?;
         let mut cursor = tree.scan()?;
-        while let Some((_, id)) = cursor.next()? {
+        let mut ids = Vec::new();
+        loop {
             if self.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
+            let next = cursor.next();
+            if let Ok(Some((_, id))) = &next {
+                ids.push(*id);
+                if ids.len() < self.batch() {
+                    continue;
+                }
+            }
             if let Some(kind) = values {
-                self.blob(kind, &id)?;
+                self.blobs(kind, &ids)?;
+            }
+            ids.clear();
+            if next?.is_none() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     fn xattrs(&self, info: &SnapshotInfo, vfs: &Vfs<'_, Repository>, batch: &mut Batch) -> Result<(), Error> {
@@ -191,56 +208,145 @@ impl StructureChecker<'_> {
         Ok(())
     }
 
-    /// Verifies one blob unless that was done.
-    fn blob(&self, kind: BlobType, id: &Id) -> Result<(), Error> {
-        if self.fast {
-            let present = self.repository.has(kind, id)?;
-            return if present { Ok(()) } else { Err(Error::Missing { kind, id: *id }) };
+    /// Returns how many blobs are dealt with together.
+    fn batch(&self) -> usize {
+        if self.repository.storage().is_remote() { REMOTE_BATCH } else { BATCH }
+    }
+
+    /// Fetches blobs of a remote store together, as far as they fit. What is not fetched is read alone.
+    fn fetch(&self, kind: BlobType, ids: impl Iterator<Item = Id>) -> Result<Window, Error> {
+        if !self.repository.storage().is_remote() {
+            return Ok(Window::default());
         }
-        if self.verified.insert(kind, *id)? {
-            self.repository.get(kind, id)?;
+        let catalogue = self.repository.catalogue();
+        let mut places = Vec::new();
+        for id in ids {
+            places.extend(catalogue.find_any(kind, &id)?.first().copied());
+        }
+        Ok(Window::fetch_most(self.repository, places, WINDOW))
+    }
+
+    /// Reads a blob, out of the window where it is there, and verifies it.
+    fn get(&self, kind: BlobType, id: &Id, window: &Window) -> Result<Vec<u8>, Error> {
+        if !window.is_empty() {
+            let places = self.repository.catalogue().find_any(kind, id)?;
+            let stored = places.iter().find_map(|place| window.get(place));
+            let decode = |stored| self.repository.decode(kind, id, stored, METADATA_LIMIT).ok();
+            if let Some(plain) = stored.and_then(decode) {
+                return Ok(plain);
+            }
+        }
+        self.repository.get(kind, id)
+    }
+
+    /// Verifies metadata unless that was done.
+    fn blobs(&self, kind: BlobType, ids: &[Id]) -> Result<(), Error> {
+        if self.fast {
+            return ids.iter().try_for_each(|id| self.is_there(kind, id));
+        }
+        let mut unread = Vec::new();
+        for id in ids {
+            if self.verified.insert(kind, *id)? {
+                unread.push(*id);
+            }
+        }
+        let window = self.fetch(kind, unread.iter().copied())?;
+        for id in &unread {
+            self.get(kind, id, &window)?;
             self.monitor.count(Counter::Blobs, 1);
         }
         Ok(())
     }
 
+    fn is_there(&self, kind: BlobType, id: &Id) -> Result<(), Error> {
+        if self.repository.has(kind, id)? { Ok(()) } else { Err(Error::Missing { kind, id: *id }) }
+    }
+
     fn work(&self, jobs: &Receiver<Vec<Id>>) -> Result<(), Error> {
         for batch in jobs {
+            let window = self.fetch(BlobType::OBJECT, batch.iter().copied())?;
+            let (mut objects, mut bytes) = (Vec::new(), 0_u64);
             for id in batch {
-                if self.cancel.is_cancelled() {
-                    return Err(Error::Cancelled);
+                let read = self.get(BlobType::OBJECT, &id, &window);
+                let decoded = read.and_then(|bytes| Ok(Object::decode(&bytes)?));
+                match damage_only(decoded)? {
+                    Ok(object) => {
+                        let unread = self.unread(&object)?.iter();
+                        bytes += unread.map(|chunk| u64::from(chunk.length)).sum::<u64>();
+                        objects.push((id, object));
+                    }
+                    Err(error) => self.damaged(id, &error),
                 }
-                if let Err(error) = damage_only(self.content(&id))? {
-                    let name = match &error {
-                        Error::Missing { kind, id } => self.ledger.add(&format!("{kind} {id}"), &error),
-                        Error::Corrupt { what, .. } | Error::Malformed { what, .. } => {
-                            self.ledger.add(what, &error)
-                        }
-                        _ => self.ledger.add(&format!("object {id}"), &error),
-                    };
-                    self.ledger.hurts_object(id, &name);
+                if bytes > WINDOW {
+                    self.contents(&std::mem::take(&mut objects))?;
+                    bytes = 0;
                 }
+            }
+            self.contents(&objects)?;
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, object: Id, error: &Error) {
+        let name = match error {
+            Error::Missing { kind, id } => self.ledger.add(&format!("{kind} {id}"), error),
+            Error::Corrupt { what, .. } | Error::Malformed { what, .. } => self.ledger.add(what, error),
+            _ => self.ledger.add(&format!("object {object}"), error),
+        };
+        self.ledger.hurts_object(object, &name);
+    }
+
+    /// Returns the chunks of an object that are still to be read.
+    fn unread<'o>(&self, object: &'o Object) -> Result<&'o [ChunkRef], Error> {
+        Ok(match object.chunks.as_slice() {
+            _ if self.fast => &[],
+            // The MAC of a content of one chunk is the chunk's id.
+            [only]
+                if object.content_mac == only.id && self.verified.contains(BlobType::CHUNK, &only.id)? =>
+            {
+                &[]
+            }
+            chunks => chunks,
+        })
+    }
+
+    /// Verifies the contents of objects.
+    fn contents(&self, objects: &[(Id, Object)]) -> Result<(), Error> {
+        let mut unread = Vec::new();
+        for (_, object) in objects {
+            unread.extend(self.unread(object)?.iter().map(|chunk| chunk.id));
+        }
+        let window = self.fetch(BlobType::CHUNK, unread.into_iter())?;
+        for (id, object) in objects {
+            if self.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            if let Err(error) = damage_only(self.content(id, object, &window))? {
+                self.damaged(*id, &error);
             }
         }
         Ok(())
     }
 
-    /// Verifies an object and its chunks; a content of several chunks as a whole as well.
-    fn content(&self, id: &Id) -> Result<(), Error> {
-        let bytes = self.repository.get(BlobType::OBJECT, id)?;
-        let object = Object::decode(&bytes)?;
+    /// Verifies the chunks of an object; a content of several chunks as a whole as well.
+    fn content(&self, id: &Id, object: &Object, window: &Window) -> Result<(), Error> {
         match object.chunks.as_slice() {
-            _ if self.fast => {
-                object.chunks.iter().try_for_each(|chunk| self.blob(BlobType::CHUNK, &chunk.id))
+            chunks if self.fast => {
+                chunks.iter().try_for_each(|chunk| self.is_there(BlobType::CHUNK, &chunk.id))
             }
-            // The MAC of a content of one chunk is the chunk's id.
-            [only] if object.content_mac == only.id => self.blob(BlobType::CHUNK, &only.id),
+            [only] if object.content_mac == only.id => {
+                if self.verified.insert(BlobType::CHUNK, only.id)? {
+                    read_chunk(self.repository, Some(window), &only.id, only.length)?;
+                    self.monitor.count(Counter::Blobs, 1);
+                }
+                Ok(())
+            }
             chunks => {
                 let mut whole = self.repository.keys().ids().hasher();
                 for group in chunks.chunks(AHEAD) {
                     let contents: Vec<_> = group
                         .par_iter()
-                        .map(|chunk| read_chunk(self.repository, None, &chunk.id, chunk.length))
+                        .map(|chunk| read_chunk(self.repository, Some(window), &chunk.id, chunk.length))
                         .collect::<Result<_, _>>()?;
                     for (chunk, content) in group.iter().zip(contents) {
                         whole.update(&content);
@@ -283,12 +389,14 @@ impl StructureChecker<'_> {
 struct Batch {
     sender: Sender<Vec<Id>>,
     ids: Vec<Id>,
+    /// How many are sent at a time.
+    most: usize,
 }
 
 impl Batch {
     fn push(&mut self, id: Id) {
         self.ids.push(id);
-        if self.ids.len() == BATCH {
+        if self.ids.len() == self.most {
             self.flush();
         }
     }
