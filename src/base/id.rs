@@ -38,13 +38,19 @@ impl Id {
 
     /// Returns the 64 lower-case hexadecimal digits.
     pub fn to_hex(&self) -> String {
-        format!("{self}")
+        hex(&self.0)
     }
 
     /// Returns the first eight hexadecimal digits, for people.
     pub fn short(&self) -> String {
         self.to_hex()[..8].to_owned()
     }
+}
+
+/// Returns lower-case hexadecimal digits, two a byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).expect("half a byte is one digit");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 impl fmt::Display for Id {

@@ -19,6 +19,7 @@ mod time;
 pub use cancel::Cancel;
 pub use context::{At, PathError};
 pub use id::Id;
+pub(crate) use id::hex;
 pub use mmap::{MappedFile, PreadFile, RangeFile};
 pub use pages::Pages;
 pub use printable::Printable;

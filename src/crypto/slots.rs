@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::kdf::{Argon2id, Kdf, KdfError};
 use super::native::{derive, key_check};
 use super::{Key, random};
+use crate::base::hex;
 
 pub use recovery::{RecoveryKey, RecoveryKeyError};
 
@@ -106,10 +107,6 @@ pub enum SlotError {
     /// Parameters for a new slot are too weak or out of bounds.
     #[error("cannot make a key slot")]
     Refused(#[source] KdfError),
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 impl Slot {

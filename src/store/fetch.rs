@@ -114,20 +114,29 @@ impl Window {
         distance.map_or(length + 2 * ALIGNMENT, |distance| distance.max(length))
     }
 
-    /// Reads an object by what was fetched at its place, else alone.
+    /// Reads metadata by what was fetched at its place, else alone, and verifies it.
+    pub fn metadata(
+        &self,
+        repository: &Repository,
+        kind: BlobType,
+        id: &Id,
+        place: Option<&Place>,
+    ) -> Result<Vec<u8>, Error> {
+        let stored = place.and_then(|place| self.get(place));
+        match stored.and_then(|stored| repository.decode(kind, id, stored, METADATA_LIMIT).ok()) {
+            Some(plain) => Ok(plain),
+            None => repository.get(kind, id),
+        }
+    }
+
+    /// Reads an object in the same way.
     pub(super) fn object(
         &self,
         repository: &Repository,
         id: &Id,
         place: Option<&Place>,
     ) -> Result<Object, Error> {
-        let stored = place.and_then(|place| self.get(place));
-        let decode = |stored| repository.decode(BlobType::OBJECT, id, stored, METADATA_LIMIT).ok();
-        let plain = match stored.and_then(decode) {
-            Some(plain) => plain,
-            None => repository.get(BlobType::OBJECT, id)?,
-        };
-        Ok(Object::decode(&plain)?)
+        Ok(Object::decode(&self.metadata(repository, BlobType::OBJECT, id, place)?)?)
     }
 
     /// Returns the number of bytes held.

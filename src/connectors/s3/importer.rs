@@ -279,12 +279,9 @@ impl Importer for S3Importer {
             }
             result => (result, false),
         };
-        let download = download.map_err(|failure| archived(failure, record))?;
-        // Ranges of what has no ETag cannot be told to be of one object, nor it from a page of a proxy's.
-        if download.etag().is_empty() && listed.is_some_and(|listed| !listed.is_empty()) {
-            let error = Error::new(ErrorKind::Protocol, "get", self.client.target(Some(&record.locator)));
-            return Err(error.detail("the answer has no ETag, and the listing has one: it is not the object"));
-        }
+        let tagged =
+            |download| if is_one { self.client.tagged(&record.locator, download) } else { Ok(download) };
+        let download = download.and_then(tagged).map_err(|failure| archived(failure, record))?;
         let version = version_of(record).filter(|_| self.client.options().versions).map(str::to_owned);
         let (etag, end) = (download.etag(), download.length);
         let length = if range.is_some() && !newer { size } else { end };

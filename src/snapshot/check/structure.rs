@@ -11,7 +11,7 @@ use crate::format::blob::BlobType;
 use crate::format::object::{ChunkRef, Object};
 use crate::format::snapshot::Source;
 use crate::store::blob::BlobSource;
-use crate::store::{Error, KnownSet, METADATA_LIMIT, Repository, Window};
+use crate::store::{Error, KnownSet, Repository, Window};
 
 use super::super::catalogue::SnapshotInfo;
 use super::super::monitor::{Counter, Monitor};
@@ -208,14 +208,18 @@ impl StructureChecker<'_> {
         Ok(())
     }
 
+    fn is_remote(&self) -> bool {
+        self.repository.storage().is_remote()
+    }
+
     /// Returns how many blobs are dealt with together.
     fn batch(&self) -> usize {
-        if self.repository.storage().is_remote() { REMOTE_BATCH } else { BATCH }
+        if self.is_remote() { REMOTE_BATCH } else { BATCH }
     }
 
     /// Fetches blobs of a remote store together, as far as they fit. What is not fetched is read alone.
     fn fetch(&self, kind: BlobType, ids: impl Iterator<Item = Id>) -> Result<Window, Error> {
-        if !self.repository.storage().is_remote() {
+        if !self.is_remote() {
             return Ok(Window::default());
         }
         let catalogue = self.repository.catalogue();
@@ -226,17 +230,13 @@ impl StructureChecker<'_> {
         Ok(Window::fetch_most(self.repository, places, WINDOW))
     }
 
-    /// Reads a blob, out of the window where it is there, and verifies it.
+    /// Reads metadata, out of the window where it is there, and verifies it.
     fn get(&self, kind: BlobType, id: &Id, window: &Window) -> Result<Vec<u8>, Error> {
-        if !window.is_empty() {
-            let places = self.repository.catalogue().find_any(kind, id)?;
-            let stored = places.iter().find_map(|place| window.get(place));
-            let decode = |stored| self.repository.decode(kind, id, stored, METADATA_LIMIT).ok();
-            if let Some(plain) = stored.and_then(decode) {
-                return Ok(plain);
-            }
+        if window.is_empty() {
+            return self.repository.get(kind, id);
         }
-        self.repository.get(kind, id)
+        let places = self.repository.catalogue().find_any(kind, id)?;
+        window.metadata(self.repository, kind, id, places.first())
     }
 
     /// Verifies metadata unless that was done.
@@ -296,10 +296,10 @@ impl StructureChecker<'_> {
         self.ledger.hurts_object(object, &name);
     }
 
-    /// Returns the chunks of an object that are still to be read.
+    /// Returns the chunks of an object that are to be fetched: of a remote store, those that are still to be read.
     fn unread<'o>(&self, object: &'o Object) -> Result<&'o [ChunkRef], Error> {
         Ok(match object.chunks.as_slice() {
-            _ if self.fast => &[],
+            _ if self.fast || !self.is_remote() => &[],
             // The MAC of a content of one chunk is the chunk's id.
             [only]
                 if object.content_mac == only.id && self.verified.contains(BlobType::CHUNK, &only.id)? =>

@@ -9,14 +9,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::base::{At, Id, PathError, sys};
+use crate::base::{At, Id, PathError, hex, sys};
 use crate::crypto::mac::MacKey;
 use crate::crypto::random;
 use crate::format::state::{Metadata, StateReader, encode_metadata};
 use crate::format::version::Version;
 
 use super::super::journal_cache::is_recent_journal;
-use super::super::pins::{create_private, hex};
+use super::super::pins::create_private;
 use super::super::state::StateFacts;
 use super::aggregate::Kept;
 use super::tables::Tier;

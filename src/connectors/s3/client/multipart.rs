@@ -9,8 +9,8 @@ use super::failure::{Failure, Result};
 use super::list::decode_key;
 use super::object::{Condition, Download, Put, Source, Stored, root, unquote};
 use super::send::{Client, Payload, Request};
-use super::sign::hex;
 use super::xml::escape;
+use crate::base::hex;
 
 /// The least size in bytes of a part that is not the last, everywhere.
 pub(in super::super) const MIN_PART: u64 = 5 << 20;

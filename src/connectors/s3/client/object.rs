@@ -14,8 +14,8 @@ use ureq::http::HeaderMap;
 
 use super::failure::{Failure, Result};
 use super::send::{Client, Payload, Request, Response, Rewind, broken};
-use super::sign::hex;
 use super::xml::{Element, escape};
+use crate::base::hex;
 use crate::connector;
 
 /// The longest answer read for a listing, a set of tags and the like.
@@ -222,18 +222,23 @@ impl Client {
             if response.length().is_none() && self::etag(&response.headers) == etag {
                 response.expect(size);
             }
-            let download = download(response, None, &target)?;
-            // What stands between may answer for the server: with a page of its own, and success.
-            if download.etag().is_empty() {
-                let told = "the answer has no ETag, and the listing has one: it is not the object".to_owned();
-                return Err(may_pass(Failure::protocol("get", &target, told)));
-            }
+            let download = self.tagged(key, download(response, None, &target)?)?;
             if download.etag() == etag && download.length != size {
                 let told = format!("{} bytes were answered where {size} are listed", download.length);
                 return Err(may_pass(Failure::protocol("get", &target, told)));
             }
             Ok(download)
         })
+    }
+
+    /// Passes on the answer for an object that is listed with an ETag, if it has one. What stands between may answer for
+    /// the server, with a page of its own, and success; and ranges of such an answer could not be told to be of one object.
+    pub(in super::super) fn tagged(&self, key: &[u8], download: Download) -> Result<Download> {
+        if download.etag().is_empty() {
+            let told = "the answer has no ETag, and the listing has one: it is not the object".to_owned();
+            return Err(may_pass(Failure::protocol("get", &self.target(Some(key)), told)));
+        }
+        Ok(download)
     }
 
     /// Reads a whole object of at most `limit` bytes. What does not have the MD5 that its ETag may be is read again;

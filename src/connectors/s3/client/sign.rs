@@ -17,6 +17,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::super::credentials::Credentials;
+use crate::base::hex;
 
 /// How long a signed URL lives, in seconds. Only the start of a request is measured against it.
 pub(super) const EXPIRES: u64 = 300;
@@ -260,12 +261,6 @@ fn folded(value: &[u8]) -> Vec<u8> {
 
 fn keyed(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
-}
-
-/// Returns lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let digit = |half: u8| char::from_digit(half.into(), 16).expect("half a byte is one digit");
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
 #[cfg(test)]
